@@ -1,0 +1,47 @@
+/* config — settings come from environment variables, declared in one table per process. The same rows
+ * make the start-up check, `--help`, docs/settings.md and the redaction of secrets. Read once at start
+ * by one thread; afterwards the environment is wiped, so that no child, dump or /proc file shows it. */
+#ifndef CORDON_CONFIG_CONFIG_H
+#define CORDON_CONFIG_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/secret.h"
+#include "core/status.h"
+
+enum setting_type {
+    SET_TEXT,           /* const char *: owned by the settings struct; never NULL */
+    SET_INT,            /* int64_t within [min, max] */
+    SET_BOOL,           /* bool: true|false|1|0 */
+    SET_SECRET,         /* struct secret *: NULL when optional and absent */
+};
+
+struct setting {
+    const char *name;
+    enum setting_type type;
+    const char *fallback;       /* NULL: required. "": optional, empty (secret: NULL) */
+    int64_t min, max;           /* SET_INT: value; SET_TEXT, SET_SECRET: length in bytes; both 0: no limit */
+    const char *unit;           /* "ms", "bytes", "" */
+    size_t offset;              /* offsetof the member in the process's settings struct */
+    const char *help;           /* a sentence */
+};
+
+/* Tables end with a row whose name is NULL. */
+
+/* Fill settings (zeroed by the caller) from the environment. On failure *why names the first bad
+ * variable, never its value. ST_INVALID. */
+enum status config_load(const struct setting *table, void *settings, struct why *why) MUST_USE;
+
+/* Overwrite and clear every environment variable but PATH, LANG, TZ. Call after the last config_load. */
+void config_wipe_environment(void);
+
+/* Release texts and secrets of settings; may run twice. */
+void config_release(const struct setting *table, void *settings);
+
+/* Help for a terminal, and a Markdown table for docs/settings.md. tables: NULL-terminated list. */
+void config_print_help(FILE *out, const char *process, const char *about, const struct setting *const tables[]);
+void config_print_markdown(FILE *out, const char *process, const char *about, const struct setting *const tables[]);
+
+#endif

@@ -1,0 +1,73 @@
+/* service — the skeleton that every process shares: settings, key, bus, worker threads, dispatch,
+ * health, metrics, drain. main.c declares a struct service and calls service_main.
+ *
+ * Threads: the main thread waits for signals; the bus's network thread moves messages; `workers`
+ * handler threads run plain synchronous handlers, one call each; a metrics listener answers Prometheus
+ * and health. State is the service's own struct, made in open(), passed to handlers, shared by threads. */
+#ifndef CORDON_SERVICE_SERVICE_H
+#define CORDON_SERVICE_SERVICE_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "bus/bus.h"
+#include "config/config.h"
+#include "core/scopes.h"
+#include "core/status.h"
+#include "obs/metrics.h"
+
+/* Answer one call: read req, fill reply (initialised, in call->mem). Never logs; detail goes to
+ * call->why and the skeleton writes the one log line. */
+typedef enum status (*handler_fn)(void *self, struct call *call, const ProtobufCMessage *req, ProtobufCMessage *reply);
+
+struct route {
+    const char *method;                         /* "query.Search" */
+    unsigned peers;                             /* enum peer bits that may call it */
+    uint64_t scope;                             /* what the handler passes to tenant_tx_begin; SCOPE_NONE: no tenant data */
+    const ProtobufCMessageDescriptor *req, *reply;
+    handler_fn handle;
+};
+
+/* What a running process offers to open(), start() and handlers. */
+struct runtime {
+    const char *process;                        /* "query" */
+    bool is_production;                         /* ENVIRONMENT is not development */
+    struct bus *bus;                            /* NULL until the bus runs: not in open() */
+    struct metrics *metrics;
+};
+
+/* One named check of readiness: ST_OK, or the reason in *why. Runs on the health listener's thread. */
+struct ready_check {
+    const char *name;                           /* "database" */
+    enum status (*check)(void *self, struct why *why);
+};
+
+struct service {
+    const char *name;                           /* "query" */
+    enum peer peer;
+    const char *about;                          /* one line for --help */
+    unsigned calls;                             /* enum peer bits that it may call */
+    const struct setting *settings;             /* its own table; the skeleton's rows are added */
+    size_t settings_size;                       /* sizeof its settings struct */
+    const struct route *routes;                 /* ends with method == NULL; NULL: binds no bus socket */
+    const struct ready_check *ready;            /* ends with name == NULL; peers and drain are checked by the skeleton */
+    /* Make *ret_self. settings lives until close. Everything that needs rights happens here: connect,
+     * verify the database role (boot check), assert the AWS identity. */
+    enum status (*open)(void **ret_self, const void *settings, struct runtime *rt, struct why *why);
+    /* Optional: the bus is up; start threads (job loops, the HTTP listener). */
+    enum status (*start)(void *self, struct runtime *rt, struct why *why);
+    /* Optional: SIGTERM came; stop taking new work and finish what runs, within deadline_ms. */
+    void (*drain)(void *self, int64_t deadline_ms);
+    void (*close)(void **self_p);
+    /* Optional: gauges that are asked for at scrape time (queue depth). */
+    void (*collect)(void *self, struct metrics *m);
+};
+
+/* Whole life of a process. Exit status: 0 after a clean drain, 1 when it could not start, 2 usage. */
+int service_main(int argc, char **argv, const struct service *svc);
+
+/* Find the route, check peer and budget, unpack, run. Pure: no sockets, no logging, so that tests drive
+ * handlers with a real database and no bus. *ret_reply lives in call->mem. */
+enum status service_dispatch(const struct service *svc, void *self, struct call *call, const char *method,
+                             ProtobufCBinaryData body, ProtobufCMessage **ret_reply) MUST_USE;
+
+#endif
