@@ -1,0 +1,76 @@
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/buffer.h"
+#include "core/secret.h"
+
+Test(arena, blocks_are_zeroed_aligned_and_apart) {
+    CLEANUP(arena_destroy) struct arena *a = arena_new(0);
+    char *last = NULL;
+    for (size_t n = 1; n < 40000; n = n * 3 + 1) {
+        char *p = arena_alloc(a, n);
+        cr_assert_eq((uintptr_t)p % 16, 0);
+        for (size_t i = 0; i < n; i++)
+            cr_assert_eq(p[i], 0);
+        memset(p, 0x5a, n);
+        cr_assert_neq(p, last);
+        last = p;
+    }
+}
+
+Test(arena, copies_are_terminated) {
+    CLEANUP(arena_destroy) struct arena *a = arena_new(0);
+    cr_assert_str_eq(arena_strdup(a, "abc"), "abc");
+    cr_assert_str_eq(arena_strndup(a, "abcdef", 3), "abc");
+    cr_assert_str_eq(arena_printf(a, "%s-%d", "x", 7), "x-7");
+}
+
+Test(arena, wire_allocator_refuses_past_its_cap) {
+    CLEANUP(arena_destroy) struct arena *a = arena_new(100);
+    ProtobufCAllocator *wire = arena_wire(a);
+    cr_assert_not_null(wire->alloc(wire->allocator_data, 60));
+    cr_assert_null(wire->alloc(wire->allocator_data, 41));
+    cr_assert_not_null(wire->alloc(wire->allocator_data, 40));
+}
+
+Test(arena, destroy_nulls_and_may_run_twice) {
+    struct arena *a = arena_new(0);
+    arena_destroy(&a);
+    cr_assert_null(a);
+    arena_destroy(&a);
+}
+
+Test(arena, absurd_size_aborts_instead_of_wrapping, .signal = SIGABRT) {
+    CLEANUP(arena_destroy) struct arena *a = arena_new(0);
+    (void)arena_alloc(a, SIZE_MAX - 3);
+}
+
+Test(buffer, grows_keeps_a_terminator_and_stops_at_its_limit) {
+    CLEANUP(buffer_end) struct buffer b = { .limit_bytes = 1000 };
+    for (int i = 0; i < 100; i++)
+        cr_assert(buffer_printf(&b, "%d", 1234567890));
+    cr_assert_eq(b.len, 1000);
+    cr_assert_eq(b.data[1000], '\0');
+    cr_assert_not(buffer_add(&b, "x", 1));
+    cr_assert(b.is_overfull);
+    cr_assert_eq(b.len, 1000);
+    buffer_clear(&b);
+    cr_assert(buffer_add_str(&b, "again"));
+    cr_assert_str_eq(b.data, "again");
+}
+
+Test(secret, holds_compares_and_forgets) {
+    struct secret *s = secret_new("hunter2", 7);
+    cr_assert_str_eq(secret_text(s), "hunter2");
+    cr_assert(secret_equal(s, "hunter2", 7));
+    cr_assert_not(secret_equal(s, "hunter3", 7));
+    cr_assert_not(secret_equal(s, "hunter", 6));
+    secret_destroy(&s);
+    cr_assert_null(s);
+    secret_destroy(&s);
+    cr_assert_not(secret_equal(NULL, "", 0));
+    cr_assert_str_eq(secret_text(NULL), "");
+}
