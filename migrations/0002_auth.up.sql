@@ -198,11 +198,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT 'entered.' || pg_backend_pid() || '.' || (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint || '.' || ticket
 $$;
 
--- Begin to act as the ticket's holder, until the transaction ends. Verifies the ticket, and that session, user and
--- tenant are not revoked or, for a job, that its lease is still held; that job's row then stays locked, so nobody takes
--- the job over before this transaction is over. Raises 28000 when any of it is not so.
-CREATE FUNCTION authz.enter(ticket text, OUT tenant_id uuid, OUT user_id uuid, OUT session_id uuid, OUT scopes text[],
-                            OUT job_id uuid, OUT document_id uuid, OUT fence bigint)
+-- Verify a ticket and that it still stands: session, user and tenant are not revoked or, for a job, its lease is held.
+-- p_locks keeps that job's row locked until this transaction ends. Raises 28000 when any of it is not so.
+CREATE FUNCTION authz.verify(ticket text, p_locks boolean) RETURNS authz.claims
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c  authz.claims := authz.read_ticket(ticket);
@@ -221,10 +219,26 @@ BEGIN
     ELSE
         -- The person who asked may have left meanwhile; the work was accepted from the tenant.
         PERFORM FROM auth.tenants t WHERE t.id = c.tenant_id AND t.status = 'active';
-        IF NOT FOUND OR jobs.hold_lease(c.tenant_id, c.job_id, c.document_id, c.fence, c.lease_hash) IS NOT TRUE THEN
+        IF NOT FOUND OR jobs.lease_is_held(c, p_locks) IS NOT TRUE THEN
             RAISE EXCEPTION 'ticket refused: lease' USING ERRCODE = '28000';
         END IF;
     END IF;
+    RETURN c;
+END $$;
+
+-- For the audit log, which records under a ticket without acting under it.
+CREATE FUNCTION authz.check(ticket text) RETURNS authz.claims
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT authz.verify(ticket, false)
+$$;
+
+-- Begin to act as the ticket's holder, until the transaction ends. For a job, nobody takes the job over before that.
+CREATE FUNCTION authz.enter(ticket text, OUT tenant_id uuid, OUT user_id uuid, OUT session_id uuid, OUT scopes text[],
+                            OUT job_id uuid, OUT document_id uuid, OUT fence bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c  authz.claims := authz.verify(ticket, true);
+BEGIN
     PERFORM set_config('authz.ticket', ticket, true);
     PERFORM set_config('authz.proof', encode(ext.hmac(convert_to(authz.entered_message(ticket), 'UTF8'), k.secret, 'sha256'), 'hex'), true)
         FROM authz.ticket_keys k WHERE k.kid = split_part(ticket, '.', 2)::integer;
@@ -396,6 +410,7 @@ END $$;
 
 GRANT EXECUTE ON FUNCTION authz.mint(text, text, text, timestamptz, text, text[], text, text) TO cordon_auth;
 GRANT EXECUTE ON FUNCTION authz.mint_job(uuid, uuid, text, uuid, uuid, bigint, text) TO cordon_jobs_definer;
+GRANT EXECUTE ON FUNCTION authz.check(text) TO cordon_audit_definer;
 GRANT EXECUTE ON FUNCTION authz.current_claims() TO cordon_jobs_definer, cordon_keys_definer, cordon_audit_definer;
 GRANT EXECUTE ON FUNCTION authz.rotate_ticket_key() TO cordon_owner;
 GRANT EXECUTE ON FUNCTION authz.enter(text) TO cordon_auth, cordon_ingest, cordon_query, cordon_audit_reader;

@@ -1,6 +1,6 @@
 DROP FUNCTION jobs.fail(text, boolean), jobs.complete(), jobs.progress(text, integer, integer, integer), jobs.own_job(), jobs.depth(),
     jobs.reap(text), jobs.end_attempt(bigint, text, boolean), jobs.renew(uuid, bigint, text, integer),
-    jobs.claim(text, text, integer, integer), jobs.enqueue(uuid, text, text, uuid), jobs.hold_lease(uuid, uuid, uuid, bigint, text);
+    jobs.claim(text, text, integer, integer), jobs.enqueue(uuid, text, text, uuid), jobs.lease_is_held(authz.claims, boolean);
 DROP TABLE jobs.jobs, jobs.moves;
 DROP SEQUENCE jobs.fence;
 DROP FUNCTION jobs.check_move();

@@ -89,15 +89,17 @@ GRANT CREATE ON SCHEMA jobs TO cordon_jobs_definer;
 RESET ROLE;
 SET LOCAL ROLE cordon_jobs_definer;
 
--- Is this the lease that the job has, and is it still running? Keeps the row locked for this transaction, so that
--- reap() and claim() pass it by until the transaction is over.
-CREATE FUNCTION jobs.hold_lease(p_tenant_id uuid, p_job_id uuid, p_document_id uuid, p_fence bigint, p_lease_hash text) RETURNS boolean
+-- Is this the lease that the job has, and is it still running? p_locks keeps the row locked for this transaction, so
+-- that reap() and claim() pass it by until the transaction is over.
+CREATE FUNCTION jobs.lease_is_held(c authz.claims, p_locks boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF p_locks THEN
+        PERFORM FROM jobs.jobs j WHERE j.tenant_id = c.tenant_id AND j.id = c.job_id AND j.fence = c.fence FOR SHARE;
+    END IF;
     PERFORM FROM jobs.jobs j
-        WHERE j.tenant_id = p_tenant_id AND j.id = p_job_id AND j.document_id = p_document_id AND j.fence = p_fence
-          AND j.lease_hash = p_lease_hash AND j.state = 'running' AND j.lease_until > clock_timestamp()
-        FOR SHARE;
+        WHERE j.tenant_id = c.tenant_id AND j.id = c.job_id AND j.document_id = c.document_id AND j.fence = c.fence
+          AND j.lease_hash = c.lease_hash AND j.state = 'running' AND j.lease_until > clock_timestamp();
     RETURN FOUND;
 END $$;
 
@@ -285,7 +287,7 @@ BEGIN
     RETURN jobs.end_attempt(jobs.own_job(), fail.reason_code, fail.permanent);
 END $$;
 
-GRANT EXECUTE ON FUNCTION jobs.hold_lease(uuid, uuid, uuid, bigint, text) TO cordon_authz_definer;
+GRANT EXECUTE ON FUNCTION jobs.lease_is_held(authz.claims, boolean) TO cordon_authz_definer;
 GRANT EXECUTE ON FUNCTION jobs.enqueue(uuid, text, text, uuid), jobs.progress(text, integer, integer, integer), jobs.complete(),
     jobs.fail(text, boolean) TO cordon_ingest;
 GRANT EXECUTE ON FUNCTION jobs.claim(text, text, integer, integer), jobs.renew(uuid, bigint, text, integer), jobs.reap(text),
