@@ -1,0 +1,322 @@
+#!/usr/bin/python3
+"""The AWS stand-in's only door: nothing behind it answers unless signature, date, body and policy are right.
+
+    client --SigV4--> gateway --+-- S3 on disk (s3.py)
+                                +-- KMS, Secrets Manager, Logs: moto in this process (moto_backends.py)
+                                +-- STS GetCallerIdentity, here
+                                +-- Bedrock runtime: the model server on another loopback port
+
+Every call leaves one line in calls.jsonl: who, what, on which resource, allowed or not, status. Never a body.
+
+Environment: CLOUD_PORT, CLOUD_STATE (folder), CLOUD_IDENTITIES (file), CLOUD_POLICIES (folders, ':' between),
+             CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development
+"""
+import datetime
+import hashlib
+import http.client
+import http.server
+import json
+import os
+import pathlib
+import signal
+import socketserver
+import sys
+import threading
+import time
+import traceback
+import uuid
+from urllib.parse import parse_qsl, unquote
+
+import iam
+import s3
+import s3_store
+import sigv4
+from errors import AwsError, document
+from moto_backends import Keys, Moto
+
+ACCOUNT = "123456789012"
+SIGNING_ALIAS = "alias/cordon-audit-signing"
+SMALL_BODY = 16 << 20   # everything but S3 objects and parts
+CALLS_KEPT = 64 << 20   # the call log is put aside at the start when it is longer
+MODEL_ACTIONS = {"invoke": "InvokeModel", "converse": "InvokeModel",
+                 "invoke-with-response-stream": "InvokeModelWithResponseStream", "converse-stream": "InvokeModelWithResponseStream"}
+HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
+
+
+class CallLog:
+    def __init__(self, path):
+        if path.exists() and path.stat().st_size > CALLS_KEPT:
+            path.rename(path.with_suffix(".jsonl.1"))
+        self.file, self.lock = open(path, "a", buffering=1), threading.Lock()
+
+    def add(self, **fields):
+        fields["ts"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+        with self.lock:
+            self.file.write(json.dumps(fields) + "\n")
+
+
+class Cloud:
+    """The services and what they share. One for the process; handlers are one for each connection."""
+
+    def __init__(self, env):
+        state = pathlib.Path(env["CLOUD_STATE"])
+        state.mkdir(parents=True, exist_ok=True)
+        self.region = env["AWS_REGION"]
+        self.bedrock_port = int(env["CLOUD_BEDROCK_PORT"])
+        self.calls = CallLog(state / "calls.jsonl")
+        self.moto = Moto(state / "moto", ACCOUNT, self.region)
+        self.keys = Keys(self.moto, self.require)
+        self.store = s3_store.Store(state / "s3")
+        self.s3 = s3.S3(self.store, self.keys)
+        values = {"region": self.region, "account_id": ACCOUNT, "document_bucket": env["CLOUD_DOCUMENT_BUCKET"],
+                  "anchor_bucket": env["CLOUD_ANCHOR_BUCKET"], "signing_key_arn": self.signing_key()}
+        self.identities = iam.load(env["CLOUD_IDENTITIES"], env["CLOUD_POLICIES"].split(":"), values)
+        for bucket, object_lock in ((values["document_bucket"], False), (values["anchor_bucket"], True)):
+            if self.store.bucket(bucket) is None:
+                self.store.create_bucket(bucket, object_lock)
+
+    def signing_key(self):
+        """The key with which audit-writer signs checkpoints; what Terraform makes in a real account."""
+        backend = self.moto.backends["kms"]
+        known = backend.get_key_id_from_alias(SIGNING_ALIAS)
+        if known is None:
+            key = backend.create_key(None, "SIGN_VERIFY", "ECC_NIST_P256", "audit checkpoints", [])
+            backend.create_alias(key.id, SIGNING_ALIAS)
+            self.moto.save("kms")
+            return key.arn
+        return backend.keys[known].arn
+
+    def require(self, identity, action, resource, context=None):
+        iam.require(identity, action.partition(":")[0], action, resource, context)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "cordon-cloud", ""
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    timeout = 120
+    cloud = None  # set by main()
+
+    def do(self):
+        began, self.request_id = time.monotonic(), str(uuid.uuid4())
+        self.identity = self.action = self.resource = None
+        self.unread, self.sent, status, allowed = 0, False, 500, False
+        service = "s3"
+        try:
+            if self.path == "/health":
+                self.answer(200, {"Content-Type": "application/json"}, b'{"status":"ok"}\n')
+                return
+            request = self.parse()
+            service = sigv4.service_of(request)
+            status = self.dispatch(request, service)
+            allowed = True
+        except AwsError as error:
+            status = error.status
+            allowed = self.action is not None and "AccessDenied" not in error.code
+            self.refuse_with(error, service)
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            status, self.close_connection = 499, True
+        except Exception:  # the stand-in's own fault: say so, in the log and to the caller
+            traceback.print_exc()
+            self.refuse_with(AwsError("InternalFailure", "the stand-in failed; see its log", 500), service)
+        if self.path != "/health":
+            self.cloud.calls.add(
+                request_id=self.request_id, identity=self.identity and self.identity.name, service=service, action=self.action,
+                resource=self.resource, allowed=allowed, status=status, duration_ms=round(1000 * (time.monotonic() - began), 2))
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do
+
+    def parse(self):
+        headers = {}
+        for name, value in self.headers.items():
+            name = name.lower()
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+        if "transfer-encoding" in headers:
+            self.close_connection = True
+            raise AwsError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
+        length = headers.get("content-length", "0")
+        if not length.isdigit():
+            self.close_connection = True
+            raise AwsError("InvalidArgument", "Content-Length is not a number")
+        self.unread = int(length)
+        path, _, query = self.path.partition("?")
+        return sigv4.Request(self.command, path, query, headers)
+
+    def take_small(self, limit=SMALL_BODY):
+        if self.unread > limit:
+            raise AwsError("RequestEntityTooLarge", "The body is too large for this call", 413)
+        body = self.rfile.read(self.unread)
+        if len(body) < self.unread:
+            raise ConnectionResetError
+        self.unread = 0
+        return body
+
+    def dispatch(self, request, service):
+        if service == "s3":
+            return self.serve_s3(request)
+        body = self.take_small()
+        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region, small_body=body)
+        self.identity = signed.identity
+        if service in ("kms", "secretsmanager", "logs"):
+            return self.serve_moto(request, service, body)
+        if service == "sts":
+            return self.serve_sts(request, body)
+        if service == "bedrock":
+            return self.serve_bedrock(request, body)
+        raise AwsError("UnknownOperationException", f"the stand-in has no service '{service}'", 404)
+
+    def serve_s3(self, request):
+        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region)
+        self.identity = signed.identity
+        call = s3.Call(request)
+        self.action, self.resource = call.action, call.resource
+        self.cloud.require(self.identity, call.action, call.resource, call.context)
+
+        def take_body(sink):
+            if sink is None:
+                body = self.take_small()
+                sigv4.check_body("s3", signed.payload_sha256, hashlib.sha256(body).hexdigest())
+                return body
+            while self.unread:
+                chunk = self.rfile.read(min(self.unread, 1 << 20))
+                if not chunk:
+                    raise ConnectionResetError
+                self.unread -= len(chunk)
+                sink.write(chunk)
+            sigv4.check_body("s3", signed.payload_sha256, sink.sha256.hexdigest())
+            return None
+        if request.method == "PUT" and "content-length" not in request.headers:
+            raise AwsError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
+        reply = self.cloud.s3.handle(call, self.identity, take_body)
+        self.answer(reply.status, reply.headers, reply.body, reply.chunks, reply.length)
+        return reply.status
+
+    def serve_moto(self, request, service, body):
+        action = request.headers.get("x-amz-target", "").rpartition(".")[2]
+        if request.method != "POST" or not action.isalpha():
+            raise AwsError("UnknownOperationException", "x-amz-target names no operation", 400)
+        self.action = f"{service}:{action}"
+        if service == "kms":
+            self.resource = self.cloud.keys.check(self.identity, action, body)
+        else:
+            self.resource = self.named_resource(service, body)
+            self.cloud.require(self.identity, self.action, self.resource)
+        status, headers, payload = self.cloud.moto.call(service, action, request.headers, body)
+        self.answer(status, {"Content-Type": headers.get("Content-Type", "application/x-amz-json-1.1")}, payload)
+        return status
+
+    def named_resource(self, service, body):
+        fields = json.loads(body or b"{}")
+        name = fields.get("SecretId") or fields.get("Name") or fields.get("logGroupName") or ""
+        if name.startswith("arn:"):
+            return name
+        kind = "secret" if service == "secretsmanager" else "log-group"
+        return f"arn:aws:{service}:{self.cloud.region}:{ACCOUNT}:{kind}:{name}" if name else "*"
+
+    def serve_sts(self, request, body):
+        fields = dict(parse_qsl(body.decode("latin-1"))) or dict(parse_qsl(request.raw_query))
+        self.action, self.resource = f"sts:{fields.get('Action')}", "*"
+        if fields.get("Action") != "GetCallerIdentity":  # which needs no permission in AWS either
+            self.cloud.require(self.identity, self.action, self.resource)
+            raise AwsError("InvalidAction", f"the stand-in does not do {self.action}")
+        inner = (f"<Arn>{self.identity.arn}</Arn><UserId>{self.identity.key_id}</UserId><Account>{ACCOUNT}</Account>")
+        text = ('<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+                f"{inner}</GetCallerIdentityResult><ResponseMetadata><RequestId>{self.request_id}</RequestId></ResponseMetadata>"
+                "</GetCallerIdentityResponse>")
+        self.answer(200, {"Content-Type": "text/xml"}, text.encode())
+        return 200
+
+    def serve_bedrock(self, request, body):
+        parts = request.raw_path.split("/")
+        if request.method != "POST" or len(parts) != 4 or parts[1] != "model" or parts[3] not in MODEL_ACTIONS:
+            raise AwsError("UnknownOperationException", "no such operation", 404)
+        model = unquote(parts[2])
+        kind = "inference-profile" if model.split(".")[0] in ("us", "eu", "apac", "global") else "foundation-model"
+        account = ACCOUNT if kind == "inference-profile" else ""
+        self.action = f"bedrock:{MODEL_ACTIONS[parts[3]]}"
+        self.resource = model if model.startswith("arn:") else f"arn:aws:bedrock:{self.cloud.region}:{account}:{kind}/{model}"
+        self.cloud.require(self.identity, self.action, self.resource)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.cloud.bedrock_port, timeout=120)
+        forward = {name: value for name, value in request.headers.items() if name in ("content-type", "accept")
+                   or name.startswith(("x-amzn-bedrock-", "x-cordon-"))}
+        try:
+            upstream.request("POST", request.raw_path, body, forward)
+            reply = upstream.getresponse()
+            headers = {name: value for name, value in reply.getheaders() if name.lower() not in HOP_HEADERS}
+            length = reply.getheader("content-length")
+            chunks = iter(lambda: reply.read1(1 << 16), b"")
+            self.answer(reply.status, headers, chunks=chunks, length=length and int(length))
+            return reply.status
+        except (ConnectionRefusedError, http.client.HTTPException, TimeoutError) as error:
+            if self.sent:  # too late for another status: cut, as a broken connection would
+                self.close_connection = True
+                return 502
+            raise AwsError("ServiceUnavailableException", f"the model server does not answer: {error}", 503) from None
+        finally:
+            upstream.close()
+
+    def refuse_with(self, error, service):
+        if self.sent:
+            self.close_connection = True
+            return
+        content_type, body, headers = document(error, service, self.request_id)
+        self.answer(error.status, {"Content-Type": content_type, **headers}, body)
+
+    def answer(self, status, headers, body=b"", chunks=None, length=None):
+        """length None with chunks: sent chunked, as event streams are."""
+        if self.unread:  # an answer before the whole body: this connection cannot be used again
+            self.close_connection = True
+        self.sent = True
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("x-amzn-RequestId", self.request_id)
+        self.send_header("x-amz-request-id", self.request_id)
+        chunked = chunks is not None and length is None
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif status not in (204, 304):
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            for chunk in chunks if chunks is not None else [body]:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if chunked else chunk)
+                if chunked:
+                    self.wfile.flush()
+            if chunked:
+                self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
+
+    def log_message(self, form, *args):
+        """Requests are in calls.jsonl; only what http.server itself refuses is worth a line here."""
+
+    def log_error(self, form, *args):
+        print(json.dumps({"event": "http_error", "why": form % args}), flush=True)
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 512
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            traceback.print_exc()
+
+
+def main():
+    if os.environ.get("ENVIRONMENT") != "development":
+        sys.exit("the AWS stand-in runs with ENVIRONMENT=development only")
+    Handler.cloud = Cloud(os.environ)
+    server = Server(("127.0.0.1", int(os.environ["CLOUD_PORT"])), Handler)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    print(json.dumps({"event": "ready", "port": server.server_port, "identities": sorted(
+        identity.name for identity in Handler.cloud.identities.values())}), flush=True)
+    server.serve_forever(poll_interval=0.1)
+
+
+if __name__ == "__main__":
+    main()
