@@ -5,9 +5,13 @@
 #ifndef CORDON_OBS_LOG_H
 #define CORDON_OBS_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+/* "debug", "info", "warn", "error". False, and *ret_level untouched, for anything else. */
+bool log_level_from_text(const char *text, enum log_level *ret_level);
 
 /* service: borrowed for ever. */
 void log_open(const char *service, enum log_level least);

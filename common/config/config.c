@@ -1,0 +1,148 @@
+#include "config/config.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/arena.h"
+#include "core/str.h"
+
+static void *member(const struct setting *row, void *settings) {
+    return (char *)settings + row->offset;
+}
+
+static bool has_limits(const struct setting *row) {
+    return row->min != 0 || row->max != 0;
+}
+
+static enum status check_length(const struct setting *row, const char *value, struct why *why) {
+    int64_t len = (int64_t)strlen(value);
+    if (has_limits(row) && (len < row->min || len > row->max))
+        return fail(why, ST_INVALID, "%s: needs %lld to %lld bytes", row->name, (long long)row->min, (long long)row->max);
+    return ST_OK;
+}
+
+static enum status load_text(const struct setting *row, const char *value, void *settings, struct why *why) {
+    if (*value && check_length(row, value, why) != ST_OK)
+        return ST_INVALID;
+    *(char **)member(row, settings) = xstrdup(value);
+    return ST_OK;
+}
+
+static enum status load_int(const struct setting *row, const char *value, void *settings, struct why *why) {
+    int64_t min = has_limits(row) ? row->min : INT64_MIN, max = has_limits(row) ? row->max : INT64_MAX;
+    if (!str_to_i64(value, min, max, member(row, settings)))
+        return fail(why, ST_INVALID, "%s: needs a whole number from %lld to %lld", row->name, (long long)min, (long long)max);
+    return ST_OK;
+}
+
+static enum status load_bool(const struct setting *row, const char *value, void *settings, struct why *why) {
+    bool is_true = str_equal(value, "true") || str_equal(value, "1");
+    if (!is_true && !str_equal(value, "false") && !str_equal(value, "0"))
+        return fail(why, ST_INVALID, "%s: needs true or false", row->name);
+    *(bool *)member(row, settings) = is_true;
+    return ST_OK;
+}
+
+static enum status load_secret(const struct setting *row, const char *value, void *settings, struct why *why) {
+    if (!*value)
+        return ST_OK;
+    if (check_length(row, value, why) != ST_OK)
+        return ST_INVALID;
+    *(struct secret **)member(row, settings) = secret_new(value, strlen(value));
+    return ST_OK;
+}
+
+typedef enum status (*load_fn)(const struct setting *row, const char *value, void *settings, struct why *why);
+
+static const struct { const char *name; load_fn load; } TYPES[] = {
+    [SET_TEXT] = { "text", load_text },
+    [SET_INT] = { "integer", load_int },
+    [SET_BOOL] = { "true or false", load_bool },
+    [SET_SECRET] = { "secret", load_secret },
+};
+
+enum status config_load(const struct setting *table, void *settings, struct why *why) {
+    for (const struct setting *row = table; row->name; row++) {
+        /* Empty is absent: supervisors and compose files cannot always leave a variable out. */
+        const char *value = getenv(row->name);
+        if (!value || !*value)
+            value = row->fallback;
+        if (!value)
+            return fail(why, ST_INVALID, "%s: required, and not set", row->name);
+        enum status st = TYPES[row->type].load(row, value, settings, why);
+        if (st != ST_OK)
+            return st;
+    }
+    return ST_OK;
+}
+
+static bool is_kept(const char *variable) {
+    static const char *const KEPT[] = { "PATH=", "LANG=", "TZ=" };
+    for (size_t i = 0; i < sizeof KEPT / sizeof *KEPT; i++)
+        if (str_starts_with(variable, KEPT[i]))
+            return true;
+    return false;
+}
+
+void config_wipe_environment(void) {
+    char **kept = environ;
+    for (char **variable = environ; variable && *variable; variable++)
+        if (is_kept(*variable))
+            *kept++ = *variable;
+        else
+            explicit_bzero(*variable, strlen(*variable));    /* also what /proc/PID/environ shows */
+    if (kept)
+        *kept = NULL;
+}
+
+void config_release(const struct setting *table, void *settings) {
+    for (const struct setting *row = table; row->name; row++)
+        if (row->type == SET_SECRET) {
+            secret_destroy(member(row, settings));
+        } else if (row->type == SET_TEXT) {
+            char **text = member(row, settings);
+            free(*text);
+            *text = NULL;
+        }
+}
+
+/* "1 to 512 bytes", or "" without limits. */
+static void format_limits(const struct setting *row, char *out, size_t size) {
+    const char *unit = row->unit && *row->unit ? row->unit : row->type == SET_INT ? "" : "bytes";
+    out[0] = '\0';
+    if (has_limits(row))
+        (void)snprintf(out, size, "%lld to %lld%s%s", (long long)row->min, (long long)row->max, *unit ? " " : "", unit);
+    else if (row->type == SET_INT)
+        (void)snprintf(out, size, "%s", unit);
+}
+
+static const char *format_default(const struct setting *row) {
+    return !row->fallback ? "required" : *row->fallback ? row->fallback : "optional";
+}
+
+void config_print_help(FILE *out, const char *process, const char *about, const struct setting *const tables[]) {
+    (void)fprintf(out, "%s - %s\n\nusage: %s [--help | --settings-markdown | --version]\n\nSettings come from the environment:\n\n",
+                  process, about, process);
+    for (const struct setting *const *table = tables; *table; table++)
+        for (const struct setting *row = *table; row->name; row++) {
+            char limits[96];
+            format_limits(row, limits, sizeof limits);
+            (void)fprintf(out, "  %-36s %s%s%s; %s\n      %s\n", row->name, TYPES[row->type].name, *limits ? ", " : "", limits,
+                          format_default(row), row->help);
+        }
+}
+
+void config_print_markdown(FILE *out, const char *process, const char *about, const struct setting *const tables[]) {
+    (void)fprintf(out, "## %s\n\n%s\n\n| Variable | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n", process, about);
+    for (const struct setting *const *table = tables; *table; table++)
+        for (const struct setting *row = *table; row->name; row++) {
+            char limits[96];
+            format_limits(row, limits, sizeof limits);
+            const char *tick = row->fallback && *row->fallback ? "`" : "";
+            (void)fprintf(out, "| `%s` | %s | %s%s%s | %s | %s |\n", row->name, TYPES[row->type].name, tick, format_default(row),
+                          tick, limits, row->help);
+        }
+    (void)fputc('\n', out);
+}

@@ -1,0 +1,111 @@
+#include <criterion/criterion.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/config.h"
+
+struct sample { const char *url, *note; int64_t port; bool is_fast; struct secret *key; };
+
+#define OFF(member) offsetof(struct sample, member)
+
+static const struct setting TABLE[] = {
+    { "T_URL", SET_TEXT, NULL, 3, 20, "", OFF(url), "Where it is." },
+    { "T_NOTE", SET_TEXT, "", 2, 5, "", OFF(note), "A note." },
+    { "T_PORT", SET_INT, "8080", 1, 65535, "", OFF(port), "Port." },
+    { "T_FAST", SET_BOOL, "false", 0, 0, "", OFF(is_fast), "Fast." },
+    { "T_KEY", SET_SECRET, "", 4, 8, "", OFF(key), "Key." },
+    { 0 },
+};
+
+static void start(void) {
+    cr_assert_eq(setenv("T_URL", "tcp://x", 1), 0);
+}
+
+TestSuite(config, .init = start, .timeout = 10);
+
+static enum status load(struct sample *s, struct why *why) {
+    return config_load(TABLE, s, why);
+}
+
+Test(config, fallbacks_fill_what_is_absent_or_empty) {
+    setenv("T_PORT", "", 1);
+    struct sample s = { 0 };
+    struct why why = { 0 };
+    cr_assert_eq(load(&s, &why), ST_OK, "%s", why.text);
+    cr_expect_str_eq(s.url, "tcp://x");
+    cr_expect_str_eq(s.note, "");
+    cr_expect_eq(s.port, 8080);
+    cr_expect_not(s.is_fast);
+    cr_expect_null(s.key);
+    config_release(TABLE, &s);
+    config_release(TABLE, &s);
+    cr_expect_null(s.url);
+}
+
+Test(config, values_are_read_by_their_type) {
+    setenv("T_NOTE", "abc", 1);
+    setenv("T_PORT", "18100", 1);
+    setenv("T_FAST", "true", 1);
+    setenv("T_KEY", "s3cret", 1);
+    struct sample s = { 0 };
+    struct why why = { 0 };
+    cr_assert_eq(load(&s, &why), ST_OK, "%s", why.text);
+    cr_expect_str_eq(s.note, "abc");
+    cr_expect_eq(s.port, 18100);
+    cr_expect(s.is_fast);
+    cr_expect(secret_equal(s.key, "s3cret", 6));
+    config_release(TABLE, &s);
+}
+
+static void refuses(const char *name, const char *value, const char *mention) {
+    if (value)
+        setenv(name, value, 1);
+    else
+        unsetenv(name);
+    struct sample s = { 0 };
+    struct why why = { 0 };
+    cr_expect_eq(load(&s, &why), ST_INVALID, "%s=%s was taken", name, value);
+    cr_expect(strstr(why.text, mention), "'%s' does not name %s", why.text, mention);
+    cr_expect(!value || strlen(value) < 4 || !strstr(why.text, value), "the value is in '%s'", why.text);
+    config_release(TABLE, &s);
+}
+
+Test(config, a_missing_required_setting_is_named) { refuses("T_URL", NULL, "T_URL"); }
+Test(config, a_short_text_is_refused) { refuses("T_URL", "x", "T_URL"); }
+Test(config, a_number_out_of_range_is_refused) { refuses("T_PORT", "65536", "T_PORT"); }
+Test(config, a_number_with_garbage_is_refused) { refuses("T_PORT", "80x", "T_PORT"); }
+Test(config, a_bool_with_garbage_is_refused) { refuses("T_FAST", "maybe", "T_FAST"); }
+Test(config, a_long_secret_is_refused_and_not_shown) { refuses("T_KEY", "123456789", "T_KEY"); }
+
+Test(config, the_environment_is_wiped_but_for_what_programs_need) {
+    setenv("T_KEY", "s3cret", 1);
+    setenv("PATH", "/usr/bin", 1);
+    char *held = getenv("T_KEY");
+    config_wipe_environment();
+    cr_expect_null(getenv("T_KEY"));
+    cr_expect_null(getenv("T_URL"));
+    cr_expect_str_eq(getenv("PATH"), "/usr/bin");
+    cr_expect_eq(held[0], '\0', "the bytes of the value are still there");
+    for (char **variable = environ; *variable; variable++)
+        cr_expect(strncmp(*variable, "PATH=", 5) == 0 || strncmp(*variable, "LANG=", 5) == 0 || strncmp(*variable, "TZ=", 3) == 0);
+}
+
+Test(config, help_and_markdown_name_every_row) {
+    const struct setting *const tables[] = { TABLE, NULL };
+    for (int is_markdown = 0; is_markdown < 2; is_markdown++) {
+        char *text = NULL;
+        size_t len = 0;
+        FILE *out = open_memstream(&text, &len);
+        (is_markdown ? config_print_markdown : config_print_help)(out, "sample", "a sample", tables);
+        fclose(out);
+        for (const struct setting *row = TABLE; row->name; row++) {
+            cr_expect(strstr(text, row->name), "%s is missing in: %s", row->name, text);
+            cr_expect(strstr(text, row->help));
+        }
+        cr_expect(strstr(text, "required"));
+        cr_expect(strstr(text, "1 to 65535"));
+        free(text);
+    }
+}
