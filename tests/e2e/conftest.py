@@ -1,0 +1,160 @@
+"""End-to-end tests: a whole stack of its own (built binaries, real PostgreSQL, real ZeroMQ with CURVE, the
+AWS stand-in, the OpenID provider), driven over HTTP as a client would. Nothing of Cordon is imported."""
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import time
+import uuid
+
+import pytest
+import requests
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STATE = pathlib.Path(os.environ.get("CORDON_E2E_HOME", ROOT / ".cordon" / "test"))
+PROCESSES = ["edge", "auth", "ingest-worker", "embedding-worker", "query", "audit-writer"]
+
+
+def free_base():
+    """First block of 40 ports, from 21000 up, in which nobody listens."""
+    for base in range(21000, 29000, 100):
+        taken = False
+        for port in [base - 1] + [base + n for n in range(40)]:
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(("127.0.0.1", port))
+                except OSError:
+                    taken = True
+                    break
+        if not taken:
+            return base
+    raise RuntimeError("no free block of ports")
+
+
+def wait_for(what, probe, seconds=60):
+    """Ask probe until it gives something true; fail with `what` when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    last = None
+    while time.monotonic() < deadline:
+        try:
+            last = probe()
+            if last:
+                return last
+        except (requests.ConnectionError, OSError) as error:
+            last = error
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {seconds} s (last: {last!r})")
+
+
+class Stack:
+    """One running Cordon and the ways to reach it."""
+
+    def __init__(self, env):
+        self.env = env
+        self.info = json.loads((STATE / "stack.json").read_text())
+        self.url = self.info["edge"]
+        self.tokens = {}
+
+    def cordon(self, *args, check=True):
+        done = subprocess.run([str(ROOT / "cordon"), *args], cwd=ROOT, env=self.env, capture_output=True, text=True)
+        if check and done.returncode != 0:
+            raise AssertionError(f"./cordon {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout.strip()
+
+    def token(self, tenant="demo", role="clinician", user=None):
+        key = (tenant, role, user)
+        made, token = self.tokens.get(key, (0, None))
+        if time.monotonic() - made > 300:
+            args = ["token", "--role", role] + (["--tenant", tenant] if tenant else []) + (["--user", user] if user else [])
+            token = self.cordon(*args).splitlines()[-1]
+            self.tokens[key] = (time.monotonic(), token)
+        return token
+
+    def call(self, method, path, tenant="demo", role="clinician", user=None, token=None, timeout=60, **kwargs):
+        headers = dict(kwargs.pop("headers", {}))
+        token = token if token is not None else self.token(tenant, role, user)
+        if token:
+            headers.setdefault("Authorization", f"Bearer {token}")
+        return requests.request(method, self.url + path, headers=headers, timeout=timeout, **kwargs)
+
+    def upload(self, body, content_type="text/plain", name="note.txt", **who):
+        return self.call("POST", "/api/v1/documents", data=body, headers={
+            "Content-Type": content_type, "Content-Disposition": f'attachment; filename="{name}"'}, **who)
+
+    def wait_ready(self, document_id, seconds=60, **who):
+        def settled():
+            answer = self.call("GET", f"/api/v1/documents/{document_id}", **who)
+            document = answer.json().get("document", answer.json()) if answer.status_code == 200 else None
+            return document if document and document["status"] != "processing" else None
+        return wait_for(f"document {document_id} settled", settled, seconds)
+
+    def ingest(self, body, content_type="text/plain", name="note.txt", **who):
+        answer = self.upload(body, content_type, name, **who)
+        assert answer.status_code == 202, answer.text
+        document = self.wait_ready(answer.json()["document_id"], **who)
+        assert document["status"] == "ready", document
+        return document
+
+    def pid(self, process):
+        return int(self.cordon("pid", process))
+
+    def stop(self, process):
+        self.cordon("stop", process)
+
+    def start(self, process):
+        self.cordon("start", process)
+        wait_for(f"{process} ready", lambda: self.is_ready(), 30)
+
+    def is_ready(self):
+        return requests.get(self.url + "/api/v1/health/ready", timeout=5).status_code == 200
+
+    def database(self, url=None):
+        import psycopg2
+        connection = psycopg2.connect(url or self.info["postgres"]["admin_url"])
+        connection.autocommit = True
+        return connection
+
+    def secret(self, process, name):
+        return (STATE / "secrets" / process / name).read_text().rstrip("\n")
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """A stack with two tenants, demo and lakeside, and no documents."""
+    base = free_base()
+    env = {**os.environ, "CORDON_HOME": str(STATE), "CORDON_PORT_BASE": str(base), "PORT": str(base - 1)}
+    keep = os.environ.get("CORDON_E2E_KEEP")
+    subprocess.run([str(ROOT / "cordon"), "down"], cwd=ROOT, env=env, capture_output=True)
+    if not keep:
+        subprocess.run(["rm", "-rf", str(STATE)], check=True)
+    up = subprocess.run([str(ROOT / "cordon"), "up", "--bare"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert up.returncode == 0, up.stdout + up.stderr
+    running = Stack(env)
+    try:
+        for slug, name in (("demo", "Riverside Clinic"), ("lakeside", "Lakeside Family Services")):
+            running.cordon("tenants", "create", slug, name)
+        yield running
+    finally:
+        if not keep:
+            subprocess.run([str(ROOT / "cordon"), "down"], cwd=ROOT, env=env, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def samples(stack):
+    """The sample documents of both tenants, uploaded and ready: {(tenant, file): document}."""
+    manifest = json.loads((ROOT / "dev" / "samples" / "manifest.json").read_text())
+    uploaded = []
+    for row in manifest:
+        body = (ROOT / "dev" / "samples" / row["file"]).read_bytes()
+        answer = stack.upload(body, row["content_type"], pathlib.Path(row["file"]).name, tenant=row["tenant"])
+        assert answer.status_code == 202, answer.text
+        uploaded.append((row, answer.json()["document_id"]))
+    return {(row["tenant"], row["file"]): stack.wait_ready(document_id, 120, tenant=row["tenant"])
+            for row, document_id in uploaded}
+
+
+@pytest.fixture
+def fresh_uuid():
+    return str(uuid.uuid4())
