@@ -20,7 +20,7 @@ GRANT EXECUTE ON FUNCTION authz.uuid_v7() TO cordon_authz_definer, cordon_jobs_d
 
 CREATE TABLE auth.tenants (
     id          uuid PRIMARY KEY,
-    slug        text NOT NULL UNIQUE CHECK (slug ~ '^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$'
+    slug        text NOT NULL UNIQUE CHECK (slug ~ '^[a-z0-9][a-z0-9-]{0,38}[a-z0-9]$'
                     -- mint() takes a slug or an id in one argument: a slug must not look like an id
                     AND slug !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'),
     name        text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),

@@ -1,0 +1,23 @@
+/* boot_check — a process refuses to start when its database role can do more than its duty.
+ *
+ * Everything that the role may do is read from the catalogue and compared with grants.def, the list
+ * of what it should; more is refused, and less as well (the schema is not the one that this binary was
+ * made for). Also refused: superuser, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION, membership in any
+ * role, ownership of anything, settings of the role, TEMP or CREATE anywhere, a tenant table or
+ * partition without forced row-level security, and a vector extension that is missing (in production
+ * also one before 0.8.2: CVE-2026-3172). */
+#ifndef CORDON_DB_BOOT_CHECK_H
+#define CORDON_DB_BOOT_CHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "db/pool.h"
+
+/* role: "cordon_query"; the pool's connection must be that one. ST_FORBIDDEN with the first thing that
+ * is wrong; ST_UNAVAILABLE, ST_TIMEOUT: could not ask. Also fit for /ready. */
+enum status db_boot_check(struct db_pool *pool, const char *role, bool is_production, int64_t deadline_ms,
+                          struct why *why) MUST_USE;
+
+#endif

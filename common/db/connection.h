@@ -1,0 +1,49 @@
+/* connection — one libpq connection and the only way that SQL leaves this process: the extended
+ * protocol, in pipeline mode, statements unnamed. A name would outlive its transaction, and whoever
+ * could inject SQL might put another text behind it. Private to common/db; not thread-safe. */
+#ifndef CORDON_DB_CONNECTION_H
+#define CORDON_DB_CONNECTION_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "db/pool.h"
+#include "db/sql.h"
+
+struct db_connection {
+    PGconn *pg;                 /* NULL: closed */
+    bool is_busy;               /* borrowed */
+    bool is_suspect;            /* close it when it comes back */
+};
+
+/* One statement with its parameters; times > 1: params holds that many rows of sql->n_params each. */
+struct db_step {
+    const struct sql *sql;
+    const struct db_param *params;
+    size_t times;               /* 0 counts as 1 */
+};
+
+/* Connect, until deadline_ms. ST_UNAVAILABLE. */
+enum status connection_open(struct db_connection *c, const struct db_options *options, int64_t deadline_ms,
+                            struct why *why) MUST_USE;
+void connection_close(struct db_connection *c);
+
+/* True when an idle connection still stands: the server has not closed it meanwhile. No round trip. */
+bool connection_stands(struct db_connection *c);
+
+/* Send all steps in one round trip and wait for all answers. Stops at the first that fails and says
+ * which. ret_rows, when not NULL, has n places: results of steps (of the last time), each the
+ * caller's; on failure none is set. The connection is suspect after every unexpected error; after
+ * ST_TIMEOUT or a lost connection the outcome is unknown. */
+enum status connection_run(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
+                           PGresult *ret_rows[], struct why *why) MUST_USE;
+
+/* COMMIT, and look at the tag: a failed transaction answers ROLLBACK with success. When the answer is
+ * lost the outcome is unknown: ST_UNAVAILABLE, safe to repeat by id. */
+enum status connection_commit(struct db_connection *c, int64_t deadline_ms, struct why *why) MUST_USE;
+/* ROLLBACK; a connection on which it fails is suspect. */
+void connection_rollback(struct db_connection *c);
+
+#endif
