@@ -210,7 +210,7 @@ RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_cat
 DECLARE
     low    uuid;
     high   uuid;
-    found  bigint;
+    rows   bigint;
 BEGIN
     IF num_nulls(tenants, old_sizes, new_sizes, ranges, roots, event_ids) <> 0
        OR (cardinality(old_sizes), cardinality(new_sizes), cardinality(ranges), cardinality(roots))
@@ -220,10 +220,10 @@ BEGIN
     SELECT i INTO low FROM unnest(event_ids) i ORDER BY i LIMIT 1;
     SELECT i INTO high FROM unnest(event_ids) i ORDER BY i DESC LIMIT 1;
     FOR i IN 1 .. cardinality(tenants) LOOP
-        SELECT count(DISTINCT l.seq) INTO found FROM audit.audit_logs l
+        SELECT count(DISTINCT l.seq) INTO rows FROM audit.audit_logs l
             WHERE l.tenant_id = tenants[i] AND l.seq >= old_sizes[i] AND l.seq < new_sizes[i]
               AND l.event_id = ANY (event_ids) AND l.event_id BETWEEN low AND high;
-        IF (found = new_sizes[i] - old_sizes[i]) IS NOT TRUE THEN
+        IF (rows = new_sizes[i] - old_sizes[i]) IS NOT TRUE THEN
             RAISE EXCEPTION 'audit: gap in the sequence' USING ERRCODE = '40001';
         END IF;
         UPDATE audit.audit_heads h SET size = new_sizes[i], range = ranges[i], root = roots[i], updated_at = clock_timestamp()
