@@ -1,0 +1,222 @@
+#include "crypto/frames.h"
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { VERSION = 1, PREFIX_BYTES = 7, PREFIX_AT = FRAMES_HEADER_BYTES - PREFIX_BYTES };
+
+static const char MAGIC[4] = { 'C', 'R', 'D', 'N' };
+
+/* What sealing and opening share: the position in the file and the frame being gathered. */
+struct stream {
+    struct secret *key;
+    uint8_t aad[FRAMES_HEADER_BYTES + AAD_MAX_BYTES];   /* header | caller's */
+    size_t aad_len;
+    uint32_t number;            /* of the frame being gathered */
+    size_t header_len;          /* opening: how much of the header came */
+    size_t gathered, frame_bytes;
+    uint8_t *frame;             /* frame_bytes (+ tag when opening) */
+    uint8_t *work;              /* the other side of one GCM operation */
+    bool is_dead;               /* ended or failed */
+};
+
+struct frames_sealer { struct stream s; bool has_header; };
+struct frames_opener { struct stream s; };
+
+static void stream_end(struct stream *s) {
+    if (s->frame)
+        OPENSSL_cleanse(s->frame, s->frame_bytes + AEAD_TAG_BYTES);
+    if (s->work)
+        OPENSSL_cleanse(s->work, s->frame_bytes + AEAD_TAG_BYTES);
+    free(s->frame);
+    free(s->work);
+    s->frame = s->work = NULL;
+    secret_destroy(&s->key);
+}
+
+static enum status stream_begin(struct stream *s, const struct secret *key, const struct aad *aad, struct why *why) {
+    if (!key || key->len != AEAD_KEY_BYTES || aad->is_overfull)
+        return fail(why, ST_INTERNAL, "frames: no usable key or associated data");
+    s->key = secret_new(key->bytes, key->len);
+    memcpy(s->aad + FRAMES_HEADER_BYTES, aad->bytes, aad->len);
+    s->aad_len = FRAMES_HEADER_BYTES + aad->len;
+    return ST_OK;
+}
+
+static void stream_size(struct stream *s, unsigned log2) {
+    s->frame_bytes = (size_t)1 << log2;
+    s->frame = xalloc(s->frame_bytes + AEAD_TAG_BYTES);
+    s->work = xalloc(s->frame_bytes + AEAD_TAG_BYTES);
+}
+
+static enum status dead(struct stream *s, struct why *why, const char *text) {
+    s->is_dead = true;
+    return fail(why, ST_INTERNAL, "frames: %s", text);
+}
+
+/* Seal or open the gathered frame and count it. */
+static enum status turn(struct stream *s, bool is_sealing, bool is_last, struct buffer *out, struct why *why) {
+    uint8_t nonce[AEAD_NONCE_BYTES];
+    memcpy(nonce, s->aad + PREFIX_AT, PREFIX_BYTES);
+    for (int i = 0; i < 4; i++)
+        nonce[PREFIX_BYTES + i] = (uint8_t)(s->number >> (24 - 8 * i));
+    nonce[AEAD_NONCE_BYTES - 1] = is_last;
+    struct gcm gcm = { s->key, nonce, s->aad, s->aad_len };
+    bool is_good = is_sealing ? gcm_seal(&gcm, s->frame, s->gathered, s->work)
+                              : gcm_open(&gcm, s->frame, s->gathered, s->work);
+    if (!is_good)
+        return dead(s, why, is_sealing ? "cannot seal" : "a frame does not authenticate");
+    size_t len = is_sealing ? s->gathered + AEAD_TAG_BYTES : s->gathered - AEAD_TAG_BYTES;
+    if (!buffer_add(out, s->work, len))
+        return dead(s, why, "the output is over its limit");
+    if (!is_last && s->number == UINT32_MAX)
+        return dead(s, why, "too many frames");
+    s->number++;
+    s->gathered = 0;
+    return ST_OK;
+}
+
+/* Gather len bytes into frames of `size`; a full frame is turned only when more follows, for only then is it
+ * known not to be the last. */
+static enum status gather(struct stream *s, bool is_sealing, const uint8_t *data, size_t len, struct buffer *out,
+                          struct why *why) {
+    size_t size = s->frame_bytes + (is_sealing ? 0 : AEAD_TAG_BYTES);
+    while (len > 0) {
+        if (s->gathered == size) {
+            enum status st = turn(s, is_sealing, false, out, why);
+            if (st != ST_OK)
+                return st;
+        }
+        size_t take = size - s->gathered < len ? size - s->gathered : len;
+        memcpy(s->frame + s->gathered, data, take);
+        s->gathered += take;
+        data += take;
+        len -= take;
+    }
+    return ST_OK;
+}
+
+uint64_t frames_sealed_bytes(uint64_t plain_bytes, unsigned log2) {
+    uint64_t frame = UINT64_C(1) << log2;
+    uint64_t frames = plain_bytes ? (plain_bytes + frame - 1) / frame : 1;
+    return FRAMES_HEADER_BYTES + plain_bytes + frames * AEAD_TAG_BYTES;
+}
+
+enum status frames_seal_begin(const struct secret *key, const struct aad *aad, unsigned log2,
+                              struct frames_sealer **ret_sealer, struct why *why) {
+    if (log2 < FRAME_LOG2_MIN || log2 > FRAME_LOG2_MAX)
+        return fail(why, ST_INTERNAL, "frames: no frames of 2^%u bytes", log2);
+    CLEANUP(frames_sealer_destroy) struct frames_sealer *sealer = xalloc(sizeof *sealer);
+    enum status st = stream_begin(&sealer->s, key, aad, why);
+    if (st != ST_OK)
+        return st;
+    stream_size(&sealer->s, log2);
+    memcpy(sealer->s.aad, MAGIC, sizeof MAGIC);
+    sealer->s.aad[4] = VERSION;
+    sealer->s.aad[5] = (uint8_t)log2;
+    if (RAND_bytes(sealer->s.aad + PREFIX_AT, PREFIX_BYTES) != 1)
+        abort();
+    *ret_sealer = sealer;
+    sealer = NULL;
+    return ST_OK;
+}
+
+static enum status put_header(struct frames_sealer *sealer, struct buffer *out, struct why *why) {
+    if (sealer->has_header)
+        return ST_OK;
+    sealer->has_header = true;
+    return buffer_add(out, sealer->s.aad, FRAMES_HEADER_BYTES) ? ST_OK
+                                                               : dead(&sealer->s, why, "the output is over its limit");
+}
+
+enum status frames_seal_add(struct frames_sealer *sealer, const void *plain, size_t len, struct buffer *out,
+                            struct why *why) {
+    if (sealer->s.is_dead)
+        return fail(why, ST_INTERNAL, "frames: added after the end");
+    enum status st = put_header(sealer, out, why);
+    return st != ST_OK ? st : gather(&sealer->s, true, plain, len, out, why);
+}
+
+enum status frames_seal_end(struct frames_sealer *sealer, struct buffer *out, struct why *why) {
+    if (sealer->s.is_dead)
+        return fail(why, ST_INTERNAL, "frames: ended twice");
+    enum status st = put_header(sealer, out, why);
+    if (st != ST_OK)
+        return st;
+    st = turn(&sealer->s, true, true, out, why);
+    sealer->s.is_dead = true;
+    return st;
+}
+
+void frames_sealer_destroy(struct frames_sealer **sealer_p) {
+    if (!*sealer_p)
+        return;
+    stream_end(&(*sealer_p)->s);
+    free(*sealer_p);
+    *sealer_p = NULL;
+}
+
+enum status frames_open_begin(const struct secret *key, const struct aad *aad, struct frames_opener **ret_opener,
+                              struct why *why) {
+    CLEANUP(frames_opener_destroy) struct frames_opener *opener = xalloc(sizeof *opener);
+    enum status st = stream_begin(&opener->s, key, aad, why);
+    if (st != ST_OK)
+        return st;
+    *ret_opener = opener;
+    opener = NULL;
+    return ST_OK;
+}
+
+/* Take header bytes from *data; ST_OK with less than a whole header when there are no more. */
+static enum status take_header(struct stream *s, const uint8_t **data, size_t *len, struct why *why) {
+    size_t missing = FRAMES_HEADER_BYTES - s->header_len;
+    size_t take = missing < *len ? missing : *len;
+    if (take == 0)
+        return ST_OK;
+    memcpy(s->aad + s->header_len, *data, take);
+    s->header_len += take;
+    *data += take;
+    *len -= take;
+    if (s->header_len < FRAMES_HEADER_BYTES)
+        return ST_OK;
+    unsigned log2 = s->aad[5];
+    if (memcmp(s->aad, MAGIC, sizeof MAGIC) != 0 || s->aad[4] != VERSION || log2 < FRAME_LOG2_MIN || log2 > FRAME_LOG2_MAX)
+        return dead(s, why, "not a sealed file of this version");
+    stream_size(s, log2);
+    return ST_OK;
+}
+
+enum status frames_open_add(struct frames_opener *opener, const void *sealed, size_t len, struct buffer *out,
+                            struct why *why) {
+    struct stream *s = &opener->s;
+    if (s->is_dead)
+        return fail(why, ST_INTERNAL, "frames: added after the end");
+    const uint8_t *data = sealed;
+    enum status st = take_header(s, &data, &len, why);
+    if (st != ST_OK || len == 0)
+        return st;
+    return gather(s, false, data, len, out, why);
+}
+
+enum status frames_open_end(struct frames_opener *opener, struct buffer *out, struct why *why) {
+    struct stream *s = &opener->s;
+    if (s->is_dead)
+        return fail(why, ST_INTERNAL, "frames: ended twice");
+    if (s->header_len < FRAMES_HEADER_BYTES || s->gathered < AEAD_TAG_BYTES)
+        return dead(s, why, "the file is cut");
+    if (s->gathered == AEAD_TAG_BYTES && s->number > 0)
+        return dead(s, why, "an empty last frame, which no sealer writes");
+    enum status st = turn(s, false, true, out, why);
+    s->is_dead = true;
+    return st;
+}
+
+void frames_opener_destroy(struct frames_opener **opener_p) {
+    if (!*opener_p)
+        return;
+    stream_end(&(*opener_p)->s);
+    free(*opener_p);
+    *opener_p = NULL;
+}
