@@ -1,0 +1,238 @@
+# One development instance: where its state is, its ports, its secrets and the environment of each of its processes.
+#
+# SHARED  .cordon in the checkout: build, npm packages, moto; one for all instances of this checkout
+# STATE   $CORDON_HOME, or the same folder: database, cloud, secrets, logs, service directories, installed binaries
+#
+# Every process runs as a Unix user of its own, which must be able to reach STATE. A checkout under a home that
+# others cannot enter (Debian 12 makes them so) therefore gets its .cordon under /var/lib/cordon, and a link to it.
+
+PROCESSES=(auth audit-writer embedding-worker ingest-worker query edge) # in the order of their start
+STANDINS=(cloud bedrock idp)
+SERVICES=(postgres "${STANDINS[@]}" "${PROCESSES[@]}")
+DB_LOGINS=(auth ingest jobs query audit_reader audit)
+REGION=us-east-1
+
+# PEERS[x]: whom x exchanges messages with, so whose public keys it gets (common/service/peers.def decides what they may).
+declare -A PEERS=(
+    [edge]="auth ingest-worker query" [auth]="edge audit-writer" [ingest-worker]="edge embedding-worker audit-writer"
+    [embedding-worker]="ingest-worker query" [query]="edge embedding-worker audit-writer" [audit-writer]="auth ingest-worker query")
+declare -A CALLS=([edge]="auth ingest-worker query" [auth]="audit-writer" [ingest-worker]="embedding-worker audit-writer"
+    [embedding-worker]="" [query]="embedding-worker audit-writer" [audit-writer]="")
+declare -A BUS_OFFSET=([auth]=10 [ingest-worker]=11 [embedding-worker]=12 [query]=13 [audit-writer]=14)
+declare -A METRICS_OFFSET=([edge]=20 [auth]=21 [ingest-worker]=22 [embedding-worker]=23 [query]=24 [audit-writer]=25)
+
+# Can every user enter this folder and all above it?
+reachable() {
+    local dir
+    dir=$(realpath -m "$1")
+    while [[ $dir != / ]]; do
+        if [[ -e $dir ]] && (((8#$(stat -c %a "$dir") & 1) == 0)); then
+            BLOCKED_AT=$dir
+            return 1
+        fi
+        dir=$(dirname "$dir")
+    done
+}
+
+make_shared_folder() {
+    local link="$ROOT/.cordon" target
+    if [[ ! -e $link ]]; then
+        if reachable "$ROOT"; then
+            mkdir "$link"
+        else
+            target=/var/lib/cordon/$(basename "$ROOT")-$(cksum <<<"$ROOT" | cut -d' ' -f1)
+            say "  other users cannot enter $BLOCKED_AT, and each process has a user of its own:"
+            say "  .cordon is a link to $target"
+            as_root install -d -m 0755 /var/lib/cordon
+            as_root install -d -m 0755 -o "$(id -un)" "$target"
+            ln -sfn "$target" "$link"
+        fi
+    fi
+    [[ -O $link ]] || die "$link belongs to $(stat -c %U "$link")" "run as that user, or remove it"
+}
+
+locate_state() {
+    SHARED=$(realpath -m "$ROOT/.cordon")
+    STATE=$(realpath -m "${CORDON_HOME:-$SHARED}")
+    local remembered="$STATE/instance"
+    if [[ -r $remembered ]]; then # written by `up`; what is given now wins
+        : "${CORDON_PORT_BASE:=$(sed -n 's/^CORDON_PORT_BASE=//p' "$remembered")}" "${PORT:=$(sed -n 's/^PORT=//p' "$remembered")}"
+    fi
+    BASE=${CORDON_PORT_BASE:-18100}
+    PORT=${PORT:-8080}
+    [[ $BASE =~ ^[0-9]{4,5}$ && $PORT =~ ^[0-9]{2,5}$ ]] || die "PORT and CORDON_PORT_BASE are port numbers"
+    EDGE=http://127.0.0.1:$PORT
+    ISSUER=http://127.0.0.1:$((BASE + 4))
+}
+
+make_state() {
+    make_shared_folder
+    locate_state
+    reachable "$STATE" || die "other users cannot enter $BLOCKED_AT, and each process has a user of its own" \
+        "Choose another CORDON_HOME, for example /var/lib/cordon/second."
+    mkdir -p "$STATE" "$STATE/logs" "$STATE/service" "$STATE/bin"
+    [[ -O $STATE ]] || die "$STATE belongs to $(stat -c %U "$STATE")"
+    chmod 0755 "$STATE" "$SHARED" "$STATE/service" "$STATE/bin"
+    mkdir -p -m 0700 "$STATE/secrets" "$STATE/secrets/.made"
+    printf 'PORT=%s\nCORDON_PORT_BASE=%s\n' "$PORT" "$BASE" >"$STATE/instance"
+    : >"$STATE/logs/setup.log"
+}
+
+need_state() { [[ -d $STATE/service ]] || die "nothing here yet: run ./cordon up"; }
+
+# Unix users
+
+user_of() { printf 'cordon-%s' "$1"; }
+
+make_users() {
+    local name made=0
+    for name in "${SERVICES[@]}"; do
+        getent passwd "$(user_of "$name")" >/dev/null && continue
+        as_root useradd --system --user-group --no-create-home --home-dir /nonexistent \
+            --shell /usr/sbin/nologin "$(user_of "$name")"
+        made=$((made + 1))
+    done
+    note "${#SERVICES[@]}, $made new"
+}
+
+# Secrets: each made once, kept in secrets/.made/<name>, and handed to those processes whose environment names it.
+
+made() { cat "$STATE/secrets/.made/$1"; }
+
+make_once() {
+    local file="$STATE/secrets/.made/$1"
+    [[ -s $file ]] || (umask 077 && printf '%s' "$2" >"$file.new" && mv "$file.new" "$file")
+}
+
+make_curve_keys() {
+    local name public secret
+    [[ -s $STATE/secrets/.made/curve-audit-writer.secret ]] && return
+    while read -r name public secret; do
+        make_once "curve-$name.public" "$public"
+        make_once "curve-$name.secret" "$secret"
+    done < <(/usr/bin/python3 -c 'import sys, zmq
+for name in sys.argv[1:]:
+    print(name, *(half.decode() for half in zmq.curve_keypair()))' edge auth ingest-worker embedding-worker query audit-writer)
+}
+
+make_secrets() {
+    local name
+    for name in admin "${DB_LOGINS[@]}"; do make_once "db-$name" "$(random_hex 24)"; done
+    for name in auth ingest-worker embedding-worker query audit-writer operator tester; do
+        make_once "aws-$name.id" "AKIA$(random_hex 8 | tr a-f A-F)"
+        make_once "aws-$name.secret" "$(random_hex 20)"
+    done
+    make_once idp-cli "$(random_hex 24)"
+    make_once idp-client "$(random_hex 24)"
+    make_curve_keys
+    local service
+    for service in "${SERVICES[@]}"; do write_environment "$service"; done
+    note "one folder for each process"
+}
+
+database_url() { printf 'postgresql://%s:%s@127.0.0.1:%s/cordon?sslmode=disable' "$1" "$(made "$2")" "$BASE"; }
+
+# The environment of one service, NAME=value a line.
+environment_of() {
+    local service=$1 peer
+    echo "ENVIRONMENT=development"
+    case $service in
+        postgres) ;;
+        cloud)
+            echo "CLOUD_PORT=$((BASE + 1))"
+            echo "CLOUD_STATE=$STATE/cloud"
+            echo "CLOUD_IDENTITIES=$STATE/cloud/identities.json"
+            echo "CLOUD_POLICIES=$SHARED/app/iam:$SHARED/app/cloud/policies"
+            echo "CLOUD_BEDROCK_PORT=$((BASE + 3))"
+            echo "CLOUD_DOCUMENT_BUCKET=cordon-documents"
+            echo "CLOUD_ANCHOR_BUCKET=cordon-anchor"
+            echo "AWS_REGION=$REGION"
+            echo "PYTHONPATH=$(moto_path)"
+            echo "PYTHONDONTWRITEBYTECODE=1"
+            ;;
+        bedrock) echo "BEDROCK_PORT=$((BASE + 3))" ;;
+        idp)
+            echo "IDP_PORT=$((BASE + 4))"
+            echo "IDP_STATE=$STATE/idp"
+            echo "IDP_EDGE_PORT=$PORT"
+            echo "IDP_CLI_SECRET=$(made idp-cli)"
+            echo "IDP_CLIENT_SECRET=$(made idp-client)"
+            ;;
+        *)
+            echo "LOG_LEVEL=${LOG_LEVEL:-info}"
+            echo "CORDON_METRICS_LISTEN=127.0.0.1:$((BASE + METRICS_OFFSET[$service]))"
+            echo "CORDON_CURVE_SECRET_KEY=$(made "curve-$service.secret")"
+            for peer in ${PEERS[$service]}; do echo "CORDON_$(variable "$peer")_PUBLIC_KEY=$(made "curve-$peer.public")"; done
+            for peer in ${CALLS[$service]}; do
+                echo "CORDON_$(variable "$peer")_ENDPOINTS=tcp://127.0.0.1:$((BASE + BUS_OFFSET[$peer]))"
+            done
+            [[ -z ${BUS_OFFSET[$service]:-} ]] || echo "CORDON_BUS_LISTEN=tcp://127.0.0.1:$((BASE + BUS_OFFSET[$service]))"
+            own_environment_of "$service"
+            ;;
+    esac
+}
+
+variable() { tr a-z- A-Z_ <<<"$1"; }
+
+# What one of the six processes has for itself: the columns of docs/map.md's privilege table.
+own_environment_of() {
+    case $1 in
+        edge)
+            echo "PORT=$PORT"
+            echo "CORDON_HTTP_HOST=127.0.0.1"
+            ;;
+        auth)
+            echo "DATABASE_URL=$(database_url cordon_auth db-auth)"
+            echo "OIDC_ISSUER_URL=$ISSUER"
+            echo "OIDC_CLIENT_ID=cordon"
+            aws_environment auth KMS STS
+            ;;
+        ingest-worker)
+            echo "DATABASE_URL=$(database_url cordon_ingest db-ingest)"
+            echo "CORDON_JOBS_DATABASE_URL=$(database_url cordon_jobs db-jobs)"
+            echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
+            aws_environment ingest-worker S3 KMS STS
+            ;;
+        embedding-worker) aws_environment embedding-worker BEDROCK_RUNTIME STS ;;
+        query)
+            echo "DATABASE_URL=$(database_url cordon_query db-query)"
+            echo "CORDON_AUDIT_DATABASE_URL=$(database_url cordon_audit_reader db-audit_reader)"
+            echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
+            aws_environment query S3 KMS STS
+            ;;
+        audit-writer)
+            echo "DATABASE_URL=$(database_url cordon_audit db-audit)"
+            echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
+            aws_environment audit-writer S3 KMS STS
+            ;;
+    esac
+}
+
+aws_environment() {
+    local name=$1 service
+    shift
+    echo "AWS_REGION=$REGION"
+    echo "AWS_ACCESS_KEY_ID=$(made "aws-$name.id")"
+    echo "AWS_SECRET_ACCESS_KEY=$(made "aws-$name.secret")"
+    for service in "$@"; do echo "AWS_ENDPOINT_URL_$service=http://127.0.0.1:$((BASE + 1))"; done
+}
+
+# secrets/<service>/: one file for each variable, as s6-envdir reads them.
+write_environment() {
+    local dir="$STATE/secrets/$1" line
+    rm -rf "$dir.new"
+    mkdir -m 0700 "$dir.new"
+    while IFS= read -r line; do
+        (umask 077 && printf '%s\n' "${line#*=}" >"$dir.new/${line%%=*}")
+    done < <(environment_of "$1")
+    rm -rf "$dir"
+    mv "$dir.new" "$dir"
+}
+
+identities_json() {
+    local name
+    for name in auth ingest-worker embedding-worker query audit-writer operator tester; do
+        jq -n --arg name "$name" --arg id "$(made "aws-$name.id")" --arg secret "$(made "aws-$name.secret")" \
+            '{name: $name, access_key_id: $id, secret_access_key: $secret}'
+    done | jq -s .
+}
