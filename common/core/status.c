@@ -25,7 +25,7 @@ static const struct { const char *code; enum status status; int http; const char
 
 enum { STATUS_COUNT = sizeof STATUSES / sizeof *STATUSES };
 
-static void say(struct why *why, enum error_code code, const char *fmt, va_list ap) {
+static PRINTF(3, 0) void say(struct why *why, enum error_code code, const char *fmt, va_list ap) {
     why->code = code;
     (void)vsnprintf(why->text, sizeof why->text, fmt, ap);
 }

@@ -99,7 +99,7 @@ static bool read_tenant(struct arena *mem, const json_t *claims, const char *nam
 }
 
 /* An array of names, or one string of names between spaces. Absent: no roles. */
-static bool read_roles(struct arena *mem, const json_t *claims, const char *name, struct claims *out) {
+static bool read_roles(struct arena *mem, const json_t *claims, const char *name, struct jwt_claims *out) {
     const char **roles = arena_alloc(mem, CLAIMS_ROLES_MAX * sizeof *roles);
     out->roles = roles;
     const json_t *value = json_object_get(claims, name);
@@ -132,8 +132,8 @@ static const char *optional_text(struct arena *mem, const json_t *claims, const 
     return text ? arena_strdup(mem, text) : NULL;
 }
 
-enum jwt_refusal claims_read(struct arena *mem, const struct jws *jws, const struct claims_policy *policy, int64_t now_s,
-                             struct claims *ret_claims) {
+enum jwt_refusal jwt_claims_read(struct arena *mem, const struct jws *jws, const struct jwt_policy *policy, int64_t now_s,
+                             struct jwt_claims *ret_claims) {
     CLEANUP(json_destroy) json_t *claims = NULL;
     struct why why;         /* the refusal says enough */
     if (json_parse(jws->payload, jws->payload_len, JWS_MAX_BYTES, &claims, &why) != ST_OK || !json_is_object(claims))
@@ -142,7 +142,7 @@ enum jwt_refusal claims_read(struct arena *mem, const struct jws *jws, const str
         return JWT_ISSUER;
     if (!has_audience(json_object_get(claims, policy->audience_claim), policy->audience))
         return JWT_AUDIENCE;
-    struct claims made = { 0 };
+    struct jwt_claims made = { 0 };
     enum jwt_refusal refusal = check_times(claims, now_s, &made.accepted_until_s);
     if (refusal != JWT_ACCEPTED)
         return refusal;

@@ -20,7 +20,7 @@ enum {
     CLAIMS_TENANT_MAX_BYTES = 63,
 };
 
-struct claims_policy {
+struct jwt_policy {
     const char *issuer;             /* iss, byte for byte */
     const char *audience;           /* what the audience claim must contain */
     const char *audience_claim;     /* "aud"; an issuer's stand-in where its tokens have none, "client_id" */
@@ -28,7 +28,7 @@ struct claims_policy {
     const char *roles_claim;        /* "roles" */
 };
 
-struct claims {
+struct jwt_claims {
     const char *subject;
     const char *token_id;           /* jti, or the digest in hexadecimal when the token has none */
     const char *tenant;             /* slug or UUID; NULL: the token names none */
@@ -39,7 +39,7 @@ struct claims {
 };
 
 /* Check jws's payload; everything in *ret_claims lives in mem. now_s: Unix time. */
-enum jwt_refusal claims_read(struct arena *mem, const struct jws *jws, const struct claims_policy *policy, int64_t now_s,
-                             struct claims *ret_claims) MUST_USE;
+enum jwt_refusal jwt_claims_read(struct arena *mem, const struct jws *jws, const struct jwt_policy *policy, int64_t now_s,
+                             struct jwt_claims *ret_claims) MUST_USE;
 
 #endif

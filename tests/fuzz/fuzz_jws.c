@@ -17,12 +17,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         jwks_parse(SPARE, sizeof SPARE - 1, &keys, &why) != ST_OK)
         __builtin_trap();
     struct jws jws = { 0 };
-    struct claims claims;
+    struct jwt_claims claims;
     enum jwt_refusal refusal = jws_verify(mem, keys, token, token_len, &jws);
     /* Whatever was not signed: the claims reader must stand it too. */
     if (refusal != JWT_ACCEPTED)
         jws = (struct jws){ .payload = token, .payload_len = token_len };
-    struct claims_policy policy = { "i", "a", "aud", "tenant", "roles" };
-    refusal = claims_read(mem, &jws, &policy, 1000, &claims);
+    struct jwt_policy policy = { "i", "a", "aud", "tenant", "roles" };
+    refusal = jwt_claims_read(mem, &jws, &policy, 1000, &claims);
     return refusal == JWT_REFUSAL_COUNT;
 }

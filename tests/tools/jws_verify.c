@@ -59,11 +59,11 @@ int main(int argc, char **argv) {
     }
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     struct jws jws = { 0 };
-    struct claims claims = { 0 };
+    struct jwt_claims claims = { 0 };
     enum jwt_refusal refusal = jws_verify(mem, keys, token.data, token.len, &jws);
     if (refusal == JWT_ACCEPTED && argc == 6) {
-        struct claims_policy policy = { argv[3], argv[4], "aud", "tenant", "roles" };
-        refusal = claims_read(mem, &jws, &policy, now_s, &claims);
+        struct jwt_policy policy = { argv[3], argv[4], "aud", "tenant", "roles" };
+        refusal = jwt_claims_read(mem, &jws, &policy, now_s, &claims);
     }
     if (refusal != JWT_ACCEPTED) {
         (void)printf("refused %s\n", jwt_refusal_name(refusal));

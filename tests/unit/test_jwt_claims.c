@@ -7,33 +7,33 @@
 
 enum { NOW_S = 1800000000 };
 
-static const struct claims_policy POLICY = { "https://idp.example/", "cordon", "aud", "tenant", "roles" };
+static const struct jwt_policy POLICY = { "https://idp.example/", "cordon", "aud", "tenant", "roles" };
 
 static struct arena *mem;
 static void begin(void) { mem = arena_new(0); }
 static void end(void) { arena_destroy(&mem); }
 TestSuite(claims, .init = begin, .fini = end, .timeout = 10);
 
-static enum jwt_refusal read_as(const struct claims_policy *policy, const char *payload, struct claims *ret_claims) {
+static enum jwt_refusal read_as(const struct jwt_policy *policy, const char *payload, struct jwt_claims *ret_claims) {
     struct jws jws = { .payload = payload, .payload_len = strlen(payload), .digest = { 0xab, 0xcd } };
-    return claims_read(mem, &jws, policy, NOW_S, ret_claims);
+    return jwt_claims_read(mem, &jws, policy, NOW_S, ret_claims);
 }
 
 /* A good token with `members` after its other members; name given there wins only if it is not repeated. */
 static enum jwt_refusal with(const char *members) {
-    struct claims claims;
+    struct jwt_claims claims;
     return read_as(&POLICY, arena_printf(mem, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u1\",%s}", members), &claims);
 }
 
 static enum jwt_refusal whole(const char *payload) {
-    struct claims claims;
+    struct jwt_claims claims;
     return read_as(&POLICY, payload, &claims);
 }
 
 #define EXP "\"exp\":1800000600"
 
 Test(claims, a_good_token_is_read) {
-    struct claims c = { 0 };
+    struct jwt_claims c = { 0 };
     enum jwt_refusal refusal = read_as(&POLICY,
         "{\"iss\":\"https://idp.example/\",\"aud\":[\"other\",\"cordon\"],\"sub\":\"u1\",\"exp\":1800000600,\"iat\":1800000000,\"nbf\":1800000000.5,"
         "\"jti\":\"t1\",\"tenant\":\"demo\",\"roles\":[\"clinician\",\"admin\"],\"name\":\"Ada\",\"email\":\"ada@example.com\",\"more\":{}}", &c);
@@ -49,7 +49,7 @@ Test(claims, a_good_token_is_read) {
 }
 
 Test(claims, optional_members_may_be_absent) {
-    struct claims c = { 0 };
+    struct jwt_claims c = { 0 };
     cr_assert_eq(read_as(&POLICY, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u1\",\"exp\":1800000600}", &c), JWT_ACCEPTED);
     cr_assert_null(c.tenant);
     cr_assert_null(c.name);
@@ -74,8 +74,8 @@ Test(claims, audience_must_name_us) {
 }
 
 Test(claims, another_claim_may_stand_for_the_audience) {
-    struct claims_policy cognito = POLICY;
-    struct claims c;
+    struct jwt_policy cognito = POLICY;
+    struct jwt_claims c;
     cognito.audience_claim = "client_id";
     cr_assert_eq(read_as(&cognito, "{\"iss\":\"https://idp.example/\",\"client_id\":\"cordon\",\"sub\":\"u\"," EXP "}", &c), JWT_ACCEPTED);
     cr_assert_eq(read_as(&cognito, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP "}", &c), JWT_AUDIENCE);
@@ -117,7 +117,7 @@ Test(claims, subject_and_token_id_are_short_texts) {
 }
 
 Test(claims, tenants_are_slugs_or_uuids) {
-    struct claims c = { 0 };
+    struct jwt_claims c = { 0 };
     cr_assert_eq(read_as(&POLICY, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP
                          ",\"tenant\":\"0192F3A0-0000-7000-8000-00000000000A\"}", &c), JWT_ACCEPTED);
     cr_assert_str_eq(c.tenant, "0192f3a0-0000-7000-8000-00000000000a");
@@ -131,8 +131,8 @@ Test(claims, tenants_are_slugs_or_uuids) {
 }
 
 Test(claims, claim_names_are_settings) {
-    struct claims_policy auth0 = { "https://idp.example/", "cordon", "aud", "https://cordon.example/tenant", "scope" };
-    struct claims c = { 0 };
+    struct jwt_policy auth0 = { "https://idp.example/", "cordon", "aud", "https://cordon.example/tenant", "scope" };
+    struct jwt_claims c = { 0 };
     cr_assert_eq(read_as(&auth0, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP
                          ",\"https://cordon.example/tenant\":\"demo\",\"scope\":\" clinician  auditor \",\"tenant\":7,\"roles\":7}", &c), JWT_ACCEPTED);
     cr_assert_str_eq(c.tenant, "demo");
