@@ -26,6 +26,9 @@ struct db_options {
 struct db_pool;
 struct db_connection;
 
+/* ST_INVALID: url does not parse or, in production, does not verify the server (sslmode=verify-full). */
+enum status db_url_check(const char *url, bool is_production, struct why *why) MUST_USE;
+
 /* Checks the options, connects to nothing yet. ST_INVALID: url does not parse, or is not verify-full in production. */
 enum status db_pool_new(const struct db_options *options, struct db_pool **ret_pool, struct why *why) MUST_USE;
 void db_pool_destroy(struct db_pool **pool_p);      /* nobody may still borrow */

@@ -25,6 +25,7 @@
 #include "core/scopes.h"
 #include "core/status.h"
 #include "core/uuid.h"
+#include "db/plain_tx.h"
 #include "db/pool.h"
 #include "db/rows.h"
 #include "db/sql.h"
@@ -41,9 +42,7 @@ struct claims {
 };
 
 struct tenant_tx {
-    struct db_pool *pool;
-    struct db_connection *conn;     /* NULL: not open */
-    int64_t deadline_ms;
+    struct plain_tx plain;
     struct claims claims;
 };
 
@@ -66,7 +65,7 @@ enum status tenant_tx_run(struct tenant_tx *tx, const struct sql *q, const struc
 enum status tenant_tx_run_many(struct tenant_tx *tx, const struct sql *q, const struct db_param params[],
                                size_t times, struct why *why) MUST_USE;
 
-/* ST_OK: durable. Otherwise rolled back, or, when the answer was lost (ST_UNAVAILABLE, ST_TIMEOUT),
+/* ST_OK: durable. Otherwise rolled back, or, when the answer was lost (ST_UNAVAILABLE),
  * unknown: the caller must be able to repeat it by id. The tx is closed either way. */
 enum status tenant_tx_commit(struct tenant_tx *tx, struct why *why) MUST_USE;
 

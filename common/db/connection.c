@@ -1,0 +1,280 @@
+#include "db/connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "db/rows.h"
+#include "db/sqlstate.h"
+
+enum {
+    PARAMS_MAX = 64,
+    OPTIONS_MAX_BYTES = 1024,
+    CONNECT_MAX_MS = 5000,
+    ROLLBACK_MAX_MS = 1000,
+    STATEMENT_TIMEOUT_MS = 10000,
+};
+
+/* Settings of every connection, as start-up options: RESET ALL returns to these, and not to what
+ * somebody SET. A transaction that idles holds locks (a job's row among them): its session ends. */
+static const char *const SETTINGS[] = {
+    "search_path=pg_catalog,pg_temp",
+    "plan_cache_mode=force_custom_plan",        /* the tenant's partition is known when it is planned */
+    "idle_in_transaction_session_timeout=5000",
+    "lock_timeout=5000",
+    "default_transaction_isolation=read committed",
+    "row_security=on",
+    "TimeZone=UTC",
+    "client_min_messages=warning",
+    "jit=off",
+    NULL
+};
+
+const struct sql SQL_RESET = { "reset", "RESET ALL", 0 };
+const struct sql SQL_BEGIN = { "begin", "BEGIN", 0 };
+
+static void ignore_notice(void *arg, const PGresult *notice) {
+    (void)arg;
+    (void)notice;
+}
+
+/* Add " -c name=value" to the options text; false when it is full. */
+static bool option_add(char *out, size_t size, const char *setting) {
+    size_t at = strlen(out);
+    int n = snprintf(out + at, size - at, " -c ");
+    at += (size_t)n;
+    for (const char *s = setting; *s; s++) {
+        if (at + 3 >= size)
+            return false;
+        if (*s == ' ' || *s == '\\')
+            out[at++] = '\\';
+        out[at++] = *s;
+    }
+    out[at] = '\0';
+    return true;
+}
+
+static bool options_text(const struct db_options *options, char *out, size_t size) {
+    char timeout[64];
+    snprintf(timeout, sizeof timeout, "statement_timeout=%d",
+             options->statement_timeout_ms ? options->statement_timeout_ms : STATEMENT_TIMEOUT_MS);
+    out[0] = '\0';
+    bool fits = option_add(out, size, timeout);
+    for (const char *const *s = SETTINGS; fits && *s; s++)
+        fits = option_add(out, size, *s);
+    for (const char *const *s = options->settings; fits && s && *s; s++)
+        fits = option_add(out, size, *s);
+    return fits;
+}
+
+/* Wait for events on the connection's socket. False when deadline_ms passed. */
+static bool wait_socket(PGconn *pg, short events, int64_t deadline_ms) {
+    for (;;) {
+        int64_t left = deadline_ms - clock_mono_ms();
+        if (left <= 0)
+            return false;
+        struct pollfd fd = { .fd = PQsocket(pg), .events = events };
+        int n = poll(&fd, 1, left > INT32_MAX ? INT32_MAX : (int)left);
+        if (n > 0)
+            return true;
+        if (n < 0 && errno != EINTR)
+            return false;
+    }
+}
+
+enum status connection_open(struct db_connection *c, const struct db_options *options, int64_t deadline_ms,
+                            struct why *why) {
+    char run_time[OPTIONS_MAX_BYTES];
+    if (!options_text(options, run_time, sizeof run_time))
+        return fail(why, ST_INTERNAL, "database: too many settings");
+    /* what stands after dbname wins over the same word in the URL */
+    const char *const words[] = { "dbname", "application_name", "client_encoding", "options", "gssencmode",
+                                  "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", NULL };
+    const char *const values[] = { options->url, options->process, "UTF8", run_time, "disable", "30", "5", "3", "15000", NULL };
+
+    int64_t limit_ms = clock_mono_ms() + CONNECT_MAX_MS;
+    if (limit_ms > deadline_ms)
+        limit_ms = deadline_ms;
+    PGconn *pg = PQconnectStartParams(words, values, 1);
+    PostgresPollingStatusType turn = PGRES_POLLING_WRITING;
+    while (pg && PQstatus(pg) != CONNECTION_BAD && turn != PGRES_POLLING_OK && turn != PGRES_POLLING_FAILED) {
+        if (!wait_socket(pg, turn == PGRES_POLLING_READING ? POLLIN : POLLOUT, limit_ms))
+            break;
+        turn = PQconnectPoll(pg);
+    }
+    if (!pg || turn != PGRES_POLLING_OK || PQsetnonblocking(pg, 1) != 0 || PQenterPipelineMode(pg) != 1) {
+        /* libpq's text names host, port and user, never the password */
+        enum status st = fail(why, ST_UNAVAILABLE, "database: %.200s", pg && *PQerrorMessage(pg) ? PQerrorMessage(pg) : "no connection in time");
+        PQfinish(pg);
+        why->text[strcspn(why->text, "\n")] = '\0';
+        return st;
+    }
+    PQsetNoticeReceiver(pg, ignore_notice, NULL);
+    c->pg = pg;
+    c->is_suspect = false;
+    return ST_OK;
+}
+
+void connection_close(struct db_connection *c) {
+    PQfinish(c->pg);
+    c->pg = NULL;
+    c->is_suspect = false;
+}
+
+static void drop_notifies(PGconn *pg) {
+    for (PGnotify *n; (n = PQnotifies(pg));)
+        PQfreemem(n);
+}
+
+bool connection_stands(struct db_connection *c) {
+    struct pollfd fd = { .fd = PQsocket(c->pg), .events = POLLIN };
+    if (poll(&fd, 1, 0) <= 0)
+        return true;
+    /* something came unasked: a notice, a notification, or the server's goodbye */
+    bool stands = PQconsumeInput(c->pg) && PQstatus(c->pg) == CONNECTION_OK;
+    if (stands) {
+        drop_notifies(c->pg);
+        stands = poll(&fd, 1, 0) <= 0 || !(fd.revents & (POLLHUP | POLLERR));
+    }
+    return stands;
+}
+
+/* Queue one execution; rows of params of the same statement are prepared once, under no name. */
+static bool send_once(PGconn *pg, const struct sql *q, const struct db_param *params, bool is_prepared) {
+    const char *values[PARAMS_MAX];
+    int lengths[PARAMS_MAX], formats[PARAMS_MAX];
+    assert(q->n_params <= PARAMS_MAX);
+    for (int i = 0; i < q->n_params; i++) {
+        values[i] = params[i].data;
+        lengths[i] = params[i].len;
+        formats[i] = params[i].is_binary;
+    }
+    return is_prepared ? PQsendQueryPrepared(pg, "", q->n_params, values, lengths, formats, 1)
+                       : PQsendQueryParams(pg, q->text, q->n_params, NULL, values, lengths, formats, 1);
+}
+
+static bool send_step(PGconn *pg, const struct db_step *step) {
+    if (step->times <= 1)
+        return send_once(pg, step->sql, step->params, false);
+    if (!PQsendPrepare(pg, "", step->sql->text, 0, NULL))
+        return false;
+    for (size_t i = 0; i < step->times; i++)
+        if (!send_once(pg, step->sql, step->params + i * (size_t)step->sql->n_params, true))
+            return false;
+    return true;
+}
+
+/* How many answers a step gets. */
+static size_t answers_of(const struct db_step *step) {
+    return step->times <= 1 ? 1 : step->times + 1;
+}
+
+static enum status fail_with(struct db_connection *c, const struct sql *q, const PGresult *error, struct why *why) {
+    const char *state = error ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
+    const struct sqlstate_row *row = sqlstate_find(state);
+    const char *detail = NULL;
+    if (error)
+        detail = PQresultErrorField(error, row->says ? PG_DIAG_MESSAGE_PRIMARY : PG_DIAG_CONSTRAINT_NAME);
+    if (!row->keeps)
+        c->is_suspect = true;
+    return fail(why, row->status, "%s: sqlstate %s%s%s", q->name, state ? state : "none, connection lost",
+                detail ? " " : "", detail ? detail : "");
+}
+
+/* The next result, or NULL between two; false when the connection or the time is gone. */
+static bool next_result(PGconn *pg, int64_t deadline_ms, PGresult **ret_result) {
+    for (;;) {
+        int unsent = PQflush(pg);
+        if (unsent < 0)
+            return false;
+        if (!PQisBusy(pg))
+            break;
+        if (!wait_socket(pg, unsent ? POLLIN | POLLOUT : POLLIN, deadline_ms) || !PQconsumeInput(pg))
+            return false;
+    }
+    *ret_result = PQgetResult(pg);
+    return true;
+}
+
+/* Read all answers up to the sync, keep each step's last in rows, remember the first failure. */
+static enum status collect(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
+                           PGresult *rows[], struct why *why) {
+    enum status first = ST_OK;
+    size_t at = 0, left = answers_of(&steps[0]);
+    for (;;) {
+        PGresult *result = NULL;
+        if (!next_result(c->pg, deadline_ms, &result)) {
+            c->is_suspect = true;
+            if (first != ST_OK)
+                return first;
+            const struct sql *q = steps[at < n ? at : n - 1].sql;
+            return clock_mono_ms() >= deadline_ms ? fail(why, ST_TIMEOUT, "%s: no answer in time", q->name)
+                                                  : fail_with(c, q, NULL, why);
+        }
+        if (!result) {
+            if (PQstatus(c->pg) == CONNECTION_OK)
+                continue;
+            c->is_suspect = true;
+            return first != ST_OK ? first : fail_with(c, steps[at < n ? at : n - 1].sql, NULL, why);
+        }
+        ExecStatusType kind = PQresultStatus(result);
+        if (kind == PGRES_PIPELINE_SYNC) {
+            PQclear(result);
+            return first;
+        }
+        if (at == n)                /* only an error of the commit that the sync implies comes this late */
+            at = n - 1;
+        if (kind != PGRES_TUPLES_OK && kind != PGRES_COMMAND_OK && kind != PGRES_PIPELINE_ABORTED && first == ST_OK)
+            first = fail_with(c, steps[at].sql, result, why);
+        PQclear(rows[at]);
+        rows[at] = result;
+        if (--left == 0 && ++at < n)
+            left = answers_of(&steps[at]);
+    }
+}
+
+enum status connection_run(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
+                           PGresult *ret_rows[], struct why *why) {
+    enum { STEPS_MAX = 8 };
+    PGresult *rows[STEPS_MAX] = { NULL };
+    assert(n > 0 && n <= STEPS_MAX);
+    if (c->is_suspect)
+        return fail(why, ST_UNAVAILABLE, "%s: the connection is lost", steps[0].sql->name);
+
+    bool sent = true;
+    for (size_t i = 0; sent && i < n; i++)
+        sent = send_step(c->pg, &steps[i]);
+    if (!sent || !PQpipelineSync(c->pg)) {
+        c->is_suspect = true;
+        return fail(why, ST_UNAVAILABLE, "%s: cannot send", steps[0].sql->name);
+    }
+    enum status st = collect(c, steps, n, deadline_ms, rows, why);
+    drop_notifies(c->pg);
+    for (size_t i = 0; i < n; i++)
+        if (st == ST_OK && ret_rows)
+            ret_rows[i] = rows[i];
+        else
+            PQclear(rows[i]);
+    return st;
+}
+
+enum status connection_commit(struct db_connection *c, int64_t deadline_ms, struct why *why) {
+    static const struct sql COMMIT = { "commit", "COMMIT", 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = connection_run(c, &(struct db_step){ .sql = &COMMIT }, 1, deadline_ms, &rows, why);
+    if (st == ST_TIMEOUT && c->is_suspect)
+        return fail(why, ST_UNAVAILABLE, "commit: no answer in time, outcome unknown");
+    if (st == ST_OK && strcmp(PQcmdStatus(rows), "COMMIT") != 0)
+        return fail(why, ST_INTERNAL, "commit: the server answered %s", PQcmdStatus(rows));
+    return st;
+}
+
+void connection_rollback(struct db_connection *c) {
+    static const struct sql ROLLBACK = { "rollback", "ROLLBACK", 0 };
+    struct why ignored = { 0 };
+    if (connection_run(c, &(struct db_step){ .sql = &ROLLBACK }, 1, clock_mono_ms() + ROLLBACK_MAX_MS, NULL, &ignored) != ST_OK)
+        c->is_suspect = true;
+}

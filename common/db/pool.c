@@ -1,0 +1,188 @@
+#include "db/pool.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/arena.h"
+#include "core/clock.h"
+#include "core/secret.h"
+#include "core/str.h"
+#include "db/connection.h"
+
+enum { CONNECTIONS_DEFAULT = 4, CONNECTIONS_MAX = 64, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 2000 };
+
+struct db_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t returned;
+    struct db_options options;      /* url and process point into the two below */
+    struct secret *url;
+    char *process;
+    int size, waiting;
+    int failures;                   /* connects that failed in a row */
+    int64_t retry_at_ms;            /* before this no new attempt */
+    struct db_connection connections[CONNECTIONS_MAX];
+};
+
+enum status db_url_check(const char *url, bool is_production, struct why *why) {
+    char *error = NULL;
+    PQconninfoOption *list = url ? PQconninfoParse(url, &error) : NULL;
+    PQfreemem(error);               /* may quote the URL: not for the log */
+    if (!list)
+        return fail(why, ST_INVALID, "database: the URL does not parse");
+    bool verifies = false;
+    for (const PQconninfoOption *o = list; o->keyword; o++)
+        if (str_equal(o->keyword, "sslmode"))
+            verifies = str_equal(o->val, "verify-full");
+    PQconninfoFree(list);
+    if (is_production && !verifies)
+        return fail(why, ST_INVALID, "database: outside development the URL must say sslmode=verify-full");
+    return ST_OK;
+}
+
+enum status db_pool_new(const struct db_options *options, struct db_pool **ret_pool, struct why *why) {
+    enum status st = db_url_check(options->url, options->is_production, why);
+    if (st != ST_OK)
+        return st;
+    int size = options->connections ? options->connections : CONNECTIONS_DEFAULT;
+    if (size < 1 || size > CONNECTIONS_MAX)
+        return fail(why, ST_INVALID, "database: between 1 and %d connections", CONNECTIONS_MAX);
+
+    struct db_pool *pool = xalloc(sizeof *pool);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->returned, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pool->url = secret_new(options->url, strlen(options->url));
+    pool->process = xstrdup(options->process);
+    pool->options = *options;
+    pool->options.url = secret_text(pool->url);
+    pool->options.process = pool->process;
+    pool->size = size;
+    *ret_pool = pool;
+    return ST_OK;
+}
+
+void db_pool_destroy(struct db_pool **pool_p) {
+    struct db_pool *pool = *pool_p;
+    if (!pool)
+        return;
+    for (int i = 0; i < pool->size; i++)
+        connection_close(&pool->connections[i]);
+    pthread_cond_destroy(&pool->returned);
+    pthread_mutex_destroy(&pool->lock);
+    secret_destroy(&pool->url);
+    free(pool->process);
+    free(pool);
+    *pool_p = NULL;
+}
+
+/* Lock held: an idle connection that is open, else one that is closed, else NULL. */
+static struct db_connection *pick(struct db_pool *pool) {
+    struct db_connection *closed = NULL;
+    for (int i = 0; i < pool->size; i++) {
+        struct db_connection *c = &pool->connections[i];
+        if (!c->is_busy && c->pg)
+            return c;
+        if (!c->is_busy)
+            closed = c;
+    }
+    return closed;
+}
+
+/* Lock held; gives up at deadline_ms. */
+static enum status wait_for_one(struct db_pool *pool, int64_t deadline_ms, struct db_connection **ret_conn, struct why *why) {
+    while (!(*ret_conn = pick(pool))) {
+        int64_t left = deadline_ms - clock_mono_ms();
+        if (left <= 0)
+            return fail(why, ST_TIMEOUT, "database: no free connection in time");
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        int64_t ns = until.tv_nsec + (left % 1000) * 1000000;
+        until.tv_sec += left / 1000 + ns / 1000000000;
+        until.tv_nsec = ns % 1000000000;
+        pool->waiting++;
+        pthread_cond_timedwait(&pool->returned, &pool->lock, &until);
+        pool->waiting--;
+    }
+    (*ret_conn)->is_busy = true;
+    return ST_OK;
+}
+
+/* Lock held. Full jitter is not needed: the pool makes one attempt at a time. */
+static void note_failure(struct db_pool *pool) {
+    int64_t delay = BACKOFF_MIN_MS << (pool->failures < 5 ? pool->failures : 5);
+    pool->failures++;
+    pool->retry_at_ms = clock_mono_ms() + (delay < BACKOFF_MAX_MS ? delay : BACKOFF_MAX_MS);
+}
+
+/* Lock held: may this borrower try to connect now? After a failure only one at a time does. */
+static bool may_connect(struct db_pool *pool) {
+    if (pool->failures == 0)
+        return true;
+    if (clock_mono_ms() < pool->retry_at_ms)
+        return false;
+    pool->retry_at_ms = clock_mono_ms() + BACKOFF_MAX_MS;
+    return true;
+}
+
+enum status db_pool_borrow(struct db_pool *pool, int64_t deadline_ms, struct db_connection **ret_conn, struct why *why) {
+    struct db_connection *c = NULL;
+    pthread_mutex_lock(&pool->lock);
+    enum status st = wait_for_one(pool, deadline_ms, &c, why);
+    pthread_mutex_unlock(&pool->lock);
+    if (st != ST_OK)
+        return st;
+
+    if (c->pg && !connection_stands(c))
+        connection_close(c);
+    if (!c->pg) {
+        pthread_mutex_lock(&pool->lock);
+        bool may = may_connect(pool);
+        pthread_mutex_unlock(&pool->lock);
+        st = may ? connection_open(c, &pool->options, deadline_ms, why)
+                 : fail(why, ST_UNAVAILABLE, "database: away, waiting before the next attempt");
+        pthread_mutex_lock(&pool->lock);
+        if (st == ST_OK)
+            pool->failures = 0;
+        else if (may)
+            note_failure(pool);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (st != ST_OK) {
+        db_pool_return(pool, &c);
+        return st;
+    }
+    *ret_conn = c;
+    return ST_OK;
+}
+
+void db_pool_return(struct db_pool *pool, struct db_connection **conn_p) {
+    struct db_connection *c = *conn_p;
+    if (!c)
+        return;
+    if (c->pg && (c->is_suspect || PQtransactionStatus(c->pg) != PQTRANS_IDLE))
+        connection_close(c);
+    pthread_mutex_lock(&pool->lock);
+    c->is_busy = false;
+    pthread_cond_signal(&pool->returned);
+    pthread_mutex_unlock(&pool->lock);
+    *conn_p = NULL;
+}
+
+struct db_pool_state db_pool_state(struct db_pool *pool) {
+    struct db_pool_state state = { 0 };
+    pthread_mutex_lock(&pool->lock);
+    for (int i = 0; i < pool->size; i++) {
+        /* a busy one's pg belongs to its borrower: count it as open */
+        state.busy += pool->connections[i].is_busy;
+        state.open += pool->connections[i].is_busy || pool->connections[i].pg;
+    }
+    state.waiting = pool->waiting;
+    pthread_mutex_unlock(&pool->lock);
+    return state;
+}

@@ -1,0 +1,92 @@
+#include "db/tenant_tx.h"
+
+#include <stdbool.h>
+
+#include "db/connection.h"
+
+static const struct sql ENTER = {
+    "enter", "SELECT tenant_id, user_id, session_id, scopes, job_id, document_id, fence FROM authz.enter($1)", 1 };
+static const struct sql NOTE_REQUEST = { "note_request", "SELECT set_config('cordon.request_id', $1, true)", 1 };
+
+static void read_claims(const PGresult *rows, struct claims *ret_claims) {
+    enum { TENANT_ID, USER_ID, SESSION_ID, SCOPES, JOB_ID, DOCUMENT_ID, FENCE };
+    struct claims c = {
+        .tenant_id = db_uuid(rows, 0, TENANT_ID),
+        .user_id = db_uuid(rows, 0, USER_ID),
+        .session_id = db_uuid(rows, 0, SESSION_ID),
+        .job_id = db_uuid(rows, 0, JOB_ID),
+        .document_id = db_uuid(rows, 0, DOCUMENT_ID),
+        .fence = db_is_null(rows, 0, FENCE) ? 0 : db_i64(rows, 0, FENCE),
+    };
+    const char *text;
+    size_t len;
+    for (int i = 0; db_text_item(rows, 0, SCOPES, i, &text, &len); i++)
+        c.scopes |= scope_from_text(text, len);
+    *ret_claims = c;
+}
+
+/* One attempt on one connection. *ret_lost: it broke before anything happened on it. */
+static enum status enter(struct tenant_tx *tx, const char *ticket, const struct uuid *request_id, bool *ret_lost,
+                         struct why *why) {
+    enum { AT_ENTER = 2, STEPS = 4 };
+    char request[UUID_TEXT_BYTES] = "";
+    if (request_id && !uuid_is_nil(request_id))
+        uuid_format(request_id, request);
+    const struct db_param ticket_param = DB_TEXT(ticket), request_param = DB_TEXT(request);
+    const struct db_step steps[STEPS] = {
+        { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN },
+        { .sql = &ENTER, .params = &ticket_param }, { .sql = &NOTE_REQUEST, .params = &request_param },
+    };
+    PGresult *rows[STEPS] = { NULL };
+    *ret_lost = false;
+    enum status st = db_pool_borrow(tx->plain.pool, tx->plain.deadline_ms, &tx->plain.conn, why);
+    if (st != ST_OK)
+        return st;
+    st = connection_run(tx->plain.conn, steps, STEPS, tx->plain.deadline_ms, rows, why);
+    if (st != ST_OK) {
+        *ret_lost = st == ST_UNAVAILABLE && tx->plain.conn->is_suspect;
+        tenant_tx_end(tx);
+        return st;
+    }
+    read_claims(rows[AT_ENTER], &tx->claims);
+    for (int i = 0; i < STEPS; i++)
+        PQclear(rows[i]);
+    return ST_OK;
+}
+
+enum status tenant_tx_begin(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id,
+                            uint64_t scope, int64_t deadline_ms, struct why *why) {
+    *tx = (struct tenant_tx){ .plain = { .pool = pool, .deadline_ms = deadline_ms } };
+    if (!ticket || !*ticket)
+        return fail(why, ST_UNAUTHENTICATED, "no ticket");
+    bool lost = false;
+    enum status st = enter(tx, ticket, request_id, &lost, why);
+    if (lost)                       /* the server went away since the last use; nothing has happened yet */
+        st = enter(tx, ticket, request_id, &lost, why);
+    if (st != ST_OK)
+        return st;
+    uint64_t missing = scope & ~tx->claims.scopes;
+    if (missing) {
+        tenant_tx_end(tx);
+        return fail(why, ST_FORBIDDEN, "the ticket lacks scope %s", scope_text(missing & -missing));
+    }
+    return ST_OK;
+}
+
+enum status tenant_tx_run(struct tenant_tx *tx, const struct sql *q, const struct db_param params[],
+                          PGresult **ret_rows, struct why *why) {
+    return plain_tx_run(&tx->plain, q, params, ret_rows, why);
+}
+
+enum status tenant_tx_run_many(struct tenant_tx *tx, const struct sql *q, const struct db_param params[],
+                               size_t times, struct why *why) {
+    return plain_tx_run_many(&tx->plain, q, params, times, why);
+}
+
+enum status tenant_tx_commit(struct tenant_tx *tx, struct why *why) {
+    return plain_tx_commit(&tx->plain, why);
+}
+
+void tenant_tx_end(struct tenant_tx *tx) {
+    plain_tx_end(&tx->plain);
+}
