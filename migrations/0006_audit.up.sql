@@ -30,7 +30,7 @@ CREATE TABLE audit.audit_logs (
     resource_id     uuid,
     document_ids    uuid[] NOT NULL DEFAULT '{}',
     ticket_digest   bytea CHECK (octet_length(ticket_digest) = 32),     -- SHA-256 of the ticket; not part of the event
-    content_digest  bytea NOT NULL CHECK (octet_length(content_digest) = 32),   -- of the event without seq and recorded_at: tells a repeat from a conflict
+    content_digest  bytea NOT NULL CHECK (octet_length(content_digest) = 32),   -- of what the caller sent and under which ticket: tells a repeat from a conflict
     event           bytea NOT NULL CHECK (octet_length(event) BETWEEN 2 AND 262144),
     leaf_hash       bytea NOT NULL,
     PRIMARY KEY (event_id),
@@ -176,15 +176,17 @@ BEGIN
 END $$;
 
 -- Lock these tenants' heads until the transaction ends, in tenant order so that two writers never wait for each other
--- in a ring. Makes the heads that are missing.
+-- in a ring. Makes the heads that are missing. locked_at, read after the last lock, is the batch's recorded_at: a later
+-- row of a tree never has an earlier time while the clock only goes forward.
 CREATE FUNCTION audit.lock_heads(tenants uuid[])
-RETURNS TABLE (tenant_id uuid, size bigint, range bytea, root bytea)
+RETURNS TABLE (tenant_id uuid, size bigint, range bytea, root bytea, locked_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     INSERT INTO audit.audit_heads (tenant_id) SELECT DISTINCT t FROM unnest(tenants) t ORDER BY t ON CONFLICT DO NOTHING;
-    RETURN QUERY SELECT h.tenant_id, h.size, h.range, h.root FROM audit.audit_heads h
-        WHERE h.tenant_id = ANY (tenants) ORDER BY h.tenant_id FOR UPDATE;
+    PERFORM FROM audit.audit_heads h WHERE h.tenant_id = ANY (tenants) ORDER BY h.tenant_id FOR UPDATE;
+    RETURN QUERY SELECT h.tenant_id, h.size, h.range, h.root, clock_timestamp() FROM audit.audit_heads h
+        WHERE h.tenant_id = ANY (tenants) ORDER BY h.tenant_id;
 END $$;
 
 -- Which of these events are in the log already. Ask under the heads' locks.

@@ -1,0 +1,33 @@
+/* merkle — the tree over a log's entries, hashed as RFC 6962 section 2.1 says, kept as a compact range:
+ * the roots of the perfect subtrees that the binary digits of the size name, biggest first. Appending
+ * costs about one hash beside the leaf's own; the whole state is at most 64 hashes. Pure values in
+ * place, no lifetime; one thread at a time. */
+#ifndef CORDON_AUDIT_MERKLE_H
+#define CORDON_AUDIT_MERKLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MERKLE_HASH_BYTES = 32, MERKLE_NODES_MAX = 62 };
+#define MERKLE_SIZE_MAX (((uint64_t)1 << MERKLE_NODES_MAX) - 1)     /* leaves; fits the database's bigint */
+
+struct merkle_hash { uint8_t bytes[MERKLE_HASH_BYTES]; };
+
+struct merkle_range {
+    uint64_t size;                                  /* leaves */
+    struct merkle_hash nodes[MERKLE_NODES_MAX];     /* as many as size has digits 1 */
+};
+
+struct merkle_hash merkle_leaf(const void *entry, size_t len);      /* SHA-256(0x00 || entry) */
+struct merkle_hash merkle_node(const struct merkle_hash *left, const struct merkle_hash *right);    /* SHA-256(0x01 || left || right) */
+bool merkle_equal(const struct merkle_hash *a, const struct merkle_hash *b);
+
+unsigned merkle_node_count(uint64_t size);                          /* nodes of a range over size leaves */
+void merkle_append(struct merkle_range *range, const struct merkle_hash *leaf);
+struct merkle_hash merkle_root(const struct merkle_range *range);   /* of no leaves: SHA-256 of nothing */
+
+/* A range from its size and nodes side by side. False when the length does not fit the size. */
+bool merkle_from_bytes(uint64_t size, const void *nodes, size_t len, struct merkle_range *ret_range);
+
+#endif
