@@ -1,0 +1,162 @@
+#include "migrate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "config/config.h"
+#include "core/str.h"
+#include "db/pool.h"
+
+struct settings {
+    const char *environment, *migrations;
+    struct secret *database_url;
+    struct secret *auth, *ingest, *jobs, *query, *audit_reader, *audit;
+};
+
+#define OFF(member) offsetof(struct settings, member)
+static const struct setting SETTINGS[] = {
+    /* name                           type        default       min max   unit offset               help */
+    { "ENVIRONMENT",                  SET_TEXT,   "production",   1,   16, "", OFF(environment),    "development or production: the latter demands sslmode=verify-full" },
+    { "DATABASE_URL",                 SET_SECRET, NULL,           1, 4096, "", OFF(database_url),   "libpq URL of an administrator who may create roles" },
+    { "CORDON_MIGRATIONS",            SET_TEXT,   CORDON_MIGRATIONS_DIR, 1, 4096, "", OFF(migrations), "directory of the migrations; --dir wins" },
+    { "CORDON_DB_PASSWORD_AUTH",         SET_SECRET, "",         16,  512, "", OFF(auth),           "password to set for role cordon_auth" },
+    { "CORDON_DB_PASSWORD_INGEST",       SET_SECRET, "",         16,  512, "", OFF(ingest),         "password to set for role cordon_ingest" },
+    { "CORDON_DB_PASSWORD_JOBS",         SET_SECRET, "",         16,  512, "", OFF(jobs),           "password to set for role cordon_jobs" },
+    { "CORDON_DB_PASSWORD_QUERY",        SET_SECRET, "",         16,  512, "", OFF(query),          "password to set for role cordon_query" },
+    { "CORDON_DB_PASSWORD_AUDIT_READER", SET_SECRET, "",         16,  512, "", OFF(audit_reader),   "password to set for role cordon_audit_reader" },
+    { "CORDON_DB_PASSWORD_AUDIT",        SET_SECRET, "",         16,  512, "", OFF(audit),          "password to set for role cordon_audit" },
+    { 0 }
+};
+
+static const char ABOUT[] = "Brings the database's schema to this version, or back.";
+static const char USAGE[] =
+    "usage: cordon-migrate [--dir DIRECTORY] COMMAND\n"
+    "  up [--to N]         apply what is missing, up to version N; set the role passwords that the environment gives\n"
+    "  down --to N         take back everything above version N (data is lost)\n"
+    "  status              list the migrations and when each was applied\n"
+    "  rotate-ticket-key   sign tickets with a new key from now on\n"
+    "  --help, --settings-markdown\n\n";
+
+enum { TO_NOTHING = -1 };
+
+struct arguments {
+    const char *command, *dir;
+    int to;                     /* TO_NOTHING: not given */
+};
+
+static bool parse(int argc, char **argv, struct arguments *args) {
+    for (int i = 1; i < argc; i++) {
+        int64_t to;
+        if (str_equal(argv[i], "--dir") && i + 1 < argc)
+            args->dir = argv[++i];
+        else if (str_equal(argv[i], "--to") && i + 1 < argc && str_to_i64(argv[i + 1], 0, MIGRATIONS_MAX, &to))
+            args->to = (int)to, i++;
+        else if (!args->command)
+            args->command = argv[i];
+        else
+            return false;
+    }
+    return args->command != NULL;
+}
+
+static enum status set_passwords(struct migrate *m, const struct settings *s, struct why *why) {
+    const struct { const char *role; const struct secret *password; } roles[] = {
+        { "cordon_auth", s->auth }, { "cordon_ingest", s->ingest }, { "cordon_jobs", s->jobs }, { "cordon_query", s->query },
+        { "cordon_audit_reader", s->audit_reader }, { "cordon_audit", s->audit },
+    };
+    enum status st = ST_OK;
+    for (size_t i = 0; st == ST_OK && i < sizeof roles / sizeof *roles; i++)
+        if (roles[i].password)
+            st = apply_password(m, roles[i].role, roles[i].password, why);
+    return st;
+}
+
+static enum status command_up(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    enum status st = apply_up(m, args->to == TO_NOTHING ? MIGRATIONS_MAX : args->to, why);
+    return st == ST_OK ? set_passwords(m, s, why) : st;
+}
+
+static enum status command_down(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    (void)s;
+    return apply_down(m, args->to, why);
+}
+
+static enum status command_status(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    (void)args, (void)s, (void)why;
+    apply_status(m);
+    return ST_OK;
+}
+
+static enum status command_rotate(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    (void)args, (void)s;
+    return apply_new_ticket_key(m, why);
+}
+
+static const struct command {
+    const char *name;
+    bool needs_to, takes_to;
+    enum status (*run)(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why);
+} COMMANDS[] = {
+    { "up",                false, true,  command_up },
+    { "down",              true,  true,  command_down },
+    { "status",            false, false, command_status },
+    { "rotate-ticket-key", false, false, command_rotate },
+};
+
+static const struct command *find_command(const struct arguments *args) {
+    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++)
+        if (str_equal(COMMANDS[i].name, args->command) && (args->to == TO_NOTHING ? !COMMANDS[i].needs_to : COMMANDS[i].takes_to))
+            return &COMMANDS[i];
+    return NULL;
+}
+
+static enum status run(const struct command *command, const struct arguments *args, const struct settings *s, struct why *why) {
+    enum status st = db_url_check(secret_text(s->database_url), !str_equal(s->environment, "development"), why);
+    if (st != ST_OK)
+        return st;
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct migrate *m = arena_alloc(mem, sizeof *m);
+    m->mem = mem;
+    st = files_read(m, args->dir ? args->dir : s->migrations, why);
+    if (st != ST_OK)
+        return st;
+    m->pg = PQconnectdb(secret_text(s->database_url));
+    st = PQstatus(m->pg) == CONNECTION_OK ? ST_OK : fail(why, ST_UNAVAILABLE, "%.200s", PQerrorMessage(m->pg));
+    if (st == ST_OK)
+        st = apply_open(m, why);
+    if (st == ST_OK)
+        st = command->run(m, args, s, why);
+    PQfinish(m->pg);
+    return st;
+}
+
+int migrate_main(int argc, char **argv) {
+    enum { USAGE_EXIT = 2 };
+    const struct setting *const tables[] = { SETTINGS, NULL };
+    struct arguments args = { .to = TO_NOTHING };
+    bool parsed = parse(argc, argv, &args);
+    if (parsed && str_equal(args.command, "--help")) {
+        fputs(USAGE, stdout);
+        config_print_help(stdout, "cordon-migrate", ABOUT, tables);
+        return EXIT_SUCCESS;
+    }
+    if (parsed && str_equal(args.command, "--settings-markdown")) {
+        config_print_markdown(stdout, "cordon-migrate", ABOUT, tables);
+        return EXIT_SUCCESS;
+    }
+    const struct command *command = parsed ? find_command(&args) : NULL;
+    if (!command) {
+        fputs(USAGE, stderr);
+        return USAGE_EXIT;
+    }
+    struct settings settings = { 0 };
+    struct why why = { 0 };
+    enum status st = config_load(SETTINGS, &settings, &why);
+    config_wipe_environment();
+    if (st == ST_OK)
+        st = run(command, &args, &settings, &why);
+    config_release(SETTINGS, &settings);
+    if (st != ST_OK)
+        fprintf(stderr, "cordon-migrate: %s\n", why.text);
+    return st == ST_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
