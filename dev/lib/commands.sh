@@ -1,11 +1,12 @@
+# shellcheck shell=bash
 # What the front door does for each of its words.
 
 command_up() {
     local demo=yes began=$EPOCHREALTIME
     while (($#)); do
         case $1 in
-            --no-demo) demo=no ;;
-            *) die "up does not know '$1'" "./cordon up [--no-demo]" ;;
+            --bare) demo=no ;;
+            *) die "up does not know '$1'" "./cordon up [--bare]" ;;
         esac
         shift
     done
@@ -15,7 +16,7 @@ command_up() {
     flock -n 9 || { say "  another ./cordon up is at work; waiting for it"; flock 9; }
     say "${BOLD}Cordon${RESET} in $STATE"
     install_everything
-    step "build" build release -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCORDON_TESTS=OFF
+    step "build" build_release
     step "Unix users" make_users
     step "secrets and settings" make_secrets
     end_orphans
@@ -25,7 +26,8 @@ command_up() {
     step "migrations" migrate
     step "AWS, Bedrock, OpenID stand-ins" start_standins
     step "six processes" start_processes
-    [[ $demo == no ]] || demo
+    (umask 077 && stack_json >"$STATE/stack.json.new" && mv "$STATE/stack.json.new" "$STATE/stack.json")
+    if [[ $demo == yes ]]; then demo; fi
     say ""
     say "${GREEN}Up${RESET} after $(seconds_since "$began") s: $EDGE"
     exec 9>&-
@@ -57,9 +59,11 @@ start_standins() {
 
 # Copies, so that a build in progress never changes what runs, and the processes' users need no way into the checkout.
 install_binaries() {
-    local name
-    for name in "${PROCESSES[@]}"; do
-        local built="$SHARED/build/release/services/$name/cordon-$name" target="$STATE/bin/cordon-$name"
+    local name folder built target
+    for name in "${PROCESSES[@]}" sandbox; do
+        folder=$name
+        [[ $name != sandbox ]] || folder=ingest-worker
+        built="$SHARED/build/release/services/$folder/cordon-$name" target="$STATE/bin/cordon-$name"
         [[ -x $built ]] || refuse "the build made no $built"
         cmp -s "$built" "$target" && continue
         install -m 0755 "$built" "$target.new"
@@ -107,6 +111,36 @@ command_down() {
         wait_until 10 no_processes || die "these did not end:" "$(instance_processes)"
     fi
     say "Cordon is down; nothing of it runs. Its data stays in $STATE."
+}
+
+# One process at a time: for operators, and for tests that take one away.
+
+checked_process() {
+    need_state
+    [[ " ${SERVICES[*]} " == *" ${1:-} "* ]] || die "which process?" "one of: ${SERVICES[*]}"
+    require_root_rights
+    is_supervised "$1" || die "no supervisor runs" "./cordon up"
+}
+
+command_stop() {
+    checked_process "${1:-}"
+    stop_services "$1"
+}
+
+command_start() {
+    checked_process "${1:-}"
+    as_root s6-svc -u "$(service_dir "$1")"
+}
+
+command_restart() {
+    checked_process "${1:-}"
+    as_root s6-svc -wR -T 40000 -r "$(service_dir "$1")"
+}
+
+command_pid() {
+    checked_process "${1:-}"
+    is_up "$1" || die "$1 is down"
+    service_pid "$1"
 }
 
 no_processes() { [[ -z $(instance_processes) ]]; }

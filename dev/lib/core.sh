@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Saying what happens, and doing it: steps with their seconds, refusals, root's rights when a step needs them.
 
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
@@ -31,9 +32,9 @@ require_root_rights() {
 }
 
 # step LABEL FUNCTION ARGS...: runs it in a subshell under errexit, prints label, seconds and the note it left.
-# Its output goes to a log, whose end is shown when it fails. Nothing it assigns is seen outside.
+# Its output goes to $STEP_LOG, whose end is shown when it fails. Nothing it assigns is seen outside.
 step() {
-    local label=$1 began=$EPOCHREALTIME log="$STATE/logs/setup.log" note
+    local label=$1 began=$EPOCHREALTIME log=$STEP_LOG note
     shift
     note=$(mktemp)
     printf '  %-30s' "$label"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Two tenants, the sample documents, one question: what the README promises, done through the public API only.
 
 demo_tenant_name() {
@@ -57,6 +58,7 @@ demo_upload() {
         have=$(documents_of "$token" | jq -r 'select(.status != "failed") | .name // .document_name // .filename')
         while IFS=$'\t' read -r file type title; do
             name=${file##*/}
+            [[ $file == */* ]] || file=$tenant/$file
             if grep -qxF "$name" <<<"$have"; then
                 there=$((there + 1))
                 continue

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What this machine lacks: Debian packages, pgvector, moto, npm packages, and our own build.
 # Mirror and registry are the ones that apt and npm are configured with; none is named here.
 
@@ -168,6 +169,8 @@ build() {
     ninja -C "$dir" -j"${CORDON_BUILD_JOBS:-$(nproc)}"
     note "${dir#"$ROOT/"}"
 }
+
+build_release() { build release -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCORDON_TESTS=OFF; }
 
 install_everything() {
     exec 8>"$SHARED/setup.lock"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # One development instance: where its state is, its ports, its secrets and the environment of each of its processes.
 #
 # SHARED  .cordon in the checkout: build, npm packages, moto; one for all instances of this checkout
@@ -75,7 +76,8 @@ make_state() {
     chmod 0755 "$STATE" "$SHARED" "$STATE/service" "$STATE/bin"
     mkdir -p -m 0700 "$STATE/secrets" "$STATE/secrets/.made"
     printf 'PORT=%s\nCORDON_PORT_BASE=%s\n' "$PORT" "$BASE" >"$STATE/instance"
-    : >"$STATE/logs/setup.log"
+    STEP_LOG="$STATE/logs/setup.log"
+    : >"$STEP_LOG"
 }
 
 need_state() { [[ -d $STATE/service ]] || die "nothing here yet: run ./cordon up"; }
@@ -191,6 +193,7 @@ own_environment_of() {
             echo "DATABASE_URL=$(database_url cordon_ingest db-ingest)"
             echo "CORDON_JOBS_DATABASE_URL=$(database_url cordon_jobs db-jobs)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
+            echo "CORDON_SANDBOX_PATH=$STATE/bin/cordon-sandbox"
             aws_environment ingest-worker S3 KMS STS
             ;;
         embedding-worker) aws_environment embedding-worker BEDROCK_RUNTIME STS ;;
@@ -227,6 +230,24 @@ write_environment() {
     done < <(environment_of "$1")
     rm -rf "$dir"
     mv "$dir.new" "$dir"
+}
+
+# What a program needs to reach and to look into this instance: tests/e2e reads it. It holds the admin's password.
+stack_json() {
+    local name
+    for name in "${PROCESSES[@]}"; do
+        jq -n --arg name "$name" --arg user "$(user_of "$name")" --arg secrets "$STATE/secrets/$name" \
+            --arg dir "$(service_dir "$name")" --arg log "$STATE/logs/$name/current" \
+            --arg metrics "http://127.0.0.1:$((BASE + METRICS_OFFSET[$name]))" --arg bus "${BUS_OFFSET[$name]:-}" --argjson base "$BASE" \
+            '{($name): {user: $user, secrets: $secrets, service_dir: $dir, log: $log, metrics: $metrics,
+              bus: (if $bus == "" then null else "tcp://127.0.0.1:\($base + ($bus | tonumber))" end)}}'
+    done | jq -s --arg edge "$EDGE" --arg issuer "$ISSUER" --arg state "$STATE" --argjson base "$BASE" \
+        --arg cloud "http://127.0.0.1:$((BASE + 1))" --arg admin "$(database_url cordon_admin db-admin)" --arg data "$STATE/postgres" \
+        --arg id "$(made aws-tester.id)" --arg secret "$(made aws-tester.secret)" --arg region "$REGION" \
+        '{edge: $edge, issuer: $issuer, port_base: $base, state: $state,
+          postgres: {port: $base, admin_url: $admin, data: $data},
+          cloud: {url: $cloud, region: $region, state: "\($state)/cloud", access_key_id: $id, secret_access_key: $secret},
+          processes: add}'
 }
 
 identities_json() {

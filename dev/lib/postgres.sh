@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # A PostgreSQL cluster of our own under $STATE/postgres: loopback only, no Unix socket, passwords only, checksums on.
 
 make_cluster() {

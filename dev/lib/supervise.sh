@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # s6 over one folder of service directories. Everything is started down and brought up in order, so that a failure
 # is told by name; after that the supervisor keeps each process running until `down`.
 
@@ -170,6 +171,7 @@ fingerprint() {
         postgres) code=("$STATE/postgres/postgresql.conf") ;;
         cloud) code=("$SHARED/app/iam" "$SHARED/app/cloud") ;;
         bedrock | idp) code=("$SHARED/app/cloud" "$SHARED/app/idp" "$SHARED/app/package-lock.json") ;;
+        ingest-worker) code=("$STATE/bin/cordon-ingest-worker" "$STATE/bin/cordon-sandbox") ;;
         *) code=("$STATE/bin/cordon-$1") ;;
     esac
     find "$(service_dir "$1")/run" "$STATE/secrets/$1" "${code[@]}" -type f -exec sha256sum {} + 2>/dev/null | sort | sha256sum

@@ -1,3 +1,146 @@
+# shellcheck shell=bash
 # Every test, in lanes that can be run alone. Counts come from each runner's own report, and one line closes.
 
 TEST_LANES=(unit lint cloud e2e)
+PASSED=0 FAILED=0 SKIPPED=0
+
+command_test() {
+    local lanes=("${TEST_LANES[@]}") lane began=$EPOCHREALTIME
+    PYTEST_ARGS=()
+    while (($#)); do
+        case $1 in
+            --lanes)
+                (($# > 1)) || die "--lanes wants a list: ${TEST_LANES[*]}"
+                IFS=', ' read -ra lanes <<<"$2"
+                shift
+                ;;
+            --long) export CORDON_TEST_LONG=1 ;;
+            --)
+                shift
+                PYTEST_ARGS=("$@")
+                break
+                ;;
+            *) die "test does not know '$1'" "./cordon test [--lanes ${TEST_LANES[*]}] [--long] [-- PYTEST-ARGS]" ;;
+        esac
+        shift
+    done
+    for lane in "${lanes[@]}"; do
+        [[ " ${TEST_LANES[*]} " == *" $lane "* ]] || die "there is no lane '$lane'" "lanes: ${TEST_LANES[*]}"
+    done
+    require_root_rights
+    make_shared_folder
+    SHARED=$(realpath "$ROOT/.cordon")
+    mkdir -p "$SHARED/test-logs"
+    STEP_LOG="$SHARED/test-logs/setup.log"
+    : >"$STEP_LOG"
+    say "${BOLD}Cordon's tests${RESET}: ${lanes[*]}"
+    install_everything
+    step "Unix users" make_users
+    for lane in "${lanes[@]}"; do "lane_$lane"; done
+    say "" "all lanes after $(seconds_since "$began") s; logs in ${SHARED#"$ROOT/"}/test-logs" ""
+    printf '%d passed, %d failed, %d skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
+    ((FAILED == 0 && PASSED > 0))
+}
+
+# report LANE BEGAN PASSED FAILED SKIPPED
+report() {
+    printf '  %-30s%s%6s s%s  %d passed, %d failed, %d skipped\n' "$1" "$DIM" "$(seconds_since "$2")" "$RESET" "$3" "$4" "$5"
+    PASSED=$((PASSED + $3)) FAILED=$((FAILED + $4)) SKIPPED=$((SKIPPED + $5))
+}
+
+# C: libraries and service handlers under the address and undefined-behaviour sanitizers, against a real PostgreSQL.
+lane_unit() {
+    local began log="$SHARED/test-logs/unit.log" status=0 passed failed
+    step "build (asan, ubsan)" build asan -DCMAKE_BUILD_TYPE=Debug -DCORDON_SANITIZE=address,undefined
+    step "throw-away PostgreSQL" start_test_postgres
+    began=$EPOCHREALTIME
+    CORDON_TEST_DATABASE_URL=$(<"$SHARED/test-postgres.url") \
+        ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+        ctest --test-dir "$SHARED/build/asan" -V --no-tests=error >"$log" 2>&1 || status=$?
+    stop_test_postgres
+    read -r passed failed < <(awk '
+        /Synthesis: Tested:/ {
+            for (i = 1; i < NF; i++) {
+                if ($i == "Passing:") passed += $(i + 1)
+                if ($i == "Failing:" || $i == "Crashing:") failed += $(i + 1)
+            }
+        }
+        END { print passed + 0, failed + 0 }' "$log")
+    if ((status != 0)); then
+        ((failed > 0)) || failed=1 # a program that ended badly after its last test, or never ran one
+        grep -E '\[(FAIL|----|ERR)\]|CRASH|ERROR: |runtime error|\*\*\*|tests failed|The following tests FAILED|^\s+[0-9]+ - ' "$log" | tail -n 60 || true
+    fi
+    report unit "$began" "$passed" "$failed" 0
+}
+
+start_test_postgres() {
+    local data="$SHARED/test-postgres" password port
+    stop_test_postgres
+    password=$(random_hex 16)
+    port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    as_root rm -rf "$data" "$data.password" "$data.log"
+    as_root install -d -m 0700 -o cordon-postgres -g cordon-postgres "$data"
+    as_root install -m 0600 -o cordon-postgres /dev/null "$data.log"
+    as_root install -m 0400 -o cordon-postgres /dev/stdin "$data.password" <<<"$password"
+    as_postgres "$(postgres_bin)/initdb" --pgdata="$data" --username=cordon_admin --pwfile="$data.password" \
+        --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions
+    as_root rm -f "$data.password"
+    { BASE=$port postgres_settings && echo "fsync = off"; } | as_root tee "$data/postgresql.conf" >/dev/null
+    hba_rules | as_root tee "$data/pg_hba.conf" >/dev/null
+    as_postgres "$(postgres_bin)/pg_ctl" --pgdata="$data" --log="$data.log" --wait start
+    (umask 077 && echo "postgresql://cordon_admin:$password@127.0.0.1:$port/postgres?sslmode=disable" >"$data.url")
+    note "port $port"
+}
+
+stop_test_postgres() {
+    as_root test -f "$SHARED/test-postgres/postmaster.pid" || return 0
+    as_postgres "$(postgres_bin)/pg_ctl" --pgdata="$SHARED/test-postgres" --mode=immediate --wait stop >/dev/null 2>&1 || true
+}
+
+as_postgres() { (cd / && as_root env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 s6-setuidgid cordon-postgres "$@"); }
+
+lane_lint() {
+    local began=$EPOCHREALTIME script passed=0 failed=0 skipped=0 status
+    : >"$SHARED/test-logs/lint.log"
+    for script in "$ROOT"/tests/lint/*.sh; do
+        [[ -e $script ]] || continue
+        status=0
+        (cd "$ROOT" && CORDON_BUILD_DIR="$SHARED/build/release" bash "$script") >"$SHARED/test-logs/lint.last" 2>&1 || status=$?
+        { echo "== $script: $status" && cat "$SHARED/test-logs/lint.last"; } >>"$SHARED/test-logs/lint.log"
+        case $status in
+            0) passed=$((passed + 1)) ;;
+            77) skipped=$((skipped + 1)) ;;
+            *)
+                failed=$((failed + 1))
+                say "  ${RED}${script#"$ROOT/"}${RESET}"
+                tail -n 15 "$SHARED/test-logs/lint.last" | sed 's/^/    /'
+                ;;
+        esac
+    done
+    report lint "$began" "$passed" "$failed" "$skipped"
+}
+
+# run_pytest LANE FOLDER
+run_pytest() {
+    local lane=$1 folder=$2 began=$EPOCHREALTIME log="$SHARED/test-logs/$1.log" status=0 summary failed errors
+    CORDON_MOTO_PATH=$(moto_path) PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -q -p no:cacheprovider --color=no \
+        -rfE --durations=5 "$folder" "${PYTEST_ARGS[@]}" >"$log" 2>&1 || status=$?
+    summary=$(tail -n 3 "$log" | grep -E '[0-9]+ (passed|failed|error|skipped|deselected)|no tests ran' | tail -n 1)
+    failed=$(counted failed "$summary") errors=$(counted 'error' "$summary")
+    failed=$((failed + errors))
+    if ((status != 0 && status != 5)); then
+        ((failed > 0)) || failed=1
+        tail -n 60 "$log"
+    fi
+    report "$lane" "$began" "$(counted passed "$summary")" "$failed" "$(counted skipped "$summary")"
+}
+
+counted() { grep -oE "[0-9]+ $1" <<<"$2" | cut -d' ' -f1 | grep . || echo 0; }
+
+lane_cloud() { run_pytest cloud "$ROOT/tests/cloud"; }
+
+# The built binaries over HTTP: the tests start and end an instance of their own.
+lane_e2e() {
+    step "build (release)" build_release
+    run_pytest e2e "$ROOT/tests/e2e"
+}

@@ -110,5 +110,5 @@ def tenant_key(cloud):
     kms = cloud.client("kms", "auth")
     key = kms.create_key(Description="tenant", Tags=[{"TagKey": "cordon", "TagValue": "tenant-key"}])["KeyMetadata"]["KeyId"]
     blob = kms.generate_data_key_without_plaintext(
-        KeyId=key, KeySpec="AES_256", EncryptionContext={"tenant": "t-1", "kind": "data"})["CiphertextBlob"]
+        KeyId=key, KeySpec="AES_256", EncryptionContext={"tenant_id": "t-1", "purpose": "data"})["CiphertextBlob"]
     return key, blob

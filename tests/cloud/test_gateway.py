@@ -162,8 +162,8 @@ def test_audit_writer_may_only_add_to_the_locked_bucket(cloud):
 def test_a_tenant_key_opens_only_with_its_own_context(cloud, tenant_key):
     key, blob = tenant_key
     kms = cloud.client("kms", "query")
-    assert len(kms.decrypt(CiphertextBlob=blob, EncryptionContext={"tenant": "t-1", "kind": "data"})["Plaintext"]) == 32
-    wrong = {"tenant": "t-2", "kind": "data"}
+    assert len(kms.decrypt(CiphertextBlob=blob, EncryptionContext={"tenant_id": "t-1", "purpose": "data"})["Plaintext"]) == 32
+    wrong = {"tenant_id": "t-2", "purpose": "data"}
     assert code_of(kms.decrypt, CiphertextBlob=blob, EncryptionContext=wrong) == "InvalidCiphertextException"
     assert code_of(kms.decrypt, CiphertextBlob=blob) == "AccessDeniedException"  # the policy wants a context
 
@@ -171,7 +171,7 @@ def test_a_tenant_key_opens_only_with_its_own_context(cloud, tenant_key):
 def test_auth_makes_keys_but_cannot_open_them(cloud, tenant_key):
     key, blob = tenant_key
     kms = cloud.client("kms", "auth")
-    assert code_of(kms.decrypt, CiphertextBlob=blob, EncryptionContext={"tenant": "t-1", "kind": "data"}) == "AccessDeniedException"
+    assert code_of(kms.decrypt, CiphertextBlob=blob, EncryptionContext={"tenant_id": "t-1", "purpose": "data"}) == "AccessDeniedException"
     assert code_of(kms.generate_data_key, KeyId=key, KeySpec="AES_256") == "AccessDeniedException"
     assert code_of(kms.schedule_key_deletion, KeyId=key) == "AccessDeniedException"
     assert code_of(kms.create_key, Description="without our tag") == "AccessDeniedException"
@@ -180,7 +180,7 @@ def test_auth_makes_keys_but_cannot_open_them(cloud, tenant_key):
 def test_a_disabled_or_dying_key_opens_nothing(cloud, tenant_key):
     key, blob = tenant_key
     operator, query = cloud.client("kms", "operator"), cloud.client("kms", "query")
-    context = {"tenant": "t-1", "kind": "data"}
+    context = {"tenant_id": "t-1", "purpose": "data"}
     operator.disable_key(KeyId=key)
     assert code_of(query.decrypt, CiphertextBlob=blob, EncryptionContext=context) == "DisabledException"
     operator.enable_key(KeyId=key)
@@ -256,7 +256,7 @@ def test_a_kill_loses_nothing(cloud, tenant_key):
     cloud.kill()
     cloud.start()
     assert s3.get_object(Bucket="cordon-documents", Key="tenants/t-1/kept")["Body"].read() == b"still here"
-    context = {"tenant": "t-1", "kind": "data"}
+    context = {"tenant_id": "t-1", "purpose": "data"}
     assert len(cloud.client("kms", "query").decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"]) == 32
     assert cloud.client("secretsmanager", "tester").get_secret_value(SecretId="cordon/kept")["SecretString"] == "s"
     assert cloud.client("kms", "audit-writer").get_public_key(KeyId="alias/cordon-audit-signing")["PublicKey"]
