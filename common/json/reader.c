@@ -1,6 +1,22 @@
 #include "json/reader.h"
 
+#include <malloc.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Trees hold PHI and keys; jansson would leave them on the heap. */
+static void wipe_and_free(void *p) {
+    if (p)
+        explicit_bzero(p, malloc_usable_size(p));
+    free(p);
+}
+
+static pthread_once_t memory_once = PTHREAD_ONCE_INIT;
+
+static void set_memory(void) {
+    json_set_alloc_funcs(malloc, wipe_and_free);
+}
 
 /* jansson's own limit of nesting is 2048 and cannot be set, so count brackets first. Text that is not JSON
  * may be miscounted; jansson refuses it afterwards. */
@@ -31,6 +47,7 @@ enum status json_parse(const void *text, size_t len, size_t max_bytes, json_t **
         return fail_as(why, ERR_REQ_JSON, "json: %zu bytes, at most %zu are read", len, max_bytes);
     if (!is_shallow(text, len))
         return fail_as(why, ERR_REQ_JSON, "json: nested deeper than %d", JSON_DEPTH_MAX);
+    (void)pthread_once(&memory_once, set_memory);
     json_error_t error;
     json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (!value)         /* error.text quotes the input: the place is all that may be told */

@@ -1,5 +1,6 @@
 /* reader — JSON from outside, read strictly: one value, no duplicate members, UTF-8 only, no U+0000, a
- * cap on size and depth before anything is built. The tree is jansson's; one thread at a time uses it.
+ * cap on size and depth before anything is built. The tree is jansson's, wiped when it goes; one thread at a
+ * time uses it.
  * Getters say what they want of a member and explain in *why what they found instead, by the member's
  * name and never by its value. */
 #ifndef CORDON_JSON_READER_H

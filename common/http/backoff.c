@@ -1,0 +1,31 @@
+#include "http/backoff.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "core/clock.h"
+
+static int64_t random_below(int64_t limit) {
+    uint32_t bits;
+    if (getrandom(&bits, sizeof bits, 0) != sizeof bits)
+        abort();
+    return limit > 0 ? (int64_t)bits % limit : 0;
+}
+
+bool backoff_wait(struct backoff *backoff, int64_t least_ms) {
+    if (++backoff->tried >= backoff->attempts)
+        return false;
+    int64_t limit_ms = backoff->base_ms;
+    for (unsigned i = 1; i < backoff->tried && limit_ms < backoff->cap_ms; i++)
+        limit_ms *= 2;
+    int64_t wait_ms = random_below((limit_ms < backoff->cap_ms ? limit_ms : backoff->cap_ms) + 1);
+    if (wait_ms < least_ms)
+        wait_ms = least_ms;
+    if (clock_mono_ms() + wait_ms >= backoff->deadline_ms)
+        return false;
+    struct timespec pause = { .tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000 };
+    while (nanosleep(&pause, &pause) != 0)
+        continue;
+    return true;
+}
