@@ -1,0 +1,39 @@
+/* header — values of HTTP and part headers that carry parameters: `text/plain; charset=utf-8`,
+ * `form-data; name="file"; filename="a b.txt"`. Reads untrusted text into bounded buffers and writes
+ * file names so that no client misreads them (RFC 6266, RFC 8187). */
+#ifndef CORDON_REST_HEADER_H
+#define CORDON_REST_HEADER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+
+enum { HEADER_TOKEN_BYTES = 128, HEADER_BOUNDARY_BYTES = 71, HEADER_NAME_BYTES = 64, HEADER_FILE_BYTES = 256 };
+
+/* What a Content-Type says. */
+struct media_type {
+    char text[HEADER_TOKEN_BYTES];              /* "text/plain", lower case, no parameters */
+    char boundary[HEADER_BOUNDARY_BYTES];       /* of multipart; "" when there is none */
+};
+/* False: not a media type, a parameter is malformed or repeated, a boundary outside RFC 2046. */
+bool media_type_parse(const char *value, struct media_type *ret_type);
+
+/* What a Content-Disposition says. */
+struct disposition {
+    char kind[HEADER_TOKEN_BYTES];              /* "form-data", "attachment", lower case */
+    char name[HEADER_NAME_BYTES];               /* the form field; "" when there is none */
+    char file_name[HEADER_FILE_BYTES];          /* the last segment of a path; UTF-8 without controls; "" for none */
+    bool has_file_name;
+};
+/* False: malformed, too long, not UTF-8, or a file name with control characters. */
+bool disposition_parse(const char *value, struct disposition *ret_disposition);
+/* `attachment; filename="..."; filename*=UTF-8''...`, safe to send whatever file_name holds. */
+char *disposition_print(struct arena *mem, const char *file_name);
+
+/* The SHA-256 in a Content-Digest (RFC 9530): `sha-256=:<base64>:`. *ret_found: is there one? False: the
+ * field is malformed. Other algorithms are passed over. */
+bool digest_parse(struct arena *mem, const char *value, bool *ret_found, uint8_t ret_sha256[32]);
+
+#endif

@@ -1,0 +1,165 @@
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <string.h>
+
+#include "core/buffer.h"
+#include "rest/multipart.h"
+
+static enum status on_begin(void *ctx, const struct multipart_part *part, struct why *why) {
+    (void)why;
+    (void)buffer_printf(ctx, "<%s|%s|%s>", part->disposition.name, part->disposition.file_name, part->content_type);
+    return ST_OK;
+}
+
+static enum status on_data(void *ctx, const void *data, size_t len, struct why *why) {
+    (void)why;
+    (void)buffer_add(ctx, data, len);
+    return ST_OK;
+}
+
+static enum status on_end(void *ctx, struct why *why) {
+    (void)why;
+    (void)buffer_add_str(ctx, "</>");
+    return ST_OK;
+}
+
+/* Feeds body in pieces of `first` bytes and then `step` bytes. */
+static enum status run(const char *body, size_t len, size_t first, size_t step, struct buffer *out) {
+    struct multipart_sink sink = { out, on_begin, on_data, on_end };
+    CLEANUP(multipart_destroy) struct multipart *m = multipart_new("XX", &sink);
+    struct why why = { 0 };
+    enum status st = ST_OK;
+    buffer_clear(out);
+    for (size_t at = 0; at < len && st == ST_OK;) {
+        size_t n = at == 0 && first ? first : step;
+        n = n > len - at ? len - at : n;
+        st = multipart_feed(m, body + at, n, &why);
+        at += n;
+    }
+    return st == ST_OK ? multipart_finish(m, &why) : st;
+}
+
+static const char BODY[] =
+    "--XX\r\nContent-Disposition: form-data; name=\"mrn\"\r\n\r\n12-34\r\n"
+    "--XX\r\ncontent-type: Text/Plain; charset=utf-8\r\nContent-Disposition: form-data; name=\"file\"; filename=\"C:\\a\\b c.txt\"\r\n\r\n"
+    "\r\n-\r\n--X\r\r\n--XY\r\n\r\n--XX--\r\n";
+static const char WANT[] = "<mrn||>12-34</><file|b c.txt|text/plain>\r\n-\r\n--X\r\r\n--XY\r\n</>";
+
+Test(rest_multipart, gives_the_same_parts_at_every_split) {
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
+    for (size_t first = 1; first <= strlen(BODY); first++)
+        for (size_t step = 1; step <= 64; step += first % 3 + 1) {
+            cr_assert_eq(run(BODY, strlen(BODY), first, step, &out), ST_OK, "%zu %zu", first, step);
+            cr_assert_str_eq(out.data, WANT, "%zu %zu: %s", first, step, out.data);
+        }
+}
+
+Test(rest_multipart, every_truncation_is_told) {
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
+    for (size_t len = 0; len < strlen(BODY) - 2; len++)
+        cr_assert_eq(run(BODY, len, 0, 7, &out), ST_INVALID, "%zu", len);
+}
+
+struct bad_case { char body[256]; };
+
+ParameterizedTestParameters(rest_multipart, refuses) {
+    static struct bad_case cases[] = {
+        { "preamble\r\n--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--XX--trailer" },
+        { "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--XXjunk\r\n--XX--" },
+        { "--XX\r\nContent-Disposition: form-data\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Disposition: attachment; name=a\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Disposition: form-data; name=a; name=b\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Disposition: form-data; name=\"a\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Disposition: form-data;\r\n name=a\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Disposition : form-data; name=a\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--XX--" },
+        { "--XX\r\n\r\n\r\nx\r\n--XX--" },
+        { "--XX\nContent-Disposition: form-data; name=a\n\nx\n--XX--" },
+    };
+    return cr_make_param_array(struct bad_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct bad_case *c, rest_multipart, refuses) {
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
+    cr_expect_eq(run(c->body, strlen(c->body), 0, 1000, &out), ST_INVALID, "%s", c->body);
+}
+
+Test(rest_multipart, headers_and_parts_are_bounded) {
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 }, body = { .limit_bytes = 0 };
+    (void)buffer_add_str(&body, "--XX\r\nX: ");
+    for (int i = 0; i < 5000; i++)
+        (void)buffer_add_str(&body, "y");
+    cr_expect_eq(run(body.data, body.len, 0, 999, &out), ST_INVALID);
+    buffer_clear(&body);
+    for (int i = 0; i < 17; i++)
+        (void)buffer_add_str(&body, "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n");
+    (void)buffer_add_str(&body, "--XX--");
+    cr_expect_eq(run(body.data, body.len, 0, 999, &out), ST_INVALID);
+    buffer_end(&body);
+}
+
+struct name_case { char value[128], file_name[64]; bool ok; };
+
+ParameterizedTestParameters(rest_header, reads_file_names) {
+    static struct name_case cases[] = {
+        { "attachment; filename=\"a b.pdf\"", "a b.pdf", true },
+        { "attachment; filename=plain.pdf", "plain.pdf", true },
+        { "attachment; filename=\"../../etc/passwd\"", "passwd", true },
+        { "attachment; filename=\"x\"; filename*=UTF-8''na%C3%AFve%20one.txt", "na\xc3\xafve one.txt", true },
+        { "attachment; filename*=utf-8'en'%e2%82%ac.txt", "\xe2\x82\xac.txt", true },
+        { "attachment; filename*=UTF-8''%ff", "", false },
+        { "attachment; filename*=UTF-8''a%00b", "", false },
+        { "attachment; filename*=iso-8859-1''a", "", false },
+        { "attachment; filename=\"a\tb\"", "", false },
+        { "attachment; filename=\"q\\\"uote\"", "q\"uote", true },
+        { "attachment;", "", true },
+        { "attachment; filename=\"a\" x", "", false },
+        { "", "", false },
+    };
+    return cr_make_param_array(struct name_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct name_case *c, rest_header, reads_file_names) {
+    struct disposition d = { .name = "" };
+    cr_assert_eq(disposition_parse(c->value, &d), c->ok, "%s", c->value);
+    cr_expect_str_eq(d.file_name, c->file_name, "%s", c->value);
+}
+
+Test(rest_header, prints_file_names_that_nobody_misreads) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(4096);
+    cr_expect_str_eq(disposition_print(mem, "a\"\r\nSet-Cookie: x.txt"),
+                     "attachment; filename=\"a___Set-Cookie: x.txt\"; filename*=UTF-8''a%22%0D%0ASet-Cookie%3A%20x.txt");
+    cr_expect_str_eq(disposition_print(mem, "\xc3\xa9.pdf"), "attachment; filename=\"__.pdf\"; filename*=UTF-8''%C3%A9.pdf");
+    cr_expect_str_eq(disposition_print(mem, ""), "attachment; filename=\"document\"; filename*=UTF-8''document");
+}
+
+Test(rest_header, reads_media_types) {
+    struct media_type t;
+    cr_assert(media_type_parse("Multipart/Form-Data; boundary=\"a b\"", &t));
+    cr_expect_str_eq(t.text, "multipart/form-data");
+    cr_expect_str_eq(t.boundary, "a b");
+    cr_assert(media_type_parse("text/plain;charset=UTF-8", &t));
+    cr_expect_str_eq(t.text, "text/plain");
+    cr_expect_not(media_type_parse("text", &t));
+    cr_expect_not(media_type_parse("text/plain/x", &t));
+    cr_expect_not(media_type_parse("/plain", &t));
+    cr_expect_not(media_type_parse("multipart/form-data; boundary=a; boundary=b", &t));
+    cr_expect_not(media_type_parse("multipart/form-data; boundary=\"a\r\"", &t));
+    cr_expect_not(media_type_parse("multipart/form-data; boundary=\"\"", &t));
+}
+
+Test(rest_header, reads_content_digests) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(4096);
+    uint8_t sum[32] = { 0 };
+    bool found = false;
+    cr_assert(digest_parse(mem, "sha-512=:AAAA:, sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:", &found, sum));
+    cr_expect(found);
+    cr_expect_eq(sum[0], 0xe3);
+    cr_assert(digest_parse(mem, "md5=:AAAA:", &found, sum));
+    cr_expect_not(found);
+    cr_expect_not(digest_parse(mem, "sha-256=:AAAA:", &found, sum));
+    cr_expect_not(digest_parse(mem, "sha-256=47DE", &found, sum));
+    cr_expect_not(digest_parse(mem, "", &found, sum));
+}
