@@ -96,14 +96,13 @@ install_pgvector() {
     dir=$(mktemp -d)
     trap 'rm -rf '"$dir" EXIT
     cd "$dir"
-    apt-get -q download "postgresql-server-dev-$major"
+    apt-get -q -o APT::Sandbox::User="$(id -un)" download "postgresql-server-dev-$major"
     dpkg-deb -x postgresql-server-dev-*.deb dev
     apt_elsewhere "$dir" deb-src
     apt-get "${APT_ELSEWHERE[@]}" source --download-only pgvector
     tar xf pgvector_*.orig.tar.gz
     make_args=(-s -j"$(nproc)" -C "$(echo "$dir"/pgvector-*/)" "PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config" OPTFLAGS=
-        with_llvm=no "PGXS=$dir/dev/usr/lib/postgresql/$major/lib/pgxs/src/makefiles/pgxs.mk"
-        "includedir_server=$dir/dev/usr/include/postgresql/$major/server")
+        with_llvm=no "includedir_server=$dir/dev/usr/include/postgresql/$major/server")
     make "${make_args[@]}"
     as_root make "${make_args[@]}" install
     has_pgvector || refuse "pgvector is '$(pgvector_version)' after its installation, and at least $PGVECTOR_MIN is needed"
