@@ -139,6 +139,9 @@ install_app() {
         note "nothing changed"
     else
         (cd "$app" && npm ci --no-progress --loglevel=error)
+        # The Node.js that everything runs on; npm 9 leaves out the link that .bin should have.
+        ln -sfn "$(cd "$app" && echo node_modules/node-linux-*/bin/node)" "$app/node"
+        "$app/node" --version
         echo "$lock" >"$app/.installed"
         note "$(ls "$app/node_modules" | wc -l) packages"
     fi
@@ -157,8 +160,6 @@ install_app() {
     cp -R "$ROOT/terraform/iam" "$app/iam"
     chmod -R a+rX "$app"
 }
-
-NODE() { printf '%s/app/node_modules/.bin/node' "$SHARED"; }
 
 # build NAME CMAKE-ARGS...: into $SHARED/build/NAME.
 build() {

@@ -7,12 +7,12 @@ service_dir() { printf '%s/service/%s' "$STATE" "$1"; }
 
 # What runs, as whom: the last line of each run script.
 command_of() {
-    local node="$SHARED/app/node_modules/.bin/node" app="$SHARED/app"
+    local app="$SHARED/app"
     case $1 in
         postgres) echo "$(postgres_bin)/postgres -D $STATE/postgres" ;;
         cloud) echo "/usr/bin/python3 $app/cloud/gateway.py" ;;
-        bedrock) echo "$node $app/cloud/bedrock.mjs" ;;
-        idp) echo "$node $app/idp/server.mjs" ;;
+        bedrock) echo "$app/node $app/cloud/bedrock.mjs" ;;
+        idp) echo "$app/node $app/idp/server.mjs" ;;
         *) echo "$STATE/bin/cordon-$1" ;;
     esac
 }
