@@ -174,7 +174,7 @@ fingerprint() {
         ingest-worker) code=("$STATE/bin/cordon-ingest-worker" "$STATE/bin/cordon-sandbox") ;;
         *) code=("$STATE/bin/cordon-$1") ;;
     esac
-    find "$(service_dir "$1")/run" "$STATE/secrets/$1" "${code[@]}" -type f -exec sha256sum {} + 2>/dev/null | sort | sha256sum
+    as_root find "$(service_dir "$1")/run" "$STATE/secrets/$1" "${code[@]}" -type f -exec sha256sum {} + | sort | sha256sum
 }
 
 # start_service NAME: up, or restarted when what it runs from has changed. Does not wait.
