@@ -207,15 +207,15 @@ END $$;
 -- Take up to n of the oldest records that nobody else is taking. They are gone from here when the transaction that
 -- puts them into the log commits, and are back when it does not.
 CREATE FUNCTION audit.drain(n integer)
-RETURNS TABLE (event_id uuid, tenant_id uuid, occurred_at_us bigint, action text, actor_id uuid, session_id uuid, job_id uuid,
-               request_id uuid, resource_id uuid, document_ids uuid[], detail text)
+RETURNS TABLE (event_id uuid, tenant_id uuid, occurred_at timestamptz, action text, actor_id uuid, session_id uuid, job_id uuid,
+               request_id uuid, resource_id uuid, document_ids text[], detail text)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH taken AS (
         DELETE FROM audit.audit_outbox o WHERE o.id = ANY (ARRAY(
             SELECT p.id FROM audit.audit_outbox p ORDER BY p.id LIMIT least(greatest(n, 0), 1000) FOR UPDATE SKIP LOCKED))
         RETURNING o.*)
-    SELECT t.event_id, t.tenant_id, (extract(epoch FROM t.occurred_at) * 1000000)::bigint, t.action, t.actor_id, t.session_id, t.job_id,
-           t.request_id, t.resource_id, t.document_ids, t.detail::text
+    SELECT t.event_id, t.tenant_id, t.occurred_at, t.action, t.actor_id, t.session_id, t.job_id,
+           t.request_id, t.resource_id, t.document_ids::text[], t.detail::text
         FROM taken t ORDER BY t.id
 $$;
 

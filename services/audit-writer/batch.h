@@ -1,0 +1,34 @@
+/* batch — several calls' events put on the log in one transaction: whose tickets they are, heads locked
+ * in tenant order, repeats found, time read, events hashed into their trees, rows inserted, heads moved.
+ * A call that is refused (its ticket, an id taken by other content) drops out alone. Any number of
+ * batches, of any number of writers, may run side by side. One thread per batch. */
+#ifndef CORDON_AUDIT_WRITER_BATCH_H
+#define CORDON_AUDIT_WRITER_BATCH_H
+
+#include "audit/event.h"
+#include "db/plain_tx.h"
+#include "db/pool.h"
+
+enum { BATCH_EVENTS_MAX = 1024 };
+
+/* One call: its events are committed together or not at all. Filled by its maker up to seqs. */
+struct batch_call {
+    struct audit_event **events;
+    size_t count;
+    const char *ticket;         /* NULL: none, and stamps are already filled (the outbox, auth's denials) */
+    struct audit_stamp *stamps; /* count of them; batch_append fills seq, recorded_at and, when 0, occurred_at */
+    enum status status;         /* ST_OK: on the log. Otherwise nothing of it is, unless `unknown` is told by a failed COMMIT */
+    struct why why;
+};
+
+/* Put the calls on the log. On ST_OK each call's status is its own outcome; otherwise nothing was
+ * committed, or with ST_UNAVAILABLE it is not known, and every call that was not refused has the status.
+ * Repeats by itself what may succeed the second time; a batch that the database refuses for reasons of
+ * its content is committed call by call, so that one does not fail the rest. */
+enum status batch_commit(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
+                         struct why *why) MUST_USE;
+
+/* The middle part, inside a transaction of the caller's: everything after the tickets, before COMMIT. */
+enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) MUST_USE;
+
+#endif

@@ -1,0 +1,164 @@
+#include "committer.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "core/arena.h"
+#include "core/clock.h"
+#include "obs/log.h"
+
+enum { BATCH_CALLS_MAX = 256, BATCH_MAX_MS = 5000 };
+
+/* A call that waits; lives on its handler's stack, so the handler may not leave once it is taken. */
+struct waiting {
+    struct batch_call *call;
+    pthread_cond_t decided;
+    enum { QUEUED, TAKEN, DECIDED } state;
+    struct waiting *next;
+};
+
+struct committer {
+    struct db_pool *pool;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t arrived;
+    struct waiting *first, **last;
+    bool is_stopping;
+    struct counter *events, *batches, *conflicts, *failures;
+    struct histogram *commit_seconds;
+};
+
+/* Take from the queue what one batch may hold. Called under the lock. */
+static size_t gather(struct committer *c, struct waiting *taken[BATCH_CALLS_MAX]) {
+    size_t count = 0, events = 0;
+    while (c->first && count < BATCH_CALLS_MAX && events + c->first->call->count <= BATCH_EVENTS_MAX) {
+        struct waiting *w = c->first;
+        c->first = w->next;
+        w->state = TAKEN;
+        events += w->call->count;
+        taken[count++] = w;
+    }
+    if (!c->first)
+        c->last = &c->first;
+    return count;
+}
+
+/* A conflict means that somebody used an id twice for different things: a bug, or an attempt to replace
+ * what is on the record. */
+static void report(struct committer *c, struct waiting *const taken[], size_t count, enum status st, const struct why *why) {
+    for (size_t i = 0; i < count; i++) {
+        const struct batch_call *call = taken[i]->call;
+        if (call->status == ST_OK)
+            counter_add(c->events, call->count);
+        if (call->status == ST_CONFLICT) {
+            char request[UUID_TEXT_BYTES];
+            counter_add(c->conflicts, 1);
+            log_event(LOG_ERROR, "audit_conflict", LOG_TEXT("request", uuid_format(&call->events[0]->request_id, request)),
+                      LOG_TEXT("why", call->why.text));
+        }
+    }
+    if (st != ST_OK) {
+        counter_add(c->failures, 1);
+        log_event(LOG_ERROR, "audit_batch_failed", LOG_TEXT("status", status_name(st)), LOG_NUMBER("calls", count), LOG_TEXT("why", why->text));
+    }
+}
+
+static void commit(struct committer *c, struct waiting *taken[], size_t count) {
+    struct batch_call *calls[BATCH_CALLS_MAX];
+    struct why why = { 0 };
+    for (size_t i = 0; i < count; i++)
+        calls[i] = taken[i]->call;
+    int64_t began_us = clock_mono_us();
+    enum status st = batch_commit(c->pool, calls, count, clock_mono_ms() + BATCH_MAX_MS, &why);
+    histogram_observe_us(c->commit_seconds, clock_mono_us() - began_us);
+    counter_add(c->batches, 1);
+    report(c, taken, count, st, &why);
+}
+
+static void *run(void *arg) {
+    struct committer *c = arg;
+    struct waiting *taken[BATCH_CALLS_MAX];
+    pthread_mutex_lock(&c->lock);
+    for (;;) {
+        while (!c->first && !c->is_stopping)
+            pthread_cond_wait(&c->arrived, &c->lock);
+        if (!c->first)
+            break;
+        size_t count = gather(c, taken);
+        pthread_mutex_unlock(&c->lock);
+        commit(c, taken, count);
+        pthread_mutex_lock(&c->lock);
+        for (size_t i = 0; i < count; i++) {
+            taken[i]->state = DECIDED;
+            pthread_cond_signal(&taken[i]->decided);
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+struct committer *committer_new(struct db_pool *pool, struct metrics *metrics) {
+    struct committer *c = xalloc(sizeof *c);
+    c->pool = pool;
+    c->last = &c->first;
+    c->events = metrics_counter(metrics, "cordon_audit_events_total", "Events that calls put on the log, repeats included.", "");
+    c->batches = metrics_counter(metrics, "cordon_audit_batches_total", "Group commits tried.", "");
+    c->conflicts = metrics_counter(metrics, "cordon_audit_conflicts_total", "Event ids used again with other content. Alarm on any.", "");
+    c->failures = metrics_counter(metrics, "cordon_audit_batch_failures_total", "Group commits that failed whole.", "");
+    c->commit_seconds = metrics_histogram(metrics, "cordon_audit_commit_seconds", "Time of one group commit.", "");
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->arrived, NULL);
+    if (pthread_create(&c->thread, NULL, run, c) != 0)
+        abort();
+    return c;
+}
+
+void committer_destroy(struct committer **committer_p) {
+    struct committer *c = *committer_p;
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->is_stopping = true;
+    pthread_cond_signal(&c->arrived);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    pthread_cond_destroy(&c->arrived);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+    *committer_p = NULL;
+}
+
+static void withdraw(struct committer *c, struct waiting *w) {
+    struct waiting **at = &c->first;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    if (!w->next)
+        c->last = at;
+}
+
+enum status committer_append(struct committer *c, struct batch_call *call, int64_t deadline_ms) {
+    struct waiting w = { .call = call, .state = QUEUED };
+    struct timespec until = { .tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000 };
+    pthread_cond_init(&w.decided, NULL);
+
+    pthread_mutex_lock(&c->lock);
+    *c->last = &w;
+    c->last = &w.next;
+    pthread_cond_signal(&c->arrived);
+    bool is_late = false;
+    while (w.state != DECIDED && !(is_late && w.state == QUEUED)) {
+        if (w.state == TAKEN)
+            pthread_cond_wait(&w.decided, &c->lock);
+        else
+            is_late = pthread_cond_clockwait(&w.decided, &c->lock, CLOCK_MONOTONIC, &until) != 0;
+    }
+    if (w.state == QUEUED) {
+        withdraw(c, &w);
+        call->status = fail(&call->why, ST_TIMEOUT, "audit: no batch took the call in time");
+    }
+    pthread_mutex_unlock(&c->lock);
+    pthread_cond_destroy(&w.decided);
+    return call->status;
+}

@@ -1,0 +1,217 @@
+/* audit-writer/handlers — what the process answers: one function per rpc of proto/audit.proto. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "audit.pb-c.h"
+#include "audit_writer.h"
+#include "core/arena.h"
+#include "core/clock.h"
+#include "db/boot_check.h"
+#include "db/plain_tx.h"
+
+enum { OPEN_MAX_MS = 15000, READY_MAX_MS = 1000, SCRAPE_MAX_MS = 500 };
+
+/* ---- audit.Append ---- */
+
+static const int64_t EVENT_AGE_MAX_US = INT64_C(24) * 3600 * 1000000;
+
+/* A UUIDv7 of about now: its month's partition exists, and ids stay in the order of time. */
+static bool is_fresh_v7(const struct uuid *id) {
+    int64_t ms = 0;
+    for (int i = 0; i < 6; i++)
+        ms = ms << 8 | id->bytes[i];
+    int64_t age_us = clock_unix_us() - ms * 1000;
+    return id->bytes[6] >> 4 == 7 && id->bytes[8] >> 6 == 2 && age_us < EVENT_AGE_MAX_US && age_us > -EVENT_AGE_MAX_US;
+}
+
+static bool read_ids(struct arena *mem, const ProtobufCBinaryData *in, size_t count, const struct uuid **ret_ids) {
+    struct uuid *ids = arena_alloc(mem, (count + 1) * sizeof *ids);
+    for (size_t i = 0; i < count; i++)
+        if (!uuid_from_bytes(in[i].data, in[i].len, &ids[i]))
+            return false;
+    *ret_ids = ids;
+    return true;
+}
+
+static enum status read_event(struct call *call, const Audit__Event *in, const struct audit_origin *origin, struct audit_event **ret_event) {
+    struct audit_record record = { .action = audit_action_find(in->action), .outcome = audit_outcome_find(in->outcome),
+                                   .document_count = in->n_document_ids, .chunk_count = in->n_chunk_ids, .detail_json = in->detail_json };
+    if (!uuid_from_bytes(in->event_id.data, in->event_id.len, &record.event_id) || !is_fresh_v7(&record.event_id))
+        return fail(&call->why, ST_INVALID, "audit: event_id is no UUIDv7 of about now");
+    if (record.action == AUDIT_ACTION_COUNT)
+        return fail(&call->why, ST_INVALID, "audit: unknown action '%.64s'", in->action);
+    if (in->n_document_ids > AUDIT_DOCUMENTS_MAX || in->n_chunk_ids > AUDIT_CHUNKS_MAX ||
+        !read_ids(call->mem, in->document_ids, in->n_document_ids, &record.document_ids) ||
+        !read_ids(call->mem, in->chunk_ids, in->n_chunk_ids, &record.chunk_ids) ||
+        (in->resource_id.len > 0 && !uuid_from_bytes(in->resource_id.data, in->resource_id.len, &record.resource_id)))
+        return fail(&call->why, ST_INVALID, "audit: too many ids, or one is not 16 bytes");
+    /* changes record themselves, in their own transaction; nobody may say that one happened */
+    enum audit_kind kind = audit_action_kind(record.action);
+    if (kind != AUDIT_KIND_DISCLOSURE && kind != AUDIT_KIND_DENIAL)
+        return fail(&call->why, ST_FORBIDDEN, "audit: %s is written by the database only", in->action);
+    return audit_event_new(&record, origin, ret_event, &call->why);
+}
+
+struct events { struct audit_event *items[AUDIT_EVENTS_PER_CALL_MAX]; size_t count; };
+
+static void events_end(struct events *e) {
+    for (size_t i = 0; i < e->count; i++)
+        audit_event_destroy(&e->items[i]);
+    e->count = 0;
+}
+
+static enum status read_events(struct call *call, const Audit__AppendRequest *req, const char *ticket, struct events *events) {
+    struct audit_origin origin = { .reported_by = peer_name(call->peer), .request_id = call->request_id, .ticket = ticket };
+    for (size_t i = 0; i < req->n_events; i++) {
+        enum status st = read_event(call, req->events[i], &origin, &events->items[i]);
+        if (st != ST_OK)
+            return st;
+        events->count++;
+        for (size_t k = 0; k < i; k++)
+            if (uuid_equal(&events->items[k]->event_id, &events->items[i]->event_id))
+                return fail(&call->why, ST_INVALID, "audit: one event_id twice in a call");
+    }
+    return ST_OK;
+}
+
+/* AppendRequest{1 to 64 events} -> AppendReply{their places in the log}. All are committed or none is.
+ * ST_FORBIDDEN: without_tenant from anybody but auth, or an action that is the database's to write. */
+static enum status on_append(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Audit__AppendRequest *req = (const void *)in;
+    Audit__AppendReply *reply = (void *)out;
+    struct audit_writer *writer = self;
+
+    if (req->n_events < 1 || req->n_events > AUDIT_EVENTS_PER_CALL_MAX)
+        return fail(&call->why, ST_INVALID, "audit: %zu events in one call", req->n_events);
+    if (req->without_tenant && call->peer != PEER_AUTH)
+        return fail(&call->why, ST_FORBIDDEN, "audit: only auth reports events without a tenant");
+    const char *ticket = req->without_tenant ? NULL : call->ticket;
+    if (!req->without_tenant && (!ticket || !*ticket))
+        return fail(&call->why, ST_UNAUTHENTICATED, "audit: no ticket");
+
+    CLEANUP(events_end) struct events events = { 0 };
+    enum status st = read_events(call, req, ticket, &events);
+    if (st != ST_OK)
+        return st;
+
+    struct audit_stamp *stamps = arena_alloc(call->mem, events.count * sizeof *stamps);
+    struct batch_call batch = { .events = events.items, .count = events.count, .ticket = ticket, .stamps = stamps };
+    st = committer_append(writer->committer, &batch, call->deadline_ms);
+    if (st != ST_OK) {
+        call->why = batch.why;
+        return st;
+    }
+    reply->n_seqs = events.count;
+    reply->seqs = arena_alloc(call->mem, events.count * sizeof *reply->seqs);
+    for (size_t i = 0; i < events.count; i++)
+        reply->seqs[i] = stamps[i].seq;
+    return ST_OK;
+}
+
+static const struct route ROUTES[] = {
+    /* method          who may call                                scope       request                            reply                            handler */
+    { "audit.Append",  PEER_AUTH | PEER_INGEST_WORKER | PEER_QUERY, SCOPE_NONE, &audit__append_request__descriptor, &audit__append_reply__descriptor, on_append },
+    { 0 }
+};
+
+/* ---- life ---- */
+
+static enum status database_is_ready(void *self, struct why *why) {
+    struct audit_writer *writer = self;
+    return db_boot_check(writer->db, "cordon_audit", writer->is_production, clock_mono_ms() + READY_MAX_MS, why);
+}
+
+static const struct ready_check READY[] = {
+    { "database", database_is_ready },
+    { 0 }
+};
+
+#define OFF(member) offsetof(struct audit_writer_settings, member)
+
+static const struct setting SETTINGS[] = {
+    /* name                    type        default  min  max   unit  offset              help */
+    { "DATABASE_URL",          SET_SECRET, NULL,    0,   0,    "",   OFF(database_url), "libpq URL of role cordon_audit." },
+    { "CORDON_DB_CONNECTIONS", SET_INT,    "4",     2,   64,   "",   OFF(connections),  "Connections kept: one commits, one drains the outbox, one answers health." },
+    { 0 }
+};
+
+static void writer_close(void **self_p) {
+    struct audit_writer *writer = *self_p;
+    if (!writer)
+        return;
+    outbox_destroy(&writer->outbox);
+    committer_destroy(&writer->committer);
+    db_pool_destroy(&writer->db);
+    free(writer);
+    *self_p = NULL;
+}
+
+static enum status connect(struct audit_writer *writer, const struct db_options *options, struct metrics *metrics, struct why *why) {
+    enum status st = db_pool_new(options, &writer->db, why);
+    if (st == ST_OK)
+        st = db_boot_check(writer->db, "cordon_audit", writer->is_production, clock_mono_ms() + OPEN_MAX_MS, why);
+    if (st == ST_OK)
+        st = outbox_make_partitions(writer->db, why);
+    if (st == ST_OK)
+        st = outbox_new(writer->db, options, metrics, &writer->outbox, why);
+    return st;
+}
+
+static enum status writer_open(void **ret_self, const void *settings_in, struct runtime *rt, struct why *why) {
+    const struct audit_writer_settings *settings = settings_in;
+    struct audit_writer *writer = xalloc(sizeof *writer);
+    writer->is_production = rt->is_production;
+    writer->backlog_rows = metrics_gauge(rt->metrics, "cordon_audit_backlog_rows", "Records in the outbox.", "");
+    writer->backlog_oldest_seconds = metrics_gauge(rt->metrics, "cordon_audit_backlog_oldest_seconds", "Age of the oldest record in the outbox.", "");
+    struct db_options options = { .url = secret_text(settings->database_url), .process = rt->process,
+                                  .connections = (int)settings->connections, .is_production = rt->is_production };
+    enum status st = connect(writer, &options, rt->metrics, why);
+    if (st != ST_OK) {
+        void *self = writer;
+        writer_close(&self);
+        return st;
+    }
+    writer->committer = committer_new(writer->db, rt->metrics);
+    *ret_self = writer;
+    return ST_OK;
+}
+
+static enum status writer_start(void *self, struct runtime *rt, struct why *why) {
+    (void)rt;
+    (void)why;
+    outbox_start(((struct audit_writer *)self)->outbox);
+    return ST_OK;
+}
+
+/* Calls in hand still need the committer; it ends with close(). */
+static void writer_drain(void *self, int64_t deadline_ms) {
+    (void)deadline_ms;
+    outbox_stop(((struct audit_writer *)self)->outbox);
+}
+
+static void writer_collect(void *self, struct metrics *m) {
+    static const struct sql BACKLOG = { "backlog", "SELECT waiting, oldest_age_ms FROM audit.backlog()", 0 };
+    struct audit_writer *writer = self;
+    struct why ignored = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    (void)m;
+    if (db_run(writer->db, &BACKLOG, NULL, clock_mono_ms() + SCRAPE_MAX_MS, &rows, &ignored) != ST_OK || db_count(rows) != 1)
+        return;     /* the gauges keep what was last seen; readiness says that the database is away */
+    gauge_set(writer->backlog_rows, (double)db_i64(rows, 0, 0));
+    gauge_set(writer->backlog_oldest_seconds, (double)db_i64(rows, 0, 1) / 1000);
+}
+
+const struct service AUDIT_WRITER = {
+    .name = "audit-writer",
+    .peer = PEER_AUDIT_WRITER,
+    .about = "appends to the audit log, and nothing else",
+    .settings = SETTINGS,
+    .settings_size = sizeof(struct audit_writer_settings),
+    .routes = ROUTES,
+    .ready = READY,
+    .open = writer_open,
+    .start = writer_start,
+    .drain = writer_drain,
+    .close = writer_close,
+    .collect = writer_collect,
+};

@@ -1,0 +1,106 @@
+#include "heads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "arrays.h"
+#include "core/arena.h"
+#include "obs/log.h"
+
+static int compare_tenants(const void *a, const void *b) {
+    return memcmp(((const struct head *)a)->tenant_id.bytes, ((const struct head *)b)->tenant_id.bytes, UUID_BYTES);
+}
+
+struct head *heads_find(struct heads *h, const struct uuid *tenant_id) {
+    struct head key = { .tenant_id = *tenant_id };
+    return h->count ? bsearch(&key, h->items, h->count, sizeof *h->items, compare_tenants) : NULL;
+}
+
+void heads_end(struct heads *h) {
+    free(h->items);
+    *h = (struct heads){ 0 };
+}
+
+/* Each tenant once, in the order of its id. */
+static void collect(struct heads *h, struct batch_call *calls[], size_t count) {
+    size_t events = 0;
+    for (size_t i = 0; i < count; i++)
+        events += calls[i]->count;
+    h->items = xalloc((events + 1) * sizeof *h->items);
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; calls[i]->status == ST_OK && k < calls[i]->count; k++)
+            h->items[h->count++].tenant_id = calls[i]->stamps[k].tenant_id;
+    qsort(h->items, h->count, sizeof *h->items, compare_tenants);
+    size_t kept = 0;
+    for (size_t i = 0; i < h->count; i++)
+        if (kept == 0 || !uuid_equal(&h->items[kept - 1].tenant_id, &h->items[i].tenant_id))
+            h->items[kept++].tenant_id = h->items[i].tenant_id;
+    h->count = kept;
+}
+
+/* A head whose range does not give its root was not written by us. */
+static enum status read_head(struct head *head, const PGresult *rows, int row, struct why *why) {
+    size_t range_len, root_len;
+    const uint8_t *range = db_bytea(rows, row, 2, &range_len);
+    const uint8_t *root = db_bytea(rows, row, 3, &root_len);
+    struct uuid tenant_id = db_uuid(rows, row, 0);
+    char tenant[UUID_TEXT_BYTES];
+    head->old_size = (uint64_t)db_i64(rows, row, 1);
+    if (uuid_equal(&head->tenant_id, &tenant_id) && merkle_from_bytes(head->old_size, range, range_len, &head->range)) {
+        struct merkle_hash computed = merkle_root(&head->range);
+        if (root_len == sizeof computed.bytes && memcmp(root, computed.bytes, root_len) == 0)
+            return ST_OK;
+    }
+    log_event(LOG_ERROR, "audit_head_damaged", LOG_TEXT("tenant", uuid_format(&head->tenant_id, tenant)), LOG_NUMBER("size", head->old_size));
+    return fail(why, ST_INTERNAL, "audit: the head of tenant %s contradicts itself", tenant);
+}
+
+enum status heads_lock(struct heads *h, struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
+    static const struct sql LOCK = { "lock_heads", "SELECT tenant_id, size, range, root, locked_at FROM audit.lock_heads($1::uuid[])", 1 };
+    collect(h, calls, count);
+    if (h->count == 0)
+        return ST_OK;
+    CLEANUP(array_end) struct array tenants;
+    array_init(&tenants, ARRAY_UUID);
+    for (size_t i = 0; i < h->count; i++)
+        array_add(&tenants, h->items[i].tenant_id.bytes, UUID_BYTES);
+
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = plain_tx_run(tx, &LOCK, (struct db_param[]){ array_param(&tenants) }, &rows, why);
+    if (st != ST_OK)
+        return st;
+    if ((size_t)db_count(rows) != h->count)
+        return fail(why, ST_INTERNAL, "audit: %d heads locked of %zu", db_count(rows), h->count);
+    for (int i = 0; i < db_count(rows); i++) {
+        st = read_head(&h->items[i], rows, i, why);
+        if (st != ST_OK)
+            return st;
+    }
+    h->locked_at_us = db_micros(rows, db_count(rows) - 1, 4);
+    return ST_OK;
+}
+
+enum status heads_advance(struct heads *h, struct plain_tx *tx, struct db_param event_ids, struct why *why) {
+    static const struct sql ADVANCE = { "advance_heads",
+        "SELECT audit.advance_heads($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::uuid[])", 6 };
+    CLEANUP(array_end) struct array tenants, old_sizes, new_sizes, ranges, roots;
+    array_init(&tenants, ARRAY_UUID);
+    array_init(&old_sizes, ARRAY_BIGINT);
+    array_init(&new_sizes, ARRAY_BIGINT);
+    array_init(&ranges, ARRAY_BYTEA);
+    array_init(&roots, ARRAY_BYTEA);
+    for (size_t i = 0; i < h->count; i++) {
+        const struct head *head = &h->items[i];
+        if (head->range.size == head->old_size)
+            continue;
+        struct merkle_hash root = merkle_root(&head->range);
+        array_add(&tenants, head->tenant_id.bytes, UUID_BYTES);
+        array_add_i64(&old_sizes, (int64_t)head->old_size);
+        array_add_i64(&new_sizes, (int64_t)head->range.size);
+        array_add(&ranges, head->range.nodes, merkle_node_count(head->range.size) * MERKLE_HASH_BYTES);
+        array_add(&roots, root.bytes, sizeof root.bytes);
+    }
+    const struct db_param params[] = { array_param(&tenants), array_param(&old_sizes), array_param(&new_sizes),
+                                       array_param(&ranges), array_param(&roots), event_ids };
+    return plain_tx_run(tx, &ADVANCE, params, NULL, why);
+}

@@ -1,0 +1,23 @@
+/* audit-writer — appends to the audit log, and nothing else.
+ *
+ * Trusts:   the peer's name (by its CURVE key) for who reports an event; the database for whose ticket it
+ *           is and what time it is; nothing that an event says about tenant, actor or order.
+ * Holds:    database role cordon_audit: INSERT audit.audit_logs and EXECUTE of the functions that lock and
+ *           move heads, drain the outbox and check tickets. It cannot read, change or delete what is on
+ *           the log, nor read anything of a tenant. No AWS.
+ * Fails:    an event is acknowledged only after COMMIT; anything else is a failed call, and its caller
+ *           shows nothing. A lost database is ST_UNAVAILABLE until it returns; changes then wait in
+ *           audit_outbox. Killed at any moment it leaves no gap and no half-written batch. */
+#include <stdlib.h>
+
+#include "audit/actions.h"
+#include "audit_writer.h"
+#include "core/str.h"
+
+int main(int argc, char **argv) {
+    if (argc == 2 && str_equal(argv[1], "--audit-events-markdown")) {
+        audit_actions_print_markdown(stdout);
+        return EXIT_SUCCESS;
+    }
+    return service_main(argc, argv, &AUDIT_WRITER);
+}

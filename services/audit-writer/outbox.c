@@ -1,0 +1,198 @@
+#include "outbox.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "core/arena.h"
+#include "core/clock.h"
+#include "db/listen.h"
+#include "obs/log.h"
+
+enum { DRAIN_EVENTS = 256, DRAIN_MAX_MS = 5000, LOOK_EVERY_MS = 1000, RETRY_MAX_MS = 5000, PARTITIONS_EVERY_MS = 3600 * 1000 };
+
+struct outbox {
+    struct db_pool *pool;
+    struct db_listener *listener;
+    int stop_fd;                    /* eventfd, readable once we stop */
+    bool is_running;
+    pthread_t thread;
+    int64_t partitions_at_ms;
+    struct counter *moved, *failures;
+};
+
+/* ---- one batch ---- */
+
+enum { D_EVENT, D_TENANT, D_OCCURRED, D_ACTION, D_ACTOR, D_SESSION, D_JOB, D_REQUEST, D_RESOURCE, D_DOCUMENTS, D_DETAIL };
+
+static size_t read_documents(const PGresult *rows, int row, struct uuid out[AUDIT_DOCUMENTS_MAX]) {
+    const char *text;
+    size_t len, count = 0;
+    while (count < AUDIT_DOCUMENTS_MAX && db_text_item(rows, row, D_DOCUMENTS, (int)count, &text, &len) && uuid_parse(text, len, &out[count]))
+        count++;
+    return count;
+}
+
+/* A detail that a trigger wrote against the rules must not block the rest: the event says so instead. */
+static enum status read_record(const PGresult *rows, int row, struct audit_event **ret_event, struct audit_stamp *ret_stamp, struct why *why) {
+    struct uuid documents[AUDIT_DOCUMENTS_MAX];
+    struct audit_record record = { .event_id = db_uuid(rows, row, D_EVENT), .action = audit_action_find(db_text(rows, row, D_ACTION)),
+        .outcome = AUDIT_SUCCESS, .document_ids = documents, .document_count = read_documents(rows, row, documents),
+        .resource_id = db_uuid(rows, row, D_RESOURCE), .detail_json = db_text(rows, row, D_DETAIL) };
+    struct audit_origin origin = { .reported_by = "database", .request_id = db_uuid(rows, row, D_REQUEST) };
+    *ret_stamp = (struct audit_stamp){ .tenant_id = db_uuid(rows, row, D_TENANT), .actor_id = db_uuid(rows, row, D_ACTOR),
+        .session_id = db_uuid(rows, row, D_SESSION), .job_id = db_uuid(rows, row, D_JOB), .occurred_at_us = db_micros(rows, row, D_OCCURRED) };
+    if (audit_event_new(&record, &origin, ret_event, why) == ST_OK)
+        return ST_OK;
+    log_event(LOG_ERROR, "audit_outbox_detail", LOG_TEXT("action", db_text(rows, row, D_ACTION)), LOG_TEXT("why", why->text));
+    record.detail_json = "{\"detail_refused\":true}";
+    return audit_event_new(&record, &origin, ret_event, why);
+}
+
+struct drained { struct audit_event **events; struct audit_stamp *stamps; size_t count; };
+
+static void drained_end(struct drained *d) {
+    for (size_t i = 0; i < d->count; i++)
+        audit_event_destroy(&d->events[i]);
+    free(d->events);
+    free(d->stamps);
+    *d = (struct drained){ 0 };
+}
+
+static enum status take(struct plain_tx *tx, int n, struct drained *d, struct why *why) {
+    static const struct sql DRAIN = { "drain",
+        "SELECT event_id, tenant_id, occurred_at, action, actor_id, session_id, job_id, request_id, resource_id, document_ids, detail"
+        " FROM audit.drain($1)", 1 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = plain_tx_run(tx, &DRAIN, (struct db_param[]){ DB_INT(n) }, &rows, why);
+    if (st != ST_OK)
+        return st;
+    size_t count = (size_t)db_count(rows);
+    d->events = xalloc((count + 1) * sizeof *d->events);
+    d->stamps = xalloc((count + 1) * sizeof *d->stamps);
+    for (; st == ST_OK && d->count < count; d->count++)
+        st = read_record(rows, (int)d->count, &d->events[d->count], &d->stamps[d->count], why);
+    return st;
+}
+
+enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct why *why) {
+    CLEANUP(drained_end) struct drained d = { 0 };
+    CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
+    enum status st = plain_tx_begin(&tx, pool, clock_mono_ms() + DRAIN_MAX_MS, why);
+    if (st == ST_OK)
+        st = take(&tx, n, &d, why);
+    if (st != ST_OK)
+        return st;
+    if (d.count > 0) {
+        struct batch_call call = { .events = d.events, .count = d.count, .stamps = d.stamps };
+        st = batch_append(&tx, (struct batch_call *[]){ &call }, 1, why);
+        if (st == ST_OK && call.status != ST_OK) {
+            *why = call.why;
+            st = call.status;
+        }
+        if (st == ST_OK)
+            st = plain_tx_commit(&tx, why);
+    }
+    if (st == ST_OK)
+        *ret_moved = d.count;
+    return st;
+}
+
+enum status outbox_make_partitions(struct db_pool *pool, struct why *why) {
+    static const struct sql MAKE = { "make_partitions", "SELECT audit.make_partitions()", 0 };
+    return db_run(pool, &MAKE, NULL, clock_mono_ms() + DRAIN_MAX_MS, NULL, why);
+}
+
+/* ---- the thread ---- */
+
+/* Drain until there is nothing left. False: it failed, and was logged. */
+static bool drain_all(struct outbox *o) {
+    size_t moved = 0;
+    do {
+        struct why why = { 0 };
+        struct pollfd stop = { .fd = o->stop_fd, .events = POLLIN };
+        enum status st = outbox_drain(o->pool, DRAIN_EVENTS, &moved, &why);
+        if (st != ST_OK) {
+            counter_add(o->failures, 1);
+            log_event(LOG_WARN, "audit_outbox_waits", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+            return false;
+        }
+        counter_add(o->moved, moved);
+        if (poll(&stop, 1, 0) > 0)
+            break;
+    } while (moved == DRAIN_EVENTS);
+    return true;
+}
+
+static void keep_partitions(struct outbox *o) {
+    struct why why = { 0 };
+    if (clock_mono_ms() < o->partitions_at_ms)
+        return;
+    o->partitions_at_ms = clock_mono_ms() + PARTITIONS_EVERY_MS;
+    enum status st = outbox_make_partitions(o->pool, &why);
+    if (st != ST_OK)
+        log_event(LOG_ERROR, "audit_partitions", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+}
+
+static void *run(void *arg) {
+    struct outbox *o = arg;
+    int wait_ms = 0;
+    for (;;) {
+        struct pollfd fds[2] = { { .fd = o->stop_fd, .events = POLLIN }, { .fd = db_listener_fd(o->listener), .events = POLLIN } };
+        if (poll(fds, 2, wait_ms) > 0 && (fds[0].revents & POLLIN))
+            return NULL;
+        bool is_woken;
+        struct why ignored = { 0 };     /* not listening only means that we look every second */
+        if (db_listener_turn(o->listener, clock_mono_ms() + LOOK_EVERY_MS, &is_woken, &ignored) != ST_OK)
+            is_woken = false;
+        keep_partitions(o);
+        wait_ms = drain_all(o) ? LOOK_EVERY_MS : wait_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : wait_ms * 2 + 100;
+    }
+}
+
+enum status outbox_new(struct db_pool *pool, const struct db_options *options, struct metrics *metrics,
+                       struct outbox **ret_outbox, struct why *why) {
+    struct outbox *o = xalloc(sizeof *o);
+    o->pool = pool;
+    o->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    o->moved = metrics_counter(metrics, "cordon_audit_outbox_events_total", "Records moved from the outbox onto the log.", "");
+    o->failures = metrics_counter(metrics, "cordon_audit_outbox_failures_total", "Batches of the outbox that failed and wait.", "");
+    o->partitions_at_ms = clock_mono_ms() + PARTITIONS_EVERY_MS;    /* open() has made them once */
+    enum status st = o->stop_fd < 0 ? fail(why, ST_INTERNAL, "audit: no eventfd") : db_listener_new(options, "audit_outbox", &o->listener, why);
+    if (st != ST_OK) {
+        outbox_destroy(&o);
+        return st;
+    }
+    *ret_outbox = o;
+    return ST_OK;
+}
+
+void outbox_start(struct outbox *o) {
+    if (pthread_create(&o->thread, NULL, run, o) != 0)
+        abort();
+    o->is_running = true;
+}
+
+void outbox_stop(struct outbox *o) {
+    if (!o->is_running)
+        return;
+    eventfd_write(o->stop_fd, 1);
+    pthread_join(o->thread, NULL);
+    o->is_running = false;
+}
+
+void outbox_destroy(struct outbox **outbox_p) {
+    struct outbox *o = *outbox_p;
+    if (!o)
+        return;
+    outbox_stop(o);
+    db_listener_destroy(&o->listener);
+    if (o->stop_fd >= 0)
+        close(o->stop_fd);
+    free(o);
+    *outbox_p = NULL;
+}

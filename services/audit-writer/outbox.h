@@ -1,0 +1,25 @@
+/* outbox — moves what triggers wrote into audit_outbox onto the log: taken and inserted in one
+ * transaction, so that each record is in exactly one of the two. A thread of its own, woken by NOTIFY
+ * and every second; it also makes the log's next partitions. Several writers may drain at once. */
+#ifndef CORDON_AUDIT_WRITER_OUTBOX_H
+#define CORDON_AUDIT_WRITER_OUTBOX_H
+
+#include "db/pool.h"
+#include "obs/metrics.h"
+
+struct outbox;
+
+/* options: of the same database as the pool, for the connection that listens. Checks them; starts nothing. */
+enum status outbox_new(struct db_pool *pool, const struct db_options *options, struct metrics *metrics,
+                       struct outbox **ret_outbox, struct why *why) MUST_USE;
+void outbox_start(struct outbox *o);
+void outbox_stop(struct outbox *o);                     /* after the batch in hand; may run twice */
+void outbox_destroy(struct outbox **outbox_p);          /* stops too */
+
+/* One batch of at most n records, oldest first. *ret_moved: how many. Any thread. */
+enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct why *why) MUST_USE;
+
+/* Make the partitions of the coming months. */
+enum status outbox_make_partitions(struct db_pool *pool, struct why *why) MUST_USE;
+
+#endif
