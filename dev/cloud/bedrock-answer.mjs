@@ -19,38 +19,61 @@ const STATEMENTS_MAX = 3;
 const KEEP_RATIO = 0.9;             // of the best score, for a second and third statement
 
 // How much a term counts by where it is found.
-const IN_STATEMENT = 1, IN_HEADING = 0.85, IN_NEIGHBOUR = 0.6, IN_SOURCE = 0.4, IN_DOCUMENT = 0.25;
+const PLACES = { terms: 1, heading_terms: 0.85, neighbour_terms: 0.6, source_terms: 0.4, document_terms: 0.25 };
+const NAME_PLACES = { terms: 1, heading_terms: 1, neighbour_terms: 0.9, source_terms: 0.8, document_terms: 0.65 };
 
 // Words that shape a question more than they say what it is about.
 const GENERIC = new Set(`happen kind type sort large big small severe severity long often far take taken took use need receive show find found see seen level dose
   score value result amount number name date time size call ask order place put know mean describe cause reason keep carry go went come came now next first last
-  current currently recent recently worse better change old new high low come left seen made make reach report reported record recorded present main exact`.split(/\s+/).map(concept));
-const MONTHS = /^(?:january|february|march|april|may|june|july|august|september|october|november|december)$/i;
+  current currently recent recently worse better change old new high low come left seen made make reach report reported record recorded present main exact
+  start give given phone telephone`.split(/\s+/).map(concept));
+// Who wrote and in what kind of paper: known from a document's look, seldom said beside the answer.
+const PAPERS = new Set(`radiologist surgeon psychiatrist psychologist nurse nursing pharmacist pathologist therapist doctor letter report assessment note evaluation
+  examination plan summary document chart form review landlord`.split(/\s+/).map(concept));
+const GENERIC_WEIGHT = 0.1, PAPER_WEIGHT = 0.3, KIND_WEIGHT = 0.35;
 
-const HAS_NUMBER = /\d/;
-const HAS_DATE = /\b(?:january|february|march|april|may|june|july|august|september|october|november|december|monday|tuesday|wednesday|thursday|friday|saturday|sunday|today|tomorrow)\b|\d{1,2}\/\d{1,2}|\b(?:19|20)\d\d\b|\d{1,2}:\d\d|\b\d+ (?:days?|weeks?|months?|years?|hours?)\b/i;
+// What a question wants to see, and how that looks. The first row whose question fits counts.
+const MONTH = 'january|february|march|april|may|june|july|august|september|october|november|december';
+const WANTED = [
+  [/\b(?:tele)?phone number\b/, /\d{3}[- ]\d{4}/],
+  [/\b(?:when|what date|what time|which day)\b/,
+    new RegExp(`\\b(?:${MONTH}|(?:mon|tues|wednes|thurs|fri|satur|sun)day|today|tomorrow)\\b|\\d{1,2}/\\d{1,2}|\\b(?:19|20)\\d\\d\\b|\\d{1,2}:\\d\\d|\\b\\d+ (?:days?|weeks?|months?|years?|hours?)\\b`, 'i')],
+  [/\bhow (?:long|old)\b/, /\b\d[\d.,]*[- ](?:seconds?|minutes?|hours?|days?|weeks?|months?|years?)\b/i],
+  [/^(?:how much|what)\b.*\b(?:benefit|rent|cost|price|payment|co-payment|copay|income|deductible|owes?|pays?|fee|charge|savings)\b/, /\$ ?\d/],
+  [/\b(?:how (?:much|many|large|big|high|low|often|far)|dose|score|scale|level|size|number|amount|rate|ratio|fraction|pressure|a1c|hba1c|index|count|weight|percent|iq)\b/, /\d/],
+  [/\b(?:which|what) (?:\w+ ){0,2}(?:medicines?|medications?|drugs?|tablets?|pills?|antibiotics?|painkillers?|antidepressants?)\b/,
+    /\d ?(?:mg|mcg|g|units|iu|puffs?)\b|\w(?:cillin|mycin|cycline|floxacin|azole|pril|sartan|olol|statin|gliflozin|gliptin|glutide|zosin|semide|azepam|oxetine|traline|alopram|mab|cept|profen|proxen|aban|parin|izide|formin|sone|solone|codone)s?\b|\bnsaids?\b/i],
+  [/\bwho(?:m|se)?\b|\bwhich (?:\w+ )?(?:doctor|physician|surgeon|nurse|therapist|pharmacist|social worker|case worker)\b/, null],
+  [/^why\b/, /\b(?:because|due to|caused?|attributed|thought|worse|stopped|as it|so that|therefore|reason)\b/i],
+];
 const HAS_NAME = /(?:Dr|Mr|Mrs|Ms)\. |\b\p{Lu}\p{Ll}+ (?:\p{Lu}\.? )?\p{Lu}\p{Ll}+/u;
 
 function wanted(question) {
-  const q = question.toLowerCase();
-  if (/\b(?:when|what date|what time|which day|since when|until when)\b/.test(q))
-    return HAS_DATE;
-  if (/\b(?:how (?:much|many|large|big|long|old|high|low|often|far)|dose|score|level|size|number|amount|rate|weight|percent|iq)\b/.test(q))
-    return HAS_NUMBER;
-  if (/\bwho(?:m|se)?\b|\bwhich (?:\w+ )?(?:doctor|physician|surgeon|nurse|therapist|social worker|case worker|pharmacist)\b/.test(q))
-    return HAS_NAME;
-  return null;
+  const row = WANTED.find(([asks]) => asks.test(question.toLowerCase()));
+  return row ? row[1] ?? HAS_NAME : null;
 }
+
+// A line that says whose paper it is answers nothing but that.
+const IDENTITY = /^\W*(?:patient|client|child|student|applicant|name|re|mrn|dob|born|date of birth|medical record number|(?:lakeside )?file(?: number)?|accession number)\b[^.]{0,4}:|\bpage \d+ of \d+$/i;
+const ASKS_IDENTITY = /\b(?:birth|born|old|mrn|record|file|accession|number|name)\b/i;
+
+// "It has been ...": the statement speaks of what the one before it named.
+const ANAPHORA = /^\W*(?:it|its|he|she|his|her|they|their|this|these|that|those|both|there)\b/i;
 
 // Runs of capitalised words ("Marguerite Hollis", "Berg Balance Scale"), not the first word of the question.
 function names(question) {
   const runs = [];
   for (const match of question.matchAll(/(?<=\S\s+(?:["'(])?)\p{Lu}[\p{L}'’-]+(?:\s+\p{Lu}[\p{L}'’-]+)*/gu)) {
-    const run = words(match[0]).filter((w) => !/^(?:Mr|Mrs|Ms|Dr)$/.test(w) && !MONTHS.test(w) && !is_stop_word(w) && /\p{Ll}/u.test(w));
+    for (const part of match[0].split(/(?<=['’]s)\s+/))
+      add(part);
+  }
+  return runs;
+
+  function add(text) {
+    const run = words(text).filter((w) => !/^(?:Mr|Mrs|Ms|Dr)$/.test(w) && !new RegExp(`^(?:${MONTH})$`, 'i').test(w) && !is_stop_word(w) && /\p{Ll}/u.test(w));
     if (run.length)
       runs.push(run.map((w) => w.toLowerCase()));
   }
-  return runs;
 }
 
 function is_like(a, b) {
@@ -64,7 +87,11 @@ function is_like(a, b) {
 }
 
 const has_term = (terms, term) => terms.has(term) || [...terms].some((t) => is_like(t, term));
-const terms_of = (text) => new Set(content_words(text).map(concept));
+
+function terms_of(text) {
+  const terms = new Set(content_words(text).map(concept));
+  return /\bDr\.|\bMD\b/.test(text) ? terms.add('doctor') : terms;
+}
 
 function read_sources(sources) {
   const documents = new Map();
@@ -80,33 +107,62 @@ function read_sources(sources) {
     const all = new Set(parts.flatMap((p) => [...p.terms, ...p.heading_terms]));
     for (const term of all)
       document.terms.add(term);
-    for (const [i, part] of parts.entries())
-      list.push({ ...part, source_terms: all, neighbour_terms: new Set([...(parts[i - 1]?.terms ?? []), ...(parts[i + 1]?.terms ?? [])]) });
+    for (const [i, part] of parts.entries()) {
+      const before = parts[i - 1], after = parts[i + 1];
+      const leans = before && ANAPHORA.test(part.text);
+      list.push({
+        ...part, source_terms: all, document_terms: document.terms,
+        text: leans ? `${before.text} ${part.text}` : part.text,
+        heading_terms: leans ? new Set([...part.heading_terms, ...before.terms]) : part.heading_terms,
+        neighbour_terms: new Set([...(before?.terms ?? []), ...(after?.terms ?? [])]),
+      });
+    }
   }
   return list;
 }
 
-// [{term, weight}] of the question: what it is about, without the people and things that it names.
-function question_terms(question, runs, list) {
-  const named = new Set(runs.flat().map(concept));
-  const out = [];
-  for (const term of new Set(content_words(question).map(concept))) {
-    if (named.has(term))
-      continue;
-    const n = list.filter((s) => has_term(s.terms, term)).length;
-    const rarity = Math.log(1 + list.length / (1 + n));
-    out.push({ term, weight: GENERIC.has(term) ? 0.2 * rarity : rarity });
-  }
-  return out;
+// The noun that "which" or "what kind of" asks for: the answer is one of its kind and need not say so.
+function kind_asked(question) {
+  const match = /\b(?:which|what)(?: (?:kind|type|sort) of)?((?: [\p{L}-]+){1,4}?) (?:is|was|were|are|did|does|do|has|had|have|grew|must|should|can|will|would|treats?)\b/iu.exec(question);
+  return new Set(match ? content_words(match[1]).map(concept) : []);
 }
 
-function coverage(statement, terms) {
+function rarity(list, term) {
+  return Math.log(1 + list.length / (1 + list.filter((s) => has_term(s.terms, term)).length));
+}
+
+// What the question is about: [{terms, places, weight}], one entry for each word and each name.
+function question_parts(question, runs, list) {
+  const named = new Set(runs.flat().map(concept));
+  const kind = kind_asked(question);
+  const parts = [];
+  const terms = [...new Set(content_words(question).map(concept))].filter((term) => !named.has(term));
+  if (terms.every((term) => GENERIC.has(term) || PAPERS.has(term) || kind.has(term)))
+    kind.clear();       // then the kind is all that the question is about
+  for (const term of terms) {
+    const share = GENERIC.has(term) ? GENERIC_WEIGHT : PAPERS.has(term) ? PAPER_WEIGHT : kind.has(term) ? KIND_WEIGHT : 1;
+    parts.push({ terms: [term], places: PLACES, weight: share * rarity(list, term) });
+  }
+  for (const run of runs) {
+    const known = run.map(concept).filter((term) => list.some((s) => has_term(s.source_terms, term)));
+    if (known.length)
+      parts.push({ terms: known, places: NAME_PLACES, weight: Math.max(...known.map((term) => rarity(list, term))) });
+  }
+  return parts;
+}
+
+function place_value(statement, term, places) {
+  for (const [place, value] of Object.entries(places))
+    if (has_term(statement[place], term))
+      return value;
+  return 0;
+}
+
+function coverage(statement, parts) {
   let sum = 0, all = 0;
-  for (const { term, weight } of terms) {
+  for (const { terms, places, weight } of parts) {
     all += weight;
-    const places = [[statement.terms, IN_STATEMENT], [statement.heading_terms, IN_HEADING], [statement.neighbour_terms, IN_NEIGHBOUR],
-      [statement.source_terms, IN_SOURCE], [statement.document.terms, IN_DOCUMENT]];
-    sum += weight * (places.find(([set]) => has_term(set, term))?.[1] ?? 0);
+    sum += weight * terms.reduce((n, term) => n + place_value(statement, term, places), 0) / terms.length;
   }
   return all ? sum / all : 0;
 }
@@ -115,29 +171,20 @@ function speaks_of(statement, runs) {
   return runs.every((run) => run.some((w) => statement.document.words.has(w) || statement.document.terms.has(concept(w))));
 }
 
-// The part of the named things that stands in the statement or near it.
-function nearness(statement, runs) {
-  if (!runs.length)
-    return 1;
-  const near = runs.filter((run) => run.some((w) => has_term(statement.terms, concept(w)) || has_term(statement.heading_terms, concept(w))
-    || has_term(statement.neighbour_terms, concept(w))));
-  return near.length / runs.length;
-}
-
-async function rank(model, question, sources) {
+export async function rank(model, question, sources) {
   const list = read_sources(sources);
   const runs = names(question);
-  const terms = question_terms(question, runs, list);
+  const parts = question_parts(question, runs, list);
   const type = wanted(question);
   const about = await model.embed(question);
   const scored = [];
   for (const statement of list) {
-    if (!speaks_of(statement, runs) || words(statement.text).length < 3)
+    if (!speaks_of(statement, runs) || words(statement.text).length < 3 || (IDENTITY.test(statement.text) && !ASKS_IDENTITY.test(question)))
       continue;
-    const covered = coverage(statement, terms);
+    const covered = coverage(statement, parts);
     const likeness = cosine(about, await model.embed(statement.text));
     const is_typed = !type || type.test(statement.text);
-    const score = 0.65 * covered + 0.35 * likeness + 0.08 * nearness(statement, runs) - (is_typed ? 0 : 0.2);
+    const score = 0.7 * covered + 0.3 * likeness - (is_typed ? 0 : 0.2);
     scored.push({ statement, covered, likeness, score });
   }
   return scored.sort((a, b) => b.score - a.score);

@@ -18,13 +18,20 @@ const SYNONYMS = [
   'hospital ward inpatient', 'admit admission admitted', 'discharge discharged', 'house home dwelling', 'apartment unit flat', 'landlord owner',
   'appointment visit follow-up', 'injection inject injected intravitreal', 'big large size measure measures measuring', 'recommend recommended advise advised advice suggest suggested recommendation',
   'co-payment copayment copay', 'month monthly', 'week weekly', 'year yearly annual', 'day daily', 'sugar glucose', 'hba1c a1c', 'sodium na', 'potassium k+',
-  'antibiotic antimicrobial', 'breathlessness dyspnea', 'wound ulcer sore', 'walk walking', 'fall falls fallen fell', 'benefit benefits', 'stop stopped discontinue discontinued',
-  'begin began begun start started', 'find found finding findings', 'lose lost loss', 'leg legs', 'score scored scores points', 'nodule nodules', 'mistake error wrongly',
+  'antibiotic antimicrobial', 'breathlessness dyspnea', 'wound ulcer sore', 'walk walking', 'fall falls', 'benefit benefits', 'stop stopped discontinue discontinued',
+  'begin start', 'find finding', 'lose loss', 'leg legs', 'score scored scores points', 'nodule nodules', 'mistake error wrongly',
 ];
+// Forms that no suffix rule finds.
+const IRREGULAR = new Map(Object.entries({
+  held: 'hold', grew: 'grow', grown: 'grow', fell: 'fall', fallen: 'fall', lost: 'lose', found: 'find', began: 'begin', begun: 'begin', gave: 'give', given: 'give',
+  took: 'take', taken: 'take', went: 'go', felt: 'feel', slept: 'sleep', drank: 'drink', broke: 'break', broken: 'break', paid: 'pay', sent: 'send', wrote: 'write',
+  written: 'write', brought: 'bring', bought: 'buy', taught: 'teach', rose: 'rise', risen: 'rise', swollen: 'swell', drove: 'drive', driven: 'drive', spoke: 'speak',
+  died: 'die', death: 'die', bled: 'bleed', left: 'leave', kept: 'keep', met: 'meet', worse: 'bad', worst: 'bad', children: 'child', feet: 'foot', teeth: 'tooth',
+}));
 const STEM_CLASS = new Map();
 
 export function stem(word) {
-  let w = word;
+  let w = IRREGULAR.get(word) ?? word;
   if (w.length > 4 && w.endsWith('ies'))
     w = `${w.slice(0, -3)}y`;
   else if (w.length > 4 && /(s|x|z|ch|sh)es$/.test(w))

@@ -34,8 +34,16 @@ command_up() {
     what_next
 }
 
+# What `up` does before it starts anything: for images, and to build alone.
+command_setup() {
+    require_root_rights
+    make_state
+    install_everything
+    step "build" build_release
+    step "Unix users" make_users
+}
+
 prepare_services() {
-    [[ -f $STATE/postgres.version ]] || postgres_major >"$STATE/postgres.version"
     write_services
     start_supervisor
 }

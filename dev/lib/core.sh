@@ -37,7 +37,7 @@ step() {
     local label=$1 began=$EPOCHREALTIME log=$STEP_LOG note
     shift
     note=$(mktemp)
-    printf '  %-30s' "$label"
+    printf '  %-32s' "$label"
     printf '\n== %s\n' "$label" >>"$log"
     (STEP_NOTE=$note; set -euo pipefail; "$@") >>"$log" 2>&1 &
     if wait $!; then

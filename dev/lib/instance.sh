@@ -181,7 +181,7 @@ own_environment_of() {
     case $1 in
         edge)
             echo "PORT=$PORT"
-            echo "CORDON_HTTP_HOST=127.0.0.1"
+            echo "CORDON_HTTP_HOST=${CORDON_HTTP_HOST:-127.0.0.1}"
             ;;
         auth)
             echo "DATABASE_URL=$(database_url cordon_auth db-auth)"

@@ -44,7 +44,7 @@ command_test() {
 
 # report LANE BEGAN PASSED FAILED SKIPPED
 report() {
-    printf '  %-30s%s%6s s%s  %d passed, %d failed, %d skipped\n' "$1" "$DIM" "$(seconds_since "$2")" "$RESET" "$3" "$4" "$5"
+    printf '  %-32s%s%6s s%s  %d passed, %d failed, %d skipped\n' "$1" "$DIM" "$(seconds_since "$2")" "$RESET" "$3" "$4" "$5"
     PASSED=$((PASSED + $3)) FAILED=$((FAILED + $4)) SKIPPED=$((SKIPPED + $5))
 }
 
