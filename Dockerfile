@@ -54,6 +54,7 @@ ENTRYPOINT ["cordon-audit-writer"]
 FROM runtime AS migrate
 COPY --from=build /out/cordon-migrate /usr/local/bin/
 COPY migrations /usr/local/share/cordon/migrations
+ENV CORDON_MIGRATIONS=/usr/local/share/cordon/migrations
 ENTRYPOINT ["cordon-migrate"]
 
 FROM debian:12-slim AS dev
