@@ -87,6 +87,7 @@ static enum status child_start(struct extraction *x, struct why *why) {
     argv[n++] = cpu;
     argv[n++] = x->options->pdftotext_path;
     argv[n++] = "-q";
+    argv[n++] = "-layout";              /* a table's rows stay rows: else values part from their names */
     argv[n++] = "-enc";
     argv[n++] = "UTF-8";
     argv[n++] = "-";
@@ -258,7 +259,7 @@ enum status extraction_finish(struct extraction *x, struct buffer *ret_text, str
     }
     if (!has_text(&x->text))
         return fail_as(why, ERR_DOC_NO_TEXT, "no text");
-    if (!utf8_is_valid(x->text.data, x->text.len))
+    if (!utf8_is_text(x->text.data, x->text.len, NULL))
         return fail_as(why, ERR_DOC_DAMAGED, "text is not UTF-8");
     *ret_text = x->text;
     x->text = (struct buffer){ 0 };

@@ -1,0 +1,30 @@
+/* keystore — wrapped keys as the database hands them out under a ticket, made ready for the keyring. The
+ * database decides who gets which; KMS decides whether they still open. */
+#ifndef CORDON_KEYSTORE_KEYSTORE_H
+#define CORDON_KEYSTORE_KEYSTORE_H
+
+#include "aws/kms.h"
+#include "core/arena.h"
+#include "crypto/keyring.h"
+#include "db/tenant_tx.h"
+
+/* The tenant's wrapped keys, all kinds and versions, in the memory of whoever read them. */
+struct tenant_keys {
+    struct uuid tenant;
+    struct tenant_key_blob *rows;
+    size_t count;
+};
+
+/* Read the keys of tx's tenant into mem. Statuses of tenant_tx_run; ST_INTERNAL: a kind nobody knows. */
+enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys,
+                                 struct why *why) MUST_USE;
+
+/* The newest tenant key of `kind` (version 0) or the one that something was sealed with. Not inside a transaction. */
+enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_keys *keys, enum tenant_key_kind kind,
+                                 unsigned version, int64_t deadline_ms, struct tenant_key **ret_key,
+                                 struct why *why) MUST_USE;
+
+/* How a keyring asks KMS. kms is borrowed for as long as the keyring lives. */
+struct key_unwrapper keystore_unwrapper(struct kms *kms);
+
+#endif

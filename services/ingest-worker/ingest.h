@@ -1,0 +1,54 @@
+/* ingest — what the process holds, shared by its handlers and job threads. */
+#ifndef CORDON_INGEST_INGEST_H
+#define CORDON_INGEST_INGEST_H
+
+#include "aws/s3.h"
+#include "aws/sts.h"
+#include "crypto/keyring.h"
+#include "db/listen.h"
+#include "db/pool.h"
+#include "extract.h"
+#include "job_pool.h"
+#include "keystore/keystore.h"
+#include "service/service.h"
+
+struct ingest_settings {
+    struct secret *database_url, *jobs_database_url;
+    int64_t db_connections_count;
+    const char *bucket;
+    int64_t upload_max_bytes;
+    const char *sandbox_path, *pdftotext_path;
+    bool is_without_landlock;
+    int64_t extract_memory_bytes, extract_time_ms, text_max_bytes;
+    int64_t job_threads_count, lease_ms, poll_ms;
+    int64_t key_cache_ms;
+    struct aws_settings aws;
+};
+
+struct ingest {
+    const struct ingest_settings *settings;
+    struct runtime *runtime;
+    struct db_pool *db;             /* cordon_ingest: tenant tables under a ticket */
+    struct db_pool *jobs_db;        /* cordon_jobs: claim, renew, reap, depth */
+    struct db_listener *listener;
+    struct extract_options extract;
+    struct keyring *keyring;
+    struct aws *aws;
+    struct s3 *s3;
+    struct kms *kms;
+    struct job_pool *jobs;
+};
+
+extern const struct service INGEST_WORKER;
+
+/* One function per rpc of proto/ingest.proto. */
+handler_fn on_upload;               /* upload.c */
+handler_fn on_delete_document;      /* handlers.c */
+
+/* Run one claimed job and record its end (job_pool_options.run). */
+void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus);
+
+/* "tenants/<tenant>/<document>": where an original lies in the bucket; in mem. */
+const char *document_object(struct arena *mem, const struct uuid *tenant, const struct uuid *document);
+
+#endif

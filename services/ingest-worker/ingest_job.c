@@ -1,0 +1,357 @@
+/* ingest_job — from a stored original to searchable chunks. Each stage ends in the database, under the
+ * job's ticket and fence, so that a worker that was stopped and comes back cannot write, and a crash
+ * repeats at most the stage that was running: chunks that are in are not embedded again. */
+#include <string.h>
+
+#include "audit/client.h"
+#include "core/clock.h"
+#include "core/str.h"
+#include "db/halfvec.h"
+#include "db/tenant_tx.h"
+#include "embedding.pb-c.h"
+#include "ingest.h"
+#include "obs/log.h"
+#include "text/splitter.h"
+
+enum {
+    STEP_BUDGET_MS = 30000,         /* for one transaction or one batch of embeddings */
+    FETCH_BUDGET_MS = 300000,
+    BATCH_CHUNKS = 32,
+    CHUNKS_MAX = 20000,
+    WIRE_CAP_BYTES = 4 << 20,
+};
+
+/* A job under way. Strings and keys live in mem until the job ends. */
+struct work {
+    struct ingest *ingest;
+    struct job_pool *pool;
+    const struct job *job;
+    struct call call;               /* our own: a job is a caller, and has no request above it */
+    struct arena *mem;
+    struct claims claims;
+    const char *content_type, *file_name;
+    struct document_key *key;
+    struct buffer text;
+    struct text_chunk *chunks;
+    size_t chunk_count, done_count;     /* done: already in the database, in order of ordinal */
+    uint32_t page_count;
+};
+
+/* Every step has a fresh ticket and a budget of its own. */
+static enum status step_begin(struct work *w, int64_t budget_ms) {
+    if (job_should_stop(w->pool, w->job))
+        return fail(&w->call.why, ST_UNAVAILABLE, "stopping");
+    w->call.deadline_ms = clock_mono_ms() + budget_ms;
+    return job_ticket(w->pool, w->job, w->mem, &w->call.ticket, &w->call.why);
+}
+
+static enum status tx_begin(struct work *w, struct tenant_tx *tx) {
+    enum status st = step_begin(w, STEP_BUDGET_MS);
+    if (st == ST_OK)
+        st = tenant_tx_begin(tx, w->ingest->db, w->call.ticket, &w->call.request_id, SCOPE_JOB_INGEST, w->call.deadline_ms,
+                             &w->call.why);
+    if (st == ST_OK)
+        w->claims = tx->claims;
+    return st;
+}
+
+static enum status progress(struct tenant_tx *tx, struct work *w, const char *stage) {
+    static const struct sql PROGRESS = { "progress", "SELECT jobs.progress($1, $2, $3, $4)", 4 };
+    return tenant_tx_run(tx, &PROGRESS, (struct db_param[]){ DB_TEXT(stage), DB_INT(w->page_count), DB_INT(w->done_count),
+                         w->chunks ? DB_INT(w->chunk_count) : DB_NULL }, NULL, &w->call.why);
+}
+
+/* ---- stages ---- */
+
+/* What the database knows of the document, and its key. */
+static enum status open_document(struct work *w) {
+    static const struct sql FIND = { "job_document",
+        "SELECT d.content_type, d.name_enc, d.status, "
+        "(SELECT pg_catalog.count(*) FROM app.chunks c WHERE c.tenant_id = $1 AND c.document_id = $2) "
+        "FROM app.documents d WHERE d.tenant_id = $1 AND d.id = $2", 2 };
+    static const struct sql KEY = { "job_document_key", "SELECT version, wrapped FROM keys.job_document_key()", 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    CLEANUP(pgrows_destroy) PGresult *key_rows = NULL;
+    struct tenant_keys keys = { 0 };
+    {
+        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+        enum status st = tx_begin(w, &tx);
+        if (st == ST_OK)
+            st = progress(&tx, w, "fetch");
+        if (st == ST_OK)
+            st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&w->claims.tenant_id), DB_UUID(&w->job->document_id) }, &rows,
+                               &w->call.why);
+        if (st == ST_OK)
+            st = tenant_tx_run(&tx, &KEY, NULL, &key_rows, &w->call.why);
+        if (st == ST_OK)
+            st = keystore_read_tenant(&tx, w->mem, &keys, &w->call.why);
+        if (st == ST_OK)
+            st = tenant_tx_commit(&tx, &w->call.why);
+        if (st != ST_OK)
+            return st;
+    }
+    if (db_count(rows) == 0 || db_count(key_rows) == 0 || !str_equal(db_text(rows, 0, 2), "processing"))
+        return fail(&w->call.why, ST_NOT_FOUND, "the document is gone");
+    w->content_type = arena_strdup(w->mem, db_text(rows, 0, 0));
+    w->done_count = (size_t)db_i64(rows, 0, 3);
+
+    CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
+    size_t len = 0;
+    const uint8_t *wrapped = db_bytea(key_rows, 0, 1, &len);
+    enum status st = keystore_open_tenant(w->ingest->keyring, &keys, TENANT_KEY_DATA, (unsigned)db_i64(key_rows, 0, 0),
+                                          w->call.deadline_ms, &tenant_key, &w->call.why);
+    if (st == ST_OK)
+        st = document_key_open(tenant_key, &w->job->document_id, wrapped, len, &w->key, &w->call.why);
+    w->file_name = "";
+    if (st == ST_OK && !db_is_null(rows, 0, 1)) {
+        struct blob name = { 0 };
+        const uint8_t *sealed = db_bytea(rows, 0, 1, &len);
+        st = document_key_open_field(w->key, FIELD_FILE_NAME, &w->job->document_id, sealed, len, w->mem, &name, &w->call.why);
+        if (st == ST_OK)
+            w->file_name = (const char *)name.data;
+    }
+    return st;
+}
+
+struct extract_pipe { struct extraction *extraction; struct frames_opener *opener; struct buffer plain; };
+
+static enum status pipe_take(void *ctx, const void *data, size_t len, struct why *why) {
+    struct extract_pipe *p = ctx;
+    enum status st = frames_open_add(p->opener, data, len, &p->plain, why);
+    if (st == ST_OK)
+        st = extraction_feed(p->extraction, p->plain.data, p->plain.len, why);
+    buffer_clear(&p->plain);
+    return st;
+}
+
+/* Fetch, decrypt and extract in one stream: the original is never whole in memory, nor on a disk. */
+static enum status extract_text(struct work *w) {
+    enum status st = step_begin(w, FETCH_BUDGET_MS);
+    if (st != ST_OK)
+        return st;
+    CLEANUP(extraction_destroy) struct extraction *extraction = NULL;
+    CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
+    st = extraction_new(&w->ingest->extract, w->content_type, &extraction, &w->call.why);
+    if (st == ST_OK)
+        st = document_key_open_original(w->key, &opener, &w->call.why);
+    if (st != ST_OK)
+        return st;
+    struct extract_pipe pipe = { .extraction = extraction, .opener = opener };
+    const char *object = document_object(w->mem, &w->claims.tenant_id, &w->job->document_id);
+    st = s3_get(w->ingest->s3, w->ingest->settings->bucket, object, pipe_take, &pipe, w->call.deadline_ms, &w->call.why);
+    if (st == ST_OK)
+        st = frames_open_end(opener, &pipe.plain, &w->call.why);
+    if (st == ST_OK)
+        st = extraction_feed(extraction, pipe.plain.data, pipe.plain.len, &w->call.why);
+    if (st == ST_OK)
+        st = extraction_finish(extraction, &w->text, &w->call.why);
+    buffer_end(&pipe.plain);
+    return st;
+}
+
+static enum status split(struct work *w) {
+    struct split_options options = { .max_tokens = SPLIT_MAX_TOKENS, .overlap_tokens = SPLIT_OVERLAP_TOKENS,
+                                     .max_chunks_count = CHUNKS_MAX };
+    enum status st = split_text(w->mem, w->text.data, w->text.len, &options, &w->chunks, &w->chunk_count, &w->call.why);
+    if (st != ST_OK)
+        return st;
+    if (w->chunk_count == 0)
+        return fail_as(&w->call.why, ERR_DOC_NO_TEXT, "no chunks");
+    if (w->done_count > w->chunk_count)
+        return fail(&w->call.why, ST_INTERNAL, "more chunks stored than the text has");
+    w->page_count = extract_has_pages(w->content_type) ? w->chunks[w->chunk_count - 1].page_to : 0;
+    return ST_OK;
+}
+
+/* Text goes to the model only when that is on the record. */
+static enum status record_disclosure(struct work *w) {
+    enum status st = step_begin(w, STEP_BUDGET_MS);
+    if (st != ST_OK)
+        return st;
+    return audit_append(&w->call, &(struct audit_record){ .action = AUDIT_MODEL_DISCLOSE, .document_ids = &w->job->document_id,
+                        .document_count = 1, .resource_id = w->job->id,
+                        .detail_json = arena_printf(w->mem, "{\"texts\":%zu}", w->chunk_count - w->done_count) }, NULL);
+}
+
+/* The name says what a chunk is about when the chunk itself does not; it is embedded, not stored. */
+static char *text_for_model(struct work *w, struct arena *mem, const struct text_chunk *c) {
+    int len = (int)(c->end_byte - c->start_byte);
+    if (!*w->file_name)
+        return arena_strndup(mem, w->text.data + c->start_byte, (size_t)len);
+    return arena_printf(mem, "%s\n%.*s", w->file_name, len, w->text.data + c->start_byte);
+}
+
+static enum status embed(struct work *w, size_t first, size_t n, const Embedding__EmbedReply **ret_reply) {
+    Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
+    req.texts = arena_alloc(w->call.mem, n * sizeof *req.texts);
+    req.n_texts = n;
+    req.purpose = EMBEDDING__PURPOSE__DOCUMENT;
+    for (size_t i = 0; i < n; i++)
+        req.texts[i] = text_for_model(w, w->call.mem, &w->chunks[first + i]);
+    ProtobufCMessage *message = NULL;
+    enum status st = bus_ask(&w->call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
+    if (st != ST_OK)
+        return st;
+    const Embedding__EmbedReply *reply = (const void *)message;
+    if (reply->n_vectors != n)
+        return fail(&w->call.why, ST_INTERNAL, "the model gave %zu vectors for %zu texts", reply->n_vectors, n);
+    for (size_t i = 0; i < n; i++)
+        if (reply->vectors[i]->n_values != VECTOR_DIMENSIONS)
+            return fail(&w->call.why, ST_INTERNAL, "a vector of %zu dimensions", reply->vectors[i]->n_values);
+    *ret_reply = reply;
+    return ST_OK;
+}
+
+/* The parameters of a batch of rows, filled by add_row. */
+struct batch { struct db_param *chunks, *vectors; };
+enum { CHUNK_PARAMS = 10, VECTOR_PARAMS = 5 };
+
+static struct db_param int_param(struct arena *mem, int64_t value) {
+    return db_int_param(arena_alloc(mem, DB_INT_TEXT_BYTES), value);
+}
+
+static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ordinal, const Embedding__EmbedReply *reply) {
+    struct arena *mem = w->call.mem;
+    const struct text_chunk *c = &w->chunks[ordinal];
+    bool has_pages = extract_has_pages(w->content_type);
+    struct uuid id = uuid_v7();
+    const struct uuid *chunk_id = arena_memdup(mem, &id, sizeof id);
+    struct blob sealed = { 0 };
+    enum status st = document_key_seal_field(w->key, FIELD_CHUNK_TEXT, chunk_id, w->text.data + c->start_byte,
+                                             c->end_byte - c->start_byte, mem, &sealed, &w->call.why);
+    if (st != ST_OK)
+        return st;
+    struct db_param *p = b->chunks + i * CHUNK_PARAMS;
+    *p++ = DB_UUID(&w->claims.tenant_id);
+    *p++ = DB_UUID(&w->job->document_id);
+    *p++ = DB_UUID(chunk_id);
+    *p++ = int_param(mem, (int64_t)ordinal);
+    *p++ = has_pages ? int_param(mem, c->page_from) : DB_NULL;
+    *p++ = has_pages ? int_param(mem, c->page_to) : DB_NULL;
+    *p++ = int_param(mem, (int64_t)c->start_char);
+    *p++ = int_param(mem, (int64_t)c->end_char);
+    *p++ = int_param(mem, c->token_count);
+    *p++ = DB_BYTES(sealed.data, sealed.len);
+    p = b->vectors + i * VECTOR_PARAMS;
+    *p++ = DB_UUID(&w->claims.tenant_id);
+    *p++ = DB_UUID(chunk_id);
+    *p++ = DB_UUID(&w->job->document_id);
+    *p++ = DB_TEXT(reply->model);
+    *p++ = db_halfvec_param(reply->vectors[i]->values, arena_alloc(mem, HALFVEC_BYTES));
+    return ST_OK;
+}
+
+/* Embed the next n chunks and commit them together with the progress that says so. */
+static enum status store_batch(struct work *w, size_t n) {
+    static const struct sql CHUNK = { "add_chunk",
+        "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", CHUNK_PARAMS };
+    static const struct sql VECTOR = { "add_vector",
+        "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) VALUES ($1, $2, $3, $4, $5)", VECTOR_PARAMS };
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
+    w->call.mem = mem;
+    enum status st = step_begin(w, STEP_BUDGET_MS);
+    const Embedding__EmbedReply *reply = NULL;
+    if (st == ST_OK)
+        st = embed(w, w->done_count, n, &reply);
+    struct batch b = { arena_alloc(mem, n * CHUNK_PARAMS * sizeof(struct db_param)),
+                       arena_alloc(mem, n * VECTOR_PARAMS * sizeof(struct db_param)) };
+    for (size_t i = 0; st == ST_OK && i < n; i++)
+        st = add_row(w, &b, i, w->done_count + i, reply);
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    if (st == ST_OK)
+        st = tx_begin(w, &tx);
+    if (st == ST_OK)
+        st = tenant_tx_run_many(&tx, &CHUNK, b.chunks, n, &w->call.why);
+    if (st == ST_OK)
+        st = tenant_tx_run_many(&tx, &VECTOR, b.vectors, n, &w->call.why);
+    w->done_count += st == ST_OK ? n : 0;
+    if (st == ST_OK)
+        st = progress(&tx, w, "embed");
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &w->call.why);
+    w->call.mem = w->mem;
+    return st;
+}
+
+/* The document becomes ready and the job done, together. */
+static enum status finish(struct work *w) {
+    static const struct sql READY = { "document_ready",
+        "UPDATE app.documents SET status = 'ready', pages = $3, chunks = $4 WHERE tenant_id = $1 AND id = $2 AND status = 'processing'", 4 };
+    static const struct sql COMPLETE = { "complete_job", "SELECT jobs.complete()", 0 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tx_begin(w, &tx);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &READY, (struct db_param[]){ DB_UUID(&w->claims.tenant_id), DB_UUID(&w->job->document_id),
+                           w->page_count ? DB_INT(w->page_count) : DB_NULL, DB_INT(w->chunk_count) }, &rows, &w->call.why);
+    if (st == ST_OK && db_affected(rows) != 1)
+        st = fail(&w->call.why, ST_NOT_FOUND, "the document is gone");
+    if (st == ST_OK)
+        st = progress(&tx, w, "done");
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &COMPLETE, NULL, NULL, &w->call.why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &w->call.why) : st;
+}
+
+static enum status ingest(struct work *w) {
+    enum status st = open_document(w);
+    if (st == ST_OK)
+        st = extract_text(w);
+    if (st == ST_OK)
+        st = split(w);
+    if (st == ST_OK && w->done_count < w->chunk_count)
+        st = record_disclosure(w);
+    while (st == ST_OK && w->done_count < w->chunk_count) {
+        size_t left = w->chunk_count - w->done_count;
+        st = store_batch(w, left < BATCH_CHUNKS ? left : BATCH_CHUNKS);
+    }
+    return st == ST_OK ? finish(w) : st;
+}
+
+/* ---- the end of an attempt ---- */
+
+/* A document that is wrong stays wrong; everything else may succeed later. */
+static bool is_permanent(enum status st) {
+    return st == ST_INVALID || st == ST_NOT_FOUND;
+}
+
+/* Say in the database that the attempt failed. When even that fails, the lease runs out and says it. */
+static void record_failure(struct work *w, enum status st) {
+    static const struct sql FAIL = { "fail_job", "SELECT jobs.fail($1, $2)", 2 };
+    struct why cause = w->call.why;
+    const char *reason = st == ST_NOT_FOUND ? "document_deleted" : error_text_code(cause.code);
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    w->call.deadline_ms = clock_mono_ms() + STEP_BUDGET_MS;
+    enum status told = job_ticket(w->pool, w->job, w->mem, &w->call.ticket, &w->call.why);
+    if (told == ST_OK)
+        told = tenant_tx_begin(&tx, w->ingest->db, w->call.ticket, &w->call.request_id, SCOPE_JOB_INGEST, w->call.deadline_ms,
+                               &w->call.why);
+    if (told == ST_OK)
+        told = tenant_tx_run(&tx, &FAIL, (struct db_param[]){ DB_TEXT(reason), DB_BOOL(is_permanent(st)) }, &rows, &w->call.why);
+    if (told == ST_OK)
+        told = tenant_tx_commit(&tx, &w->call.why);
+    char job_id[UUID_TEXT_BYTES];
+    log_event(is_permanent(st) ? LOG_INFO : LOG_WARN, "job_failed", LOG_TEXT("job", uuid_format(&w->job->id, job_id)),
+              LOG_NUMBER("attempt", w->job->attempt), LOG_TEXT("status", status_name(st)), LOG_TEXT("reason", reason),
+              LOG_TEXT("why", cause.text), LOG_TEXT("recorded", told == ST_OK ? db_text(rows, 0, 0) : w->call.why.text));
+}
+
+void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
+    struct work w = { .ingest = self, .pool = pool, .job = job, .mem = mem };
+    w.call = (struct call){ .mem = mem, .bus = bus, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1 };
+    buffer_init(&w.text, 0);
+    int64_t start_us = clock_mono_us();
+    enum status st = str_equal(job->kind, "ingest") ? ingest(&w) : fail(&w.call.why, ST_INVALID, "no such kind of job");
+    if (st != ST_OK)
+        record_failure(&w, st);
+    struct metrics *m = w.ingest->runtime->metrics;
+    counter_add(metrics_counter(m, "cordon_jobs_ended_total", "Attempts at jobs, by how they ended.",
+                                arena_printf(mem, "kind=\"ingest\",status=\"%s\"", status_name(st))), 1);
+    histogram_observe_us(metrics_histogram(m, "cordon_job_seconds", "Duration of attempts at jobs.", "kind=\"ingest\""),
+                         clock_mono_us() - start_us);
+    document_key_destroy(&w.key);
+    buffer_end(&w.text);
+}

@@ -1,0 +1,312 @@
+#include "job_pool.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "db/plain_tx.h"
+#include "obs/log.h"
+
+enum { LEASE_TOKEN_BYTES = 65, REAP_INTERVAL_MS = 500, DATABASE_BUDGET_MS = 5000, TICKET_MAX_BYTES = 8192 };
+
+enum slot_state { SLOT_IDLE, SLOT_ASSIGNED, SLOT_RUNNING };
+
+/* One job thread and what it holds. All members but thread, pool and job are under pool->lock. */
+struct slot {
+    struct job_pool *pool;
+    pthread_t thread;
+    enum slot_state state;
+    struct job job;                 /* written by the coordinator while idle, read-only afterwards */
+    int64_t fence;
+    char lease_token[LEASE_TOKEN_BYTES];
+    char *ticket;                   /* heap; replaced at each renewal */
+    bool is_lost;
+};
+
+struct job_pool {
+    struct job_pool_options options;
+    char worker_name[128];
+    pthread_mutex_t lock;
+    pthread_cond_t assigned;        /* a slot was assigned, or the threads shall end */
+    pthread_cond_t idle;            /* a slot became idle */
+    pthread_t coordinator;
+    int wake_fd;                    /* eventfd: a slot became idle, or the pool drains */
+    bool is_draining, is_ending;
+    struct slot slots[JOB_THREADS_MAX];
+};
+
+static void wake(struct job_pool *p) {
+    uint64_t one = 1;
+    (void)!write(p->wake_fd, &one, sizeof one);     /* full means that a wake-up is pending already */
+}
+
+static void ticket_replace(struct slot *s, const char *ticket) {
+    if (s->ticket) {
+        explicit_bzero(s->ticket, strlen(s->ticket));
+        free(s->ticket);
+    }
+    s->ticket = ticket ? xstrdup(ticket) : NULL;
+}
+
+/* ---- job threads ---- */
+
+static void *job_thread(void *arg) {
+    struct slot *s = arg;
+    struct job_pool *p = s->pool;
+    struct bus_client *bus = bus_client_new(p->options.runtime->bus);
+    pthread_mutex_lock(&p->lock);
+    for (;;) {
+        while (s->state != SLOT_ASSIGNED && !p->is_ending)
+            pthread_cond_wait(&p->assigned, &p->lock);
+        if (p->is_ending)
+            break;
+        s->state = SLOT_RUNNING;
+        pthread_mutex_unlock(&p->lock);
+        p->options.run(p->options.self, p, &s->job, bus);
+        pthread_mutex_lock(&p->lock);
+        s->state = SLOT_IDLE;
+        ticket_replace(s, NULL);
+        pthread_cond_broadcast(&p->idle);
+        wake(p);
+    }
+    pthread_mutex_unlock(&p->lock);
+    bus_client_destroy(&bus);
+    return NULL;
+}
+
+static struct slot *slot_of(struct job_pool *p, const struct job *job) {
+    for (int i = 0; i < p->options.threads_count; i++)
+        if (&p->slots[i].job == job)
+            return &p->slots[i];
+    return NULL;
+}
+
+enum status job_ticket(struct job_pool *p, const struct job *job, struct arena *mem, const char **ret_ticket,
+                       struct why *why) {
+    struct slot *s = slot_of(p, job);
+    enum status st = ST_OK;
+    pthread_mutex_lock(&p->lock);
+    if (!s || s->is_lost || !s->ticket)
+        st = fail(why, ST_CONFLICT, "the job's lease is lost");
+    else
+        *ret_ticket = arena_strdup(mem, s->ticket);
+    pthread_mutex_unlock(&p->lock);
+    return st;
+}
+
+bool job_should_stop(struct job_pool *p, const struct job *job) {
+    struct slot *s = slot_of(p, job);
+    pthread_mutex_lock(&p->lock);
+    bool stop = !s || s->is_lost || p->is_draining || p->is_ending;
+    pthread_mutex_unlock(&p->lock);
+    return stop;
+}
+
+/* ---- the coordinator ---- */
+
+static void renew_one(struct job_pool *p, struct slot *s) {
+    static const struct sql RENEW = { "renew_job", "SELECT jobs.renew($1, $2, $3, $4)", 4 };
+    struct uuid id;
+    int64_t fence;
+    char token[LEASE_TOKEN_BYTES];
+    pthread_mutex_lock(&p->lock);
+    bool is_held = s->state != SLOT_IDLE && !s->is_lost;
+    id = s->job.id;
+    fence = s->fence;
+    memcpy(token, s->lease_token, sizeof token);
+    pthread_mutex_unlock(&p->lock);
+    if (!is_held)
+        return;
+
+    struct why why = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = db_run(p->options.db, &RENEW,
+                            (struct db_param[]){ DB_UUID(&id), DB_INT(fence), DB_TEXT(token), DB_INT(p->options.lease_ms) },
+                            clock_mono_ms() + p->options.lease_ms, &rows, &why);
+    explicit_bzero(token, sizeof token);
+    if (st != ST_OK) {          /* the lease may outlive a short outage: the next turn asks again */
+        log_event(LOG_WARN, "lease_not_renewed", LOG_TEXT("why", why.text));
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    if (s->state != SLOT_IDLE && s->fence == fence) {
+        if (db_count(rows) == 1 && !db_is_null(rows, 0, 0))
+            ticket_replace(s, db_text(rows, 0, 0));
+        else
+            s->is_lost = true;
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static int idle_count(struct job_pool *p) {
+    int n = 0;
+    pthread_mutex_lock(&p->lock);
+    for (int i = 0; !p->is_draining && i < p->options.threads_count; i++)
+        n += p->slots[i].state == SLOT_IDLE;
+    pthread_mutex_unlock(&p->lock);
+    return n;
+}
+
+static void assign(struct job_pool *p, const PGresult *rows, int row) {
+    pthread_mutex_lock(&p->lock);
+    for (int i = 0; i < p->options.threads_count; i++) {
+        struct slot *s = &p->slots[i];
+        if (s->state != SLOT_IDLE)
+            continue;
+        s->job = (struct job){ .id = db_uuid(rows, row, 0), .document_id = db_uuid(rows, row, 2),
+                               .attempt = (int)db_i64(rows, row, 3), .max_attempts = (int)db_i64(rows, row, 4) };
+        strncpy(s->job.kind, db_text(rows, row, 1), sizeof s->job.kind - 1);
+        s->fence = db_i64(rows, row, 5);
+        strncpy(s->lease_token, db_text(rows, row, 6), sizeof s->lease_token - 1);
+        ticket_replace(s, db_text(rows, row, 7));
+        s->is_lost = false;
+        s->state = SLOT_ASSIGNED;
+        break;
+    }
+    pthread_cond_broadcast(&p->assigned);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Claim for the idle threads. False: the database did not answer. */
+static bool claim(struct job_pool *p) {
+    static const struct sql CLAIM = { "claim_jobs",
+        "SELECT job_id, kind, document_id, attempt, max_attempts, fence, lease_token, ticket FROM jobs.claim($1, $2, $3, $4)", 4 };
+    int n = idle_count(p);
+    if (n == 0)
+        return true;
+    struct why why = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = db_run(p->options.db, &CLAIM, (struct db_param[]){ DB_TEXT(p->options.queue), DB_TEXT(p->worker_name),
+                            DB_INT(n), DB_INT(p->options.lease_ms) }, clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
+    if (st != ST_OK) {
+        log_event(LOG_WARN, "jobs_not_claimed", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+        return false;
+    }
+    for (int i = 0; i < db_count(rows); i++)
+        assign(p, rows, i);
+    return true;
+}
+
+static void reap(struct job_pool *p) {
+    static const struct sql REAP = { "reap_jobs", "SELECT requeued, dead FROM jobs.reap($1)", 1 };
+    struct why why = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = db_run(p->options.db, &REAP, (struct db_param[]){ DB_TEXT(p->options.queue) },
+                            clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
+    if (st == ST_OK && db_i64(rows, 0, 0) + db_i64(rows, 0, 1) > 0)
+        log_event(LOG_WARN, "jobs_reaped", LOG_NUMBER("requeued", db_i64(rows, 0, 0)), LOG_NUMBER("dead", db_i64(rows, 0, 1)));
+}
+
+/* Wait for a NOTIFY, an idle slot or the next duty. Returns whether to look for work. */
+static bool wait_for_work(struct job_pool *p, int64_t until_ms) {
+    bool is_woken = false;
+    struct why why = { 0 };
+    (void)!db_listener_turn(p->options.listener, clock_mono_ms() + 1000, &is_woken, &why);    /* polling goes on without it */
+    int64_t left_ms = until_ms - clock_mono_ms();
+    if (is_woken || left_ms <= 0)
+        return is_woken;
+    struct pollfd fds[] = { { .fd = p->wake_fd, .events = POLLIN }, { .fd = db_listener_fd(p->options.listener), .events = POLLIN } };
+    if (poll(fds, 2, (int)left_ms) <= 0)
+        return false;
+    uint64_t drained;
+    if (fds[0].revents)
+        (void)!read(p->wake_fd, &drained, sizeof drained);
+    return true;
+}
+
+static bool is_ending(struct job_pool *p) {
+    pthread_mutex_lock(&p->lock);
+    bool ending = p->is_ending;
+    pthread_mutex_unlock(&p->lock);
+    return ending;
+}
+
+static void *coordinate(void *arg) {
+    struct job_pool *p = arg;
+    int64_t renew_ms = 0, reap_ms = 0, poll_ms = 0;     /* when each duty is due */
+    while (!is_ending(p)) {
+        int64_t now = clock_mono_ms();
+        if (now >= renew_ms) {
+            for (int i = 0; i < p->options.threads_count; i++)
+                renew_one(p, &p->slots[i]);
+            renew_ms = now + p->options.lease_ms / 3;
+        }
+        if (now >= reap_ms) {
+            reap(p);
+            reap_ms = now + REAP_INTERVAL_MS;
+        }
+        if (now >= poll_ms && claim(p))
+            poll_ms = now + p->options.poll_ms;
+        int64_t until = renew_ms < reap_ms ? renew_ms : reap_ms;
+        if (wait_for_work(p, until < poll_ms ? until : poll_ms > now ? poll_ms : now + p->options.poll_ms))
+            poll_ms = 0;
+    }
+    return NULL;
+}
+
+/* ---- life ---- */
+
+enum status job_pool_start(const struct job_pool_options *options, struct job_pool **ret_pool, struct why *why) {
+    struct job_pool *p = xalloc(sizeof *p);
+    p->options = *options;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->assigned, NULL);
+    pthread_cond_init(&p->idle, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (p->wake_fd < 0)
+        return fail(why, ST_INTERNAL, "eventfd");
+    char host[64] = "";
+    (void)gethostname(host, sizeof host - 1);
+    (void)snprintf(p->worker_name, sizeof p->worker_name, "%s:%ld", host, (long)getpid());
+    for (int i = 0; i < options->threads_count; i++) {
+        p->slots[i].pool = p;
+        if (pthread_create(&p->slots[i].thread, NULL, job_thread, &p->slots[i]) != 0)
+            return fail(why, ST_INTERNAL, "job thread");
+    }
+    if (pthread_create(&p->coordinator, NULL, coordinate, p) != 0)
+        return fail(why, ST_INTERNAL, "coordinator thread");
+    *ret_pool = p;
+    return ST_OK;
+}
+
+void job_pool_drain(struct job_pool *p, int64_t deadline_ms) {
+    struct timespec until = { deadline_ms / 1000, deadline_ms % 1000 * 1000000 };
+    pthread_mutex_lock(&p->lock);
+    p->is_draining = true;
+    for (int i = 0; i < p->options.threads_count; i++)
+        while (p->slots[i].state != SLOT_IDLE && pthread_cond_timedwait(&p->idle, &p->lock, &until) == 0)
+            ;
+    pthread_mutex_unlock(&p->lock);
+    wake(p);
+}
+
+void job_pool_destroy(struct job_pool **pool_p) {
+    struct job_pool *p = *pool_p;
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->is_draining = p->is_ending = true;
+    pthread_cond_broadcast(&p->assigned);
+    pthread_mutex_unlock(&p->lock);
+    wake(p);
+    pthread_join(p->coordinator, NULL);
+    for (int i = 0; i < p->options.threads_count; i++) {
+        pthread_join(p->slots[i].thread, NULL);
+        ticket_replace(&p->slots[i], NULL);
+    }
+    close(p->wake_fd);
+    pthread_cond_destroy(&p->assigned);
+    pthread_cond_destroy(&p->idle);
+    pthread_mutex_destroy(&p->lock);
+    explicit_bzero(p->slots, sizeof p->slots);
+    free(p);
+    *pool_p = NULL;
+}

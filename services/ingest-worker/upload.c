@@ -1,0 +1,284 @@
+/* upload — takes an original in: parts from the edge, sealed on the fly, on to the document store. At most
+ * one store part is in memory. The document exists from the moment that its row, its key and its job
+ * commit together, and not before: whatever breaks earlier leaves nothing that a reader could see. */
+#include <string.h>
+
+#include "crypto/digest.h"
+#include "db/tenant_tx.h"
+#include "ingest.h"
+#include "ingest.pb-c.h"
+#include "json/reader.h"
+#include "text/utf8.h"
+
+enum {
+    STORE_PART_BYTES = 5 << 20,         /* S3's smallest part that is not the last */
+    FILE_NAME_MAX_BYTES = 255,
+    METADATA_MAX_BYTES = 8192,
+    MRN_MAX_BYTES = 64,
+    ABORT_BUDGET_MS = 5000,
+};
+
+/* One upload under way. */
+struct upload {
+    struct ingest *ingest;
+    struct call *call;
+    const Ingest__UploadRequest *req;
+    struct claims claims;
+    struct uuid document_id, job_id;
+    struct tenant_key *tenant_key, *search_key;
+    struct document_key *key;
+    struct blob wrapped_key;
+    const char *object;
+    struct frames_sealer *sealer;
+    struct sha256 *digest;
+    struct buffer sealed;               /* what goes into the next part */
+    struct s3_multipart *multipart;     /* NULL until a first part was full */
+    int64_t bytes;
+};
+
+static bool has_control(const char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            return true;
+    return false;
+}
+
+static enum status check_metadata(const char *text, struct why *why) {
+    if (!*text)
+        return ST_OK;
+    CLEANUP(json_destroy) json_t *object = NULL;
+    enum status st = json_parse(text, strlen(text), METADATA_MAX_BYTES, &object, why);
+    if (st != ST_OK || !json_is_object(object))
+        return fail_as(why, ERR_REQ_FIELD, "metadata is no JSON object");
+    const char *name;
+    json_t *value;
+    json_object_foreach(object, name, value)
+        if (!json_is_string(value))
+            return fail_as(why, ERR_REQ_FIELD, "metadata has a member that is no text");
+    return ST_OK;
+}
+
+static enum status check_request(struct upload *u) {
+    const Ingest__UploadRequest *req = u->req;
+    struct why *why = &u->call->why;
+    if (!extract_is_supported(req->content_type))
+        return fail_as(why, ERR_DOC_TYPE, "content type");
+    size_t name_len = strlen(req->file_name), mrn_len = strlen(req->mrn);
+    if (name_len > FILE_NAME_MAX_BYTES || has_control(req->file_name) || !utf8_is_text(req->file_name, name_len, NULL))
+        return fail_as(why, ERR_REQ_FIELD, "file_name");
+    if (mrn_len > MRN_MAX_BYTES || has_control(req->mrn) || !utf8_is_text(req->mrn, mrn_len, NULL))
+        return fail_as(why, ERR_REQ_FIELD, "mrn");
+    if (req->sha256.len != 0 && req->sha256.len != SHA256_BYTES)
+        return fail_as(why, ERR_REQ_FIELD, "sha256");
+    if (req->announced_bytes == 0)
+        return fail_as(why, ERR_DOC_EMPTY, "announced as empty");
+    if (req->announced_bytes > u->ingest->settings->upload_max_bytes)
+        return fail_as(why, ERR_REQ_BODY_TOO_LARGE, "announced %lld bytes", (long long)req->announced_bytes);
+    return check_metadata(req->metadata_json, why);
+}
+
+/* Is the ticket good for this, and what are the tenant's keys? Before a byte is read. */
+static enum status authorise(struct upload *u) {
+    struct call *call = u->call;
+    struct tenant_keys keys = { 0 };
+    {
+        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+        enum status st = tenant_tx_begin(&tx, u->ingest->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_WRITE,
+                                         call->deadline_ms, &call->why);
+        if (st == ST_OK)
+            st = keystore_read_tenant(&tx, call->mem, &keys, &call->why);
+        if (st == ST_OK)
+            st = tenant_tx_commit(&tx, &call->why);
+        if (st != ST_OK)
+            return st;
+        u->claims = tx.claims;
+    }
+    enum status st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_DATA, 0, call->deadline_ms, &u->tenant_key, &call->why);
+    if (st == ST_OK && *u->req->mrn)
+        st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_SEARCH, 0, call->deadline_ms, &u->search_key, &call->why);
+    if (st == ST_OK)
+        st = document_key_new(u->tenant_key, &u->document_id, call->mem, &u->key, &u->wrapped_key, &call->why);
+    if (st == ST_OK)
+        st = document_key_seal_original(u->key, &u->sealer, &call->why);
+    u->object = document_object(call->mem, &u->claims.tenant_id, &u->document_id);
+    return st;
+}
+
+static enum status send_part(struct upload *u, size_t len) {
+    struct call *call = u->call;
+    enum status st = ST_OK;
+    if (!u->multipart)
+        st = s3_multipart_begin(u->ingest->s3, u->ingest->settings->bucket, u->object, call->deadline_ms, &u->multipart, &call->why);
+    if (st == ST_OK)
+        st = s3_multipart_part(u->multipart, u->sealed.data, len, call->deadline_ms, &call->why);
+    if (st != ST_OK)
+        return st;
+    memmove(u->sealed.data, u->sealed.data + len, u->sealed.len - len);
+    u->sealed.len -= len;
+    return ST_OK;
+}
+
+static enum status take_part(struct upload *u, const void *data, size_t len) {
+    struct why *why = &u->call->why;
+    u->bytes += (int64_t)len;
+    if (u->bytes > u->ingest->settings->upload_max_bytes)
+        return fail_as(why, ERR_REQ_BODY_TOO_LARGE, "more than %lld bytes", (long long)u->ingest->settings->upload_max_bytes);
+    if (u->req->announced_bytes >= 0 && u->bytes > u->req->announced_bytes)
+        return fail_as(why, ERR_REQ_MALFORMED, "more bytes than announced");
+    sha256_update(u->digest, data, len);
+    enum status st = frames_seal_add(u->sealer, data, len, &u->sealed, why);
+    while (st == ST_OK && u->sealed.len >= STORE_PART_BYTES)
+        st = send_part(u, STORE_PART_BYTES);
+    return st;
+}
+
+static enum status receive(struct upload *u) {
+    bool is_end = false;
+    while (!is_end) {
+        const void *data = NULL;
+        size_t len = 0;
+        enum status st = call_read(u->call, &data, &len, &is_end);
+        if (st == ST_OK)
+            st = take_part(u, data, len);
+        if (st != ST_OK)
+            return st;
+    }
+    struct why *why = &u->call->why;
+    if (u->bytes == 0)
+        return fail_as(why, ERR_DOC_EMPTY, "no bytes");
+    if (u->req->announced_bytes >= 0 && u->bytes != u->req->announced_bytes)
+        return fail_as(why, ERR_REQ_TRUNCATED, "fewer bytes than announced");
+    uint8_t sha[SHA256_BYTES];
+    sha256_peek(u->digest, sha);
+    if (u->req->sha256.len && memcmp(u->req->sha256.data, sha, SHA256_BYTES) != 0)
+        return fail_as(why, ERR_DOC_CHECKSUM, "SHA-256 differs");
+    return ST_OK;
+}
+
+/* The rest of the original, and the store's word that it has all of it. */
+static enum status store_end(struct upload *u) {
+    struct call *call = u->call;
+    enum status st = frames_seal_end(u->sealer, &u->sealed, &call->why);
+    if (st != ST_OK)
+        return st;
+    if (!u->multipart)
+        return s3_put(u->ingest->s3, u->ingest->settings->bucket, u->object, u->sealed.data, u->sealed.len, call->deadline_ms,
+                      &call->why);
+    st = send_part(u, u->sealed.len);
+    return st == ST_OK ? s3_multipart_complete(u->multipart, call->deadline_ms, &call->why) : st;
+}
+
+/* ---- the commit ---- */
+
+/* The patient's row: found by the blind index, or made. */
+static enum status find_subject(struct upload *u, struct tenant_tx *tx, struct uuid *ret_id) {
+    static const struct sql FIND = { "find_subject", "SELECT s.id FROM app.subjects s WHERE s.tenant_id = $1 AND s.mrn_blind = $2", 2 };
+    static const struct sql ADD = { "add_subject",
+        "INSERT INTO app.subjects (tenant_id, id, mrn_blind, mrn_enc) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", 4 };
+    struct call *call = u->call;
+    uint8_t blind[32];
+    tenant_key_blind(u->search_key, "mrn", u->req->mrn, strlen(u->req->mrn), blind);
+    struct uuid fresh = uuid_v7();
+    struct blob mrn_enc = { 0 };
+    enum status st = tenant_key_seal(u->tenant_key, FIELD_MRN, &fresh, u->req->mrn, strlen(u->req->mrn), call->mem, &mrn_enc, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(tx, &ADD, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_UUID(&fresh), DB_BYTES(blind, sizeof blind),
+                           DB_BYTES(mrn_enc.data, mrn_enc.len) }, NULL, &call->why);
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    if (st == ST_OK)
+        st = tenant_tx_run(tx, &FIND, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_BYTES(blind, sizeof blind) }, &rows,
+                           &call->why);
+    if (st == ST_OK && db_count(rows) != 1)
+        st = fail(&call->why, ST_CONFLICT, "the patient's row vanished");
+    if (st == ST_OK)
+        *ret_id = db_uuid(rows, 0, 0);
+    return st;
+}
+
+/* Sealed fields of the row; NULL where there is nothing. */
+static enum status seal_fields(struct upload *u, struct db_param *ret_name, struct db_param *ret_sha, struct db_param *ret_metadata) {
+    struct call *call = u->call;
+    uint8_t sha[SHA256_BYTES];
+    sha256_peek(u->digest, sha);
+    struct { enum field_kind kind; const void *data; size_t len; struct db_param *ret; } fields[] = {
+        { FIELD_FILE_NAME, u->req->file_name, strlen(u->req->file_name), ret_name },
+        { FIELD_SHA256, sha, sizeof sha, ret_sha },
+        { FIELD_METADATA, u->req->metadata_json, strlen(u->req->metadata_json), ret_metadata },
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        struct blob sealed = { 0 };
+        *fields[i].ret = DB_NULL;
+        if (fields[i].len == 0)
+            continue;
+        enum status st = document_key_seal_field(u->key, fields[i].kind, &u->document_id, fields[i].data, fields[i].len, call->mem,
+                                                 &sealed, &call->why);
+        if (st != ST_OK)
+            return st;
+        *fields[i].ret = DB_BYTES(sealed.data, sealed.len);
+    }
+    return ST_OK;
+}
+
+static enum status commit_document(struct upload *u) {
+    static const struct sql ADD = { "add_document",
+        "INSERT INTO app.documents (tenant_id, id, subject_id, content_type, bytes, name_enc, sha256_enc, metadata_enc, key_version, "
+        "created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", 10 };
+    static const struct sql PUT_KEY = { "put_document_key", "SELECT keys.put_document_key($1, $2, $3)", 3 };
+    static const struct sql ENQUEUE = { "enqueue", "SELECT jobs.enqueue($1, $2, $3, $4)", 4 };
+    struct call *call = u->call;
+    struct db_param name, sha, metadata;
+    enum status st = seal_fields(u, &name, &sha, &metadata);
+    if (st != ST_OK)
+        return st;
+    /* The edge sent a fresh ticket with the last part: access that ended during the upload ends it too. */
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    st = tenant_tx_begin(&tx, u->ingest->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_WRITE, call->deadline_ms, &call->why);
+    if (st == ST_OK && !uuid_equal(&tx.claims.tenant_id, &u->claims.tenant_id))
+        st = fail(&call->why, ST_FORBIDDEN, "the upload changed its tenant");
+    struct uuid subject_id = { { 0 } };
+    if (st == ST_OK && *u->req->mrn)
+        st = find_subject(u, &tx, &subject_id);
+    unsigned version = tenant_key_version(u->tenant_key);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &ADD, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&u->document_id),
+                           *u->req->mrn ? DB_UUID(&subject_id) : DB_NULL, DB_TEXT(u->req->content_type), DB_INT(u->bytes), name, sha,
+                           metadata, DB_INT(version), DB_UUID(&tx.claims.user_id) }, NULL, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &PUT_KEY, (struct db_param[]){ DB_UUID(&u->document_id), DB_INT(version),
+                           DB_BYTES(u->wrapped_key.data, u->wrapped_key.len) }, NULL, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &ENQUEUE, (struct db_param[]){ DB_UUID(&u->job_id), DB_TEXT("ingest"), DB_TEXT("ingest"),
+                           DB_UUID(&u->document_id) }, NULL, &call->why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+static void upload_end(struct upload *u) {
+    s3_multipart_destroy(&u->multipart);        /* aborts what was not completed */
+    frames_sealer_destroy(&u->sealer);
+    sha256_destroy(&u->digest);
+    document_key_destroy(&u->key);
+    tenant_key_release(&u->tenant_key);
+    tenant_key_release(&u->search_key);
+    buffer_end(&u->sealed);
+}
+
+enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    Ingest__UploadReply *reply = (void *)out;
+    CLEANUP(upload_end) struct upload u = { .ingest = self, .call = call, .req = (const void *)in, .document_id = uuid_v7(),
+                                            .job_id = uuid_v7(), .digest = sha256_new() };
+    enum status st = check_request(&u);
+    if (st == ST_OK)
+        st = authorise(&u);
+    if (st == ST_OK)
+        st = receive(&u);
+    if (st == ST_OK)
+        st = store_end(&u);
+    if (st == ST_OK)
+        st = commit_document(&u);
+    if (st != ST_OK)
+        return st;
+    reply->document_id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(call->mem, u.document_id.bytes, UUID_BYTES) };
+    reply->job_id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(call->mem, u.job_id.bytes, UUID_BYTES) };
+    reply->status = (char *)"processing";
+    return ST_OK;
+}

@@ -1,0 +1,350 @@
+/* answers — search, and answers that cite what they say. The order is the point: candidates are found
+ * under the ticket, the event that names them is committed, only then do their keys open, and only then
+ * does any text go to the model or to the caller. */
+#include <stdio.h>
+#include <string.h>
+
+#include "audit/client.h"
+#include "citations.h"
+#include "db/halfvec.h"
+#include "db/tenant_tx.h"
+#include "disclosure.h"
+#include "embedding.pb-c.h"
+#include "json/writer.h"
+#include "query.h"
+#include "query.pb-c.h"
+#include "text/utf8.h"
+
+enum { TOP_K_DEFAULT = 8, TOP_K_MAX = 32, QUESTION_MAX_BYTES = 4000, FILTER_MAX = 100, ANSWER_MAX_TOKENS = 1024 };
+
+static const char NOT_FOUND_TEXT[] = "The answer was not found in the documents.";
+
+/* A retrieved chunk; text and name are filled in once its key is given. */
+struct candidate {
+    struct uuid chunk_id, document_id;
+    double score;
+    uint32_t page_from, page_to;
+    int64_t start_offset, end_offset;
+    char *text, *document_name;
+};
+
+struct retrieval {
+    struct claims claims;
+    PGresult *rows;
+    struct candidate *candidates;
+    size_t count;
+};
+
+enum { COL_CHUNK_ID, COL_DOCUMENT_ID, COL_DISTANCE, COL_PAGE_FROM, COL_PAGE_TO, COL_START, COL_END, COL_TEXT_ENC, COL_NAME_ENC };
+
+static enum status check_request(struct call *call, const char *question, uint32_t top_k, const Query__Filter *filter) {
+    size_t len = strlen(question);
+    if (len == 0 || len > QUESTION_MAX_BYTES || !utf8_is_text(question, len, NULL))
+        return fail_as(&call->why, ERR_REQ_FIELD, "question");
+    if (top_k > TOP_K_MAX)
+        return fail_as(&call->why, ERR_REQ_FIELD, "top_k");
+    struct uuid id;
+    for (size_t i = 0; filter && i < filter->n_document_ids; i++)
+        if (filter->n_document_ids > FILTER_MAX || !uuid_from_bytes(filter->document_ids[i].data, filter->document_ids[i].len, &id))
+            return fail_as(&call->why, ERR_REQ_FIELD, "filter.document_ids");
+    return ST_OK;
+}
+
+/* "{id,id}": a uuid[] in text form. */
+static const char *uuid_array(struct arena *mem, const Query__Filter *filter) {
+    CLEANUP(buffer_end) struct buffer b = { 0 };
+    buffer_add_str(&b, "{");
+    for (size_t i = 0; filter && i < filter->n_document_ids; i++) {
+        struct uuid id;
+        char text[UUID_TEXT_BYTES];
+        memcpy(id.bytes, filter->document_ids[i].data, UUID_BYTES);
+        buffer_printf(&b, "%s%s", i ? "," : "", uuid_format(&id, text));
+    }
+    buffer_add_str(&b, "}");
+    return arena_strdup(mem, b.data);
+}
+
+/* The question's own text goes to the model too: it is on the record before it does. */
+static enum status record_question(struct call *call) {
+    struct uuid event_id;
+    return audit_append(call, &(struct audit_record){ .action = AUDIT_QUESTION_ASK }, &event_id);
+}
+
+static enum status embed_question(struct call *call, const char *question, const Embedding__Vector **ret_vector,
+                                  const char **ret_model) {
+    Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
+    char *texts[] = { (char *)question };
+    req.texts = texts;
+    req.n_texts = 1;
+    req.purpose = EMBEDDING__PURPOSE__QUESTION;
+    ProtobufCMessage *message = NULL;
+    enum status st = bus_ask(call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
+    if (st != ST_OK)
+        return st;
+    const Embedding__EmbedReply *reply = (const void *)message;
+    if (reply->n_vectors != 1 || reply->vectors[0]->n_values != VECTOR_DIMENSIONS)
+        return fail(&call->why, ST_INTERNAL, "the model gave no vector of %d", VECTOR_DIMENSIONS);
+    *ret_vector = reply->vectors[0];
+    *ret_model = reply->model;
+    return ST_OK;
+}
+
+/* The k nearest chunks that the ticket may see, nearest first. */
+static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const char *model,
+                                   uint32_t top_k, const Query__Filter *filter, struct retrieval *ret) {
+    /* tenant_id stands in the statement as well as in the policies: it prunes the partitions. */
+    static const struct sql NEAREST = { "nearest_chunks",
+        "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, d.name_enc "
+        "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
+        "FROM app.chunk_vectors n WHERE n.tenant_id = $1 AND n.model = $3 "
+        "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
+        "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT $4) v "
+        "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id "
+        "JOIN app.documents d ON d.tenant_id = $1 AND d.id = v.document_id AND d.status = 'ready' "
+        "ORDER BY v.distance, v.chunk_id", 5 };
+    uint8_t halfvec[HALFVEC_BYTES];
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &NEAREST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), db_halfvec_param(vector->values, halfvec),
+                           DB_TEXT(model), DB_INT(top_k ? top_k : TOP_K_DEFAULT), DB_TEXT(uuid_array(call->mem, filter)) },
+                           &rows, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &call->why);
+    if (st != ST_OK)
+        return st;
+    size_t n = (size_t)db_count(rows);
+    ret->claims = tx.claims;
+    ret->candidates = arena_alloc(call->mem, n * sizeof *ret->candidates);
+    for (size_t i = 0; i < n; i++) {
+        int row = (int)i;
+        ret->candidates[i] = (struct candidate){
+            .chunk_id = db_uuid(rows, row, COL_CHUNK_ID), .document_id = db_uuid(rows, row, COL_DOCUMENT_ID),
+            .score = 1.0 - db_f64(rows, row, COL_DISTANCE),
+            .page_from = db_is_null(rows, row, COL_PAGE_FROM) ? 0 : (uint32_t)db_i64(rows, row, COL_PAGE_FROM),
+            .page_to = db_is_null(rows, row, COL_PAGE_TO) ? 0 : (uint32_t)db_i64(rows, row, COL_PAGE_TO),
+            .start_offset = db_i64(rows, row, COL_START), .end_offset = db_i64(rows, row, COL_END) };
+    }
+    ret->count = n;
+    ret->rows = rows;
+    rows = NULL;
+    return ST_OK;
+}
+
+/* Record, embed, find. On ST_OK the rows are the caller's, through pgrows_destroy. */
+static enum status retrieve(struct query *q, struct call *call, const char *question, uint32_t top_k, const Query__Filter *filter,
+                            struct retrieval *ret) {
+    enum status st = check_request(call, question, top_k, filter);
+    if (st != ST_OK)
+        return st;
+    const Embedding__Vector *vector = NULL;
+    const char *model = NULL;
+    st = record_question(call);
+    if (st == ST_OK)
+        st = embed_question(call, question, &vector, &model);
+    return st == ST_OK ? find_candidates(q, call, vector, model, top_k, filter, ret) : st;
+}
+
+/* Put the candidates on the record as `action`, then open their texts. */
+static enum status reveal_candidates(struct query *q, struct call *call, enum audit_action action, const struct uuid *resource_id,
+                                     struct retrieval *r, struct disclosure *ret_shown) {
+    struct uuid *documents = arena_alloc(call->mem, r->count * sizeof *documents);
+    struct uuid *chunks = arena_alloc(call->mem, r->count * sizeof *chunks);
+    for (size_t i = 0; i < r->count; i++) {
+        documents[i] = r->candidates[i].document_id;
+        chunks[i] = r->candidates[i].chunk_id;
+    }
+    enum status st = disclosure_begin(ret_shown, q, call, &(struct disclosed){ .action = action, .document_ids = documents,
+                                      .document_count = r->count, .chunk_ids = chunks, .chunk_count = r->count,
+                                      .resource_id = resource_id }, SCOPE_QUERY);
+    for (size_t i = 0; st == ST_OK && i < r->count; i++) {
+        struct candidate *c = &r->candidates[i];
+        st = disclosure_open_text(ret_shown, call, &c->document_id, FIELD_CHUNK_TEXT, &c->chunk_id, r->rows, (int)i, COL_TEXT_ENC,
+                                  &c->text);
+        if (st == ST_OK)
+            st = disclosure_open_text(ret_shown, call, &c->document_id, FIELD_FILE_NAME, &c->document_id, r->rows, (int)i,
+                                      COL_NAME_ENC, &c->document_name);
+    }
+    return st;
+}
+
+static ProtobufCBinaryData id_bytes(struct arena *mem, const struct uuid *id) {
+    return (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, id->bytes, UUID_BYTES) };
+}
+
+enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__SearchRequest *req = (const void *)in;
+    Query__SearchReply *reply = (void *)out;
+    struct query *q = self;
+    struct retrieval r = { 0 };
+    enum status st = retrieve(q, call, req->question, req->top_k, req->filter, &r);
+    CLEANUP(pgrows_destroy) PGresult *rows = r.rows;
+    if (st != ST_OK)
+        return st;
+    CLEANUP(disclosure_end) struct disclosure shown = { 0 };
+    st = reveal_candidates(q, call, AUDIT_SEARCH_DISCLOSE, NULL, &r, &shown);
+    if (st != ST_OK)
+        return st;
+
+    reply->event_id = id_bytes(call->mem, &shown.event_id);
+    reply->hits = arena_alloc(call->mem, r.count * sizeof *reply->hits);
+    for (size_t i = 0; i < r.count; i++) {
+        const struct candidate *c = &r.candidates[i];
+        Query__Hit *hit = arena_alloc(call->mem, sizeof *hit);
+        query__hit__init(hit);
+        hit->chunk_id = id_bytes(call->mem, &c->chunk_id);
+        hit->document_id = id_bytes(call->mem, &c->document_id);
+        hit->document_name = c->document_name;
+        hit->score = c->score;
+        hit->page_from = c->page_from;
+        hit->page_to = c->page_to;
+        hit->start_offset = c->start_offset;
+        hit->end_offset = c->end_offset;
+        hit->text = c->text;
+        reply->hits[reply->n_hits++] = hit;
+    }
+    return ST_OK;
+}
+
+static enum status generate(struct call *call, const char *question, const struct retrieval *r,
+                            const Embedding__GenerateReply **ret_reply) {
+    Embedding__GenerateRequest req = EMBEDDING__GENERATE_REQUEST__INIT;
+    req.question = (char *)question;
+    req.max_tokens = ANSWER_MAX_TOKENS;
+    req.sources = arena_alloc(call->mem, r->count * sizeof *req.sources);
+    req.n_sources = r->count;
+    for (size_t i = 0; i < r->count; i++) {
+        Embedding__Source *s = arena_alloc(call->mem, sizeof *s);
+        embedding__source__init(s);
+        s->number = (uint32_t)i + 1;
+        s->title = r->candidates[i].document_name;
+        s->page = r->candidates[i].page_from;
+        s->text = r->candidates[i].text;
+        req.sources[i] = s;
+    }
+    ProtobufCMessage *message = NULL;
+    enum status st = bus_ask(call, "embedding.Generate", &req.base, &embedding__generate_reply__descriptor, &message);
+    if (st == ST_OK)
+        *ret_reply = (const void *)message;
+    return st;
+}
+
+static void add_citations(struct call *call, const struct retrieval *r, const struct cited_answer *cited, Query__QueryReply *reply) {
+    reply->citations = arena_alloc(call->mem, r->count * sizeof *reply->citations);
+    for (size_t i = 0; i < r->count; i++) {
+        if (!cited->is_cited[i])
+            continue;
+        const struct candidate *c = &r->candidates[i];
+        Query__Citation *citation = arena_alloc(call->mem, sizeof *citation);
+        query__citation__init(citation);
+        citation->number = (uint32_t)i + 1;
+        citation->chunk_id = id_bytes(call->mem, &c->chunk_id);
+        citation->document_id = id_bytes(call->mem, &c->document_id);
+        citation->document_name = c->document_name;
+        citation->page_from = c->page_from;
+        citation->page_to = c->page_to;
+        citation->start_offset = c->start_offset;
+        citation->end_offset = c->end_offset;
+        citation->quote = c->text;
+        reply->citations[reply->n_citations++] = citation;
+    }
+}
+
+/* Ids, pages and offsets of what the answer cites; never text. */
+static const char *citations_json(struct call *call, const Query__QueryReply *reply) {
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    struct json_writer w;
+    json_begin(&w, &out);
+    json_open_array(&w);
+    for (size_t i = 0; i < reply->n_citations; i++) {
+        const Query__Citation *c = reply->citations[i];
+        struct uuid chunk_id, document_id;
+        char text[UUID_TEXT_BYTES];
+        memcpy(chunk_id.bytes, c->chunk_id.data, UUID_BYTES);
+        memcpy(document_id.bytes, c->document_id.data, UUID_BYTES);
+        json_open_object(&w);
+        json_put_name(&w, "number");
+        json_put_i64(&w, c->number);
+        json_put_name(&w, "chunk_id");
+        json_put_text(&w, uuid_format(&chunk_id, text));
+        json_put_name(&w, "document_id");
+        json_put_text(&w, uuid_format(&document_id, text));
+        json_put_name(&w, "page_from");
+        json_put_i64(&w, c->page_from);
+        json_put_name(&w, "page_to");
+        json_put_i64(&w, c->page_to);
+        json_put_name(&w, "start_offset");
+        json_put_i64(&w, c->start_offset);
+        json_put_name(&w, "end_offset");
+        json_put_i64(&w, c->end_offset);
+        json_close_object(&w);
+    }
+    json_close_array(&w);
+    return json_finish(&w) ? arena_strdup(call->mem, out.data) : "[]";
+}
+
+/* Keep question and answer under a key of their own, so that they can be erased without their documents. */
+static enum status store_answer(struct query *q, struct call *call, const struct disclosure *shown, const struct uuid *answer_id,
+                                const char *question, const Query__QueryReply *reply) {
+    static const struct sql STORE = { "store_answer",
+        "INSERT INTO app.answers (tenant_id, id, user_id, question_enc, answer_enc, citations, model, event_id, wrapped_key) "
+        "VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9)", 9 };
+    CLEANUP(document_key_destroy) struct document_key *key = NULL;
+    struct blob wrapped = { 0 }, question_enc = { 0 }, answer_enc = { 0 };
+    enum status st = document_key_new(shown->tenant_key, answer_id, call->mem, &key, &wrapped, &call->why);
+    if (st == ST_OK)
+        st = document_key_seal_field(key, FIELD_QUESTION, answer_id, question, strlen(question), call->mem, &question_enc, &call->why);
+    if (st == ST_OK)
+        st = document_key_seal_field(key, FIELD_ANSWER, answer_id, reply->answer, strlen(reply->answer), call->mem, &answer_enc,
+                                     &call->why);
+    if (st != ST_OK)
+        return st;
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &STORE, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(answer_id),
+                           DB_UUID(&tx.claims.user_id), DB_BYTES(question_enc.data, question_enc.len),
+                           DB_BYTES(answer_enc.data, answer_enc.len), DB_TEXT(citations_json(call, reply)),
+                           DB_TEXT(*reply->model ? reply->model : "none"), DB_UUID(&shown->event_id),
+                           DB_BYTES(wrapped.data, wrapped.len) }, NULL, &call->why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__QueryRequest *req = (const void *)in;
+    Query__QueryReply *reply = (void *)out;
+    struct query *q = self;
+    struct retrieval r = { 0 };
+    enum status st = retrieve(q, call, req->question, req->top_k, req->filter, &r);
+    CLEANUP(pgrows_destroy) PGresult *rows = r.rows;
+    if (st != ST_OK)
+        return st;
+    struct uuid answer_id = uuid_v7();
+    CLEANUP(disclosure_end) struct disclosure shown = { 0 };
+    st = reveal_candidates(q, call, AUDIT_ANSWER_DISCLOSE, &answer_id, &r, &shown);
+    if (st != ST_OK)
+        return st;
+
+    reply->answer_id = id_bytes(call->mem, &answer_id);
+    reply->event_id = id_bytes(call->mem, &shown.event_id);
+    reply->answer = (char *)NOT_FOUND_TEXT;
+    if (r.count > 0) {          /* nothing to cite: nothing to ask a model for */
+        const Embedding__GenerateReply *generated = NULL;
+        st = generate(call, req->question, &r, &generated);
+        if (st != ST_OK)
+            return st;
+        struct cited_answer cited = { 0 };
+        citations_check(call->mem, generated->found ? generated->text : "", r.count, &cited);
+        reply->found = *cited.text != '\0';
+        if (reply->found) {
+            reply->answer = (char *)cited.text;
+            add_citations(call, &r, &cited, reply);
+        }
+        reply->model = generated->model;
+        reply->dropped_citations = cited.dropped_count;
+        reply->input_tokens = generated->input_tokens;
+        reply->output_tokens = generated->output_tokens;
+    }
+    return store_answer(q, call, &shown, &answer_id, req->question, reply);
+}

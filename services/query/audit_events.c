@@ -1,0 +1,115 @@
+/* audit_events — the tenant's own audit log, for its auditors. Reading it is on it. */
+#include <string.h>
+
+#include "audit/client.h"
+#include "cursor.h"
+#include "db/tenant_tx.h"
+#include "query.h"
+#include "query.pb-c.h"
+
+enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 200, ACTION_MAX_BYTES = 64 };
+enum { COL_ID, COL_SEQ, COL_OCCURRED_AT, COL_ACTION, COL_OUTCOME, COL_ACTOR, COL_SESSION, COL_REQUEST, COL_DOCUMENTS, COL_EVENT,
+       COL_LEAF };
+
+static ProtobufCBinaryData bytes_copy(struct arena *mem, const void *data, size_t len) {
+    return (ProtobufCBinaryData){ len, len ? arena_memdup(mem, data, len) : NULL };
+}
+
+static ProtobufCBinaryData id_at(struct arena *mem, const PGresult *rows, int row, int column) {
+    struct uuid id = db_uuid(rows, row, column);
+    return bytes_copy(mem, id.bytes, db_is_null(rows, row, column) ? 0 : UUID_BYTES);
+}
+
+static Query__AuditEvent *event_from_row(struct arena *mem, const PGresult *rows, int row) {
+    Query__AuditEvent *e = arena_alloc(mem, sizeof *e);
+    query__audit_event__init(e);
+    e->id = id_at(mem, rows, row, COL_ID);
+    e->seq = db_i64(rows, row, COL_SEQ);
+    e->occurred_at_us = db_micros(rows, row, COL_OCCURRED_AT);
+    e->action = arena_strdup(mem, db_text(rows, row, COL_ACTION));
+    e->outcome = arena_strdup(mem, db_text(rows, row, COL_OUTCOME));
+    e->actor_id = id_at(mem, rows, row, COL_ACTOR);
+    e->session_id = id_at(mem, rows, row, COL_SESSION);
+    e->request_id = id_at(mem, rows, row, COL_REQUEST);
+    const char *text = NULL;
+    size_t len = 0, n = 0;
+    while (db_text_item(rows, row, COL_DOCUMENTS, (int)n, &text, &len))
+        n++;
+    e->document_ids = arena_alloc(mem, n * sizeof *e->document_ids);
+    for (size_t i = 0; i < n; i++) {
+        struct uuid id;
+        if (db_text_item(rows, row, COL_DOCUMENTS, (int)i, &text, &len) && uuid_parse(text, len, &id))
+            e->document_ids[e->n_document_ids++] = bytes_copy(mem, id.bytes, UUID_BYTES);
+    }
+    const uint8_t *data = db_bytea(rows, row, COL_EVENT, &len);
+    e->event_json = arena_strndup(mem, (const char *)data, len);
+    data = db_bytea(rows, row, COL_LEAF, &len);
+    e->leaf_hash = bytes_copy(mem, data, len);
+    return e;
+}
+
+static enum status optional_id(struct call *call, const ProtobufCBinaryData *in, const char *name, struct uuid *ret_id,
+                               const struct uuid **ret_used) {
+    if (in->len == 0)
+        return ST_OK;
+    if (!uuid_from_bytes(in->data, in->len, ret_id))
+        return fail_as(&call->why, ERR_REQ_FIELD, "%s", name);
+    *ret_used = ret_id;
+    return ST_OK;
+}
+
+enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql LIST = { "list_audit_events",
+        "SELECT l.event_id, l.seq, l.occurred_at, l.action, l.outcome, l.actor_id, l.session_id, l.request_id, "
+        "l.document_ids::text[], l.event, l.leaf_hash FROM audit.audit_logs l "
+        "WHERE l.tenant_id = $1 AND ($2::bigint IS NULL OR l.seq < $2::bigint) AND ($3 = '' OR l.action = $3) "
+        "AND ($4::uuid IS NULL OR l.actor_id = $4::uuid) AND ($5::uuid IS NULL OR $5::uuid = ANY (l.document_ids)) "
+        "AND ($6::bigint = 0 OR l.occurred_at >= pg_catalog.to_timestamp($6::bigint / 1000000.0)) "
+        "AND ($7::bigint = 0 OR l.occurred_at < pg_catalog.to_timestamp($7::bigint / 1000000.0)) "
+        "ORDER BY l.seq DESC LIMIT $8", 8 };
+    const Query__ListAuditEventsRequest *req = (const void *)in;
+    Query__ListAuditEventsReply *reply = (void *)out;
+    struct query *q = self;
+
+    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
+    if (limit > LIST_LIMIT_MAX || strlen(req->action) > ACTION_MAX_BYTES || req->from_us < 0 || req->to_us < 0)
+        return fail_as(&call->why, ERR_REQ_FIELD, "limit, action, from or to");
+    struct uuid actor_id, document_id;
+    const struct uuid *actor = NULL, *document = NULL;
+    bool is_first = true;
+    int64_t last = 0;
+    enum status st = cursor_to_number(call->mem, req->cursor, &is_first, &last, &call->why);
+    if (st == ST_OK)
+        st = optional_id(call, &req->actor_id, "actor_id", &actor_id, &actor);
+    if (st == ST_OK)
+        st = optional_id(call, &req->document_id, "document_id", &document_id, &document);
+    if (st != ST_OK)
+        return st;
+
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    {
+        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+        st = tenant_tx_begin(&tx, q->audit_db, call->ticket, &call->request_id, SCOPE_AUDIT_READ, call->deadline_ms, &call->why);
+        if (st == ST_OK)
+            st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), is_first ? DB_NULL : DB_INT(last),
+                               DB_TEXT(req->action), DB_UUID(actor), DB_UUID(document), DB_INT(req->from_us), DB_INT(req->to_us),
+                               DB_INT(limit + 1) }, &rows, &call->why);
+        if (st == ST_OK)
+            st = tenant_tx_commit(&tx, &call->why);
+        if (st != ST_OK)
+            return st;
+    }
+    size_t count = (size_t)db_count(rows);
+    if (count > limit) {
+        count = limit;
+        reply->next_cursor = (char *)cursor_from_number(call->mem, db_i64(rows, (int)limit - 1, COL_SEQ));
+    }
+    st = audit_append(call, &(struct audit_record){ .action = AUDIT_AUDIT_READ,
+                      .detail_json = arena_printf(call->mem, "{\"events\":%zu}", count) }, NULL);
+    if (st != ST_OK)
+        return st;
+    reply->events = arena_alloc(call->mem, count * sizeof *reply->events);
+    for (size_t i = 0; i < count; i++)
+        reply->events[reply->n_events++] = event_from_row(call->mem, rows, (int)i);
+    return ST_OK;
+}

@@ -1,0 +1,99 @@
+#include "disclosure.h"
+
+#include <string.h>
+
+#include "audit/client.h"
+
+enum { COL_DOCUMENT_ID, COL_VERSION, COL_WRAPPED };
+
+/* What the database gives for the event: the tenant's keys, and those of the documents that it names. */
+static enum status fetch_keys(struct disclosure *d, struct query *q, struct call *call, uint64_t scope,
+                              struct tenant_keys *ret_tenant_keys, PGresult **ret_rows) {
+    static const struct sql OPEN = { "open_keys", "SELECT document_id, version, wrapped FROM keys.open($1)", 1 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, scope, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = keystore_read_tenant(&tx, call->mem, ret_tenant_keys, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &OPEN, (struct db_param[]){ DB_UUID(&d->event_id) }, ret_rows, &call->why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+static enum status unwrap(struct disclosure *d, struct query *q, struct call *call, const struct tenant_keys *tenant_keys,
+                          const PGresult *rows) {
+    size_t n = (size_t)db_count(rows);
+    d->keys = arena_alloc(call->mem, n * sizeof *d->keys);
+    for (size_t i = 0; i < n; i++) {
+        CLEANUP(tenant_key_release) struct tenant_key *sealer = NULL;
+        enum status st = keystore_open_tenant(q->keyring, tenant_keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, (int)i, COL_VERSION),
+                                              call->deadline_ms, &sealer, &call->why);
+        if (st != ST_OK)
+            return st;
+        struct opened_key *k = &d->keys[d->key_count];
+        size_t len = 0;
+        const uint8_t *wrapped = db_bytea(rows, (int)i, COL_WRAPPED, &len);
+        k->document_id = db_uuid(rows, (int)i, COL_DOCUMENT_ID);
+        st = document_key_open(sealer, &k->document_id, wrapped, len, &k->key, &call->why);
+        if (st != ST_OK)
+            return st;
+        d->key_count++;
+    }
+    return ST_OK;
+}
+
+enum status disclosure_begin(struct disclosure *d, struct query *q, struct call *call, const struct disclosed *what,
+                             uint64_t scope) {
+    *d = (struct disclosure){ 0 };
+    enum status st = audit_append(call, &(struct audit_record){
+        .action = what->action, .document_ids = what->document_ids, .document_count = what->document_count,
+        .chunk_ids = what->chunk_ids, .chunk_count = what->chunk_count,
+        .resource_id = what->resource_id ? *what->resource_id : (struct uuid){ { 0 } }, .detail_json = what->detail_json }, &d->event_id);
+    if (st != ST_OK)
+        return st;
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct tenant_keys tenant_keys = { 0 };
+    st = fetch_keys(d, q, call, scope, &tenant_keys, &rows);
+    if (st == ST_OK)
+        st = keystore_open_tenant(q->keyring, &tenant_keys, TENANT_KEY_DATA, 0, call->deadline_ms, &d->tenant_key, &call->why);
+    if (st == ST_OK)
+        st = unwrap(d, q, call, &tenant_keys, rows);
+    if (st != ST_OK)
+        disclosure_end(d);
+    return st;
+}
+
+void disclosure_end(struct disclosure *d) {
+    for (size_t i = 0; i < d->key_count; i++)
+        document_key_destroy(&d->keys[i].key);
+    d->key_count = 0;
+    tenant_key_release(&d->tenant_key);
+}
+
+enum status disclosure_key(const struct disclosure *d, const struct uuid *document_id, const struct document_key **ret_key,
+                           struct why *why) {
+    for (size_t i = 0; i < d->key_count; i++)
+        if (uuid_equal(&d->keys[i].document_id, document_id)) {
+            *ret_key = d->keys[i].key;
+            return ST_OK;
+        }
+    return fail(why, ST_INTERNAL, "no key was given for a disclosed document");
+}
+
+enum status disclosure_open_text(const struct disclosure *d, struct call *call, const struct uuid *document_id,
+                                 enum field_kind kind, const struct uuid *row_id, const PGresult *rows, int row, int column,
+                                 char **ret_text) {
+    if (db_is_null(rows, row, column)) {
+        *ret_text = arena_strdup(call->mem, "");
+        return ST_OK;
+    }
+    const struct document_key *key = NULL;
+    size_t len = 0;
+    const uint8_t *sealed = db_bytea(rows, row, column, &len);
+    struct blob plain = { 0 };
+    enum status st = disclosure_key(d, document_id, &key, &call->why);
+    if (st == ST_OK)
+        st = document_key_open_field(key, kind, row_id, sealed, len, call->mem, &plain, &call->why);
+    if (st == ST_OK)
+        *ret_text = (char *)plain.data;
+    return st;
+}

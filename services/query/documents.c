@@ -1,0 +1,291 @@
+/* documents — what may be read of documents and jobs. File names are ciphertext in the database, so even
+ * a list is a disclosure: it is on the record before the keys that open the names are given. */
+#include <string.h>
+
+#include "cursor.h"
+#include "db/tenant_tx.h"
+#include "disclosure.h"
+#include "query.h"
+#include "query.pb-c.h"
+
+enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
+
+#define DOCUMENT_COLUMNS \
+    "d.id, d.content_type, d.bytes, d.status, d.reason_code, d.pages, d.chunks, d.created_by, d.created_at, d.ready_at, " \
+    "d.name_enc, d.key_version, j.id, j.stage, j.chunks_done "
+#define LATEST_JOB \
+    "LEFT JOIN LATERAL (SELECT k.id, k.stage, k.chunks_done FROM jobs.jobs k " \
+    "WHERE k.tenant_id = d.tenant_id AND k.document_id = d.id ORDER BY k.created_at DESC LIMIT 1) j ON true "
+
+enum { COL_ID, COL_TYPE, COL_BYTES, COL_STATUS, COL_REASON, COL_PAGES, COL_CHUNKS, COL_CREATED_BY, COL_CREATED_AT,
+       COL_READY_AT, COL_NAME_ENC, COL_KEY_VERSION, COL_JOB_ID, COL_STAGE, COL_CHUNKS_DONE };
+
+static ProtobufCBinaryData id_bytes(struct arena *mem, const struct uuid *id) {
+    if (uuid_is_nil(id))
+        return (ProtobufCBinaryData){ 0, NULL };
+    return (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, id->bytes, UUID_BYTES) };
+}
+
+static uint32_t count_at(const PGresult *rows, int row, int column) {
+    return db_is_null(rows, row, column) ? 0 : (uint32_t)db_i64(rows, row, column);
+}
+
+static char *text_at(struct arena *mem, const PGresult *rows, int row, int column) {
+    return arena_strdup(mem, db_text(rows, row, column));
+}
+
+/* Everything but the name, which needs its key. */
+static Query__Document *document_from_row(struct arena *mem, const PGresult *rows, int row) {
+    Query__Document *d = arena_alloc(mem, sizeof *d);
+    query__document__init(d);
+    struct uuid id = db_uuid(rows, row, COL_ID), created_by = db_uuid(rows, row, COL_CREATED_BY);
+    struct uuid job_id = db_uuid(rows, row, COL_JOB_ID);
+    d->id = id_bytes(mem, &id);
+    d->content_type = text_at(mem, rows, row, COL_TYPE);
+    d->bytes = db_i64(rows, row, COL_BYTES);
+    d->status = text_at(mem, rows, row, COL_STATUS);
+    d->reason_code = text_at(mem, rows, row, COL_REASON);
+    d->pages = count_at(rows, row, COL_PAGES);
+    d->chunks = count_at(rows, row, COL_CHUNKS);
+    d->created_by_id = id_bytes(mem, &created_by);
+    d->created_at_us = db_micros(rows, row, COL_CREATED_AT);
+    d->ready_at_us = db_micros(rows, row, COL_READY_AT);
+    d->job_id = id_bytes(mem, &job_id);
+    d->stage = text_at(mem, rows, row, COL_STAGE);
+    d->chunks_done = count_at(rows, row, COL_CHUNKS_DONE);
+    return d;
+}
+
+/* Put the first n rows' documents on the record as `action`, then fill in their names. */
+static enum status reveal_documents(struct query *q, struct call *call, enum audit_action action, const PGresult *rows, size_t n,
+                                    Query__Document ***ret_documents) {
+    Query__Document **documents = arena_alloc(call->mem, n * sizeof *documents);
+    struct uuid *ids = arena_alloc(call->mem, n * sizeof *ids);
+    for (size_t i = 0; i < n; i++) {
+        documents[i] = document_from_row(call->mem, rows, (int)i);
+        ids[i] = db_uuid(rows, (int)i, COL_ID);
+    }
+    CLEANUP(disclosure_end) struct disclosure shown = { 0 };
+    enum status st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = action, .document_ids = ids,
+                                      .document_count = n }, SCOPE_DOCUMENTS_READ);
+    for (size_t i = 0; st == ST_OK && i < n; i++)
+        st = disclosure_open_text(&shown, call, &ids[i], FIELD_FILE_NAME, &ids[i], rows, (int)i, COL_NAME_ENC,
+                                  &documents[i]->file_name);
+    if (st == ST_OK)
+        *ret_documents = documents;
+    return st;
+}
+
+enum status on_list_documents(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql LIST = { "list_documents",
+        "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
+        "WHERE d.tenant_id = $1 AND d.status <> 'deleted' AND ($2::uuid IS NULL OR d.id < $2::uuid) "
+        "AND ($3 = '' OR d.status = $3) ORDER BY d.id DESC LIMIT $4", 4 };
+    static const char *const STATUSES[] = { "", "processing", "ready", "failed" };
+    const Query__ListDocumentsRequest *req = (const void *)in;
+    Query__ListDocumentsReply *reply = (void *)out;
+    struct query *q = self;
+
+    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
+    bool is_known = false, is_first = true;
+    for (size_t i = 0; i < sizeof STATUSES / sizeof *STATUSES; i++)
+        is_known |= strcmp(STATUSES[i], req->status) == 0;
+    if (limit > LIST_LIMIT_MAX || !is_known)
+        return fail_as(&call->why, ERR_REQ_FIELD, "limit or status");
+    struct uuid last;
+    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    if (st != ST_OK)
+        return st;
+
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    {
+        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+        st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms, &call->why);
+        if (st == ST_OK)        /* one row more than asked tells whether there is another page */
+            st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(is_first ? NULL : &last),
+                               DB_TEXT(req->status), DB_INT(limit + 1) }, &rows, &call->why);
+        if (st == ST_OK)
+            st = tenant_tx_commit(&tx, &call->why);
+        if (st != ST_OK)
+            return st;
+    }
+    size_t count = (size_t)db_count(rows);
+    bool has_more = count > limit;
+    if (has_more) {
+        count = limit;
+        struct uuid shown_last = db_uuid(rows, (int)limit - 1, COL_ID);
+        reply->next_cursor = (char *)cursor_from_uuid(call->mem, &shown_last);
+    }
+    reply->n_documents = count;
+    return reveal_documents(q, call, AUDIT_DOCUMENT_LIST, rows, count, &reply->documents);
+}
+
+/* One row of a readable document, or ST_NOT_FOUND: absent, deleted and another tenant's are the same. */
+static enum status find_document(struct query *q, struct call *call, const ProtobufCBinaryData *id_bytes_in,
+                                 struct claims *ret_claims, struct uuid *ret_id, PGresult **ret_rows) {
+    static const struct sql FIND = { "find_document",
+        "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
+        "WHERE d.tenant_id = $1 AND d.id = $2 AND d.status <> 'deleted'", 2 };
+    if (!uuid_from_bytes(id_bytes_in->data, id_bytes_in->len, ret_id))
+        return fail_as(&call->why, ERR_REQ_FIELD, "document_id");
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms,
+                                     &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(ret_id) }, &rows, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &call->why);
+    if (st != ST_OK)
+        return st;
+    if (db_count(rows) == 0)
+        return fail(&call->why, ST_NOT_FOUND, "document");
+    *ret_claims = tx.claims;
+    *ret_rows = rows;
+    rows = NULL;
+    return ST_OK;
+}
+
+enum status on_get_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__GetDocumentRequest *req = (const void *)in;
+    Query__GetDocumentReply *reply = (void *)out;
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct claims claims;
+    struct uuid id;
+    enum status st = find_document(self, call, &req->document_id, &claims, &id, &rows);
+    if (st != ST_OK)
+        return st;
+    Query__Document **documents = NULL;
+    st = reveal_documents(self, call, AUDIT_DOCUMENT_READ, rows, 1, &documents);
+    if (st == ST_OK)
+        reply->document = documents[0];
+    return st;
+}
+
+/* ---- the original's bytes ---- */
+
+/* Between the document store's answer and the caller's stream. */
+struct content_pipe {
+    struct call *call;
+    struct frames_opener *opener;
+    struct buffer plain;
+    int64_t sent_bytes;
+};
+
+static enum status pipe_flush(struct content_pipe *p) {
+    enum status st = ST_OK;
+    for (size_t at = 0; st == ST_OK && at < p->plain.len; at += BUS_PART_MAX_BYTES) {
+        size_t left = p->plain.len - at, part = left < BUS_PART_MAX_BYTES ? left : BUS_PART_MAX_BYTES;
+        st = call_write(p->call, p->plain.data + at, part);
+    }
+    p->sent_bytes += (int64_t)p->plain.len;
+    buffer_clear(&p->plain);
+    return st;
+}
+
+/* Called with each piece of the sealed original as it arrives. Only what authenticates is passed on. */
+static enum status pipe_take(void *ctx, const void *data, size_t len, struct why *why) {
+    struct content_pipe *p = ctx;
+    enum status st = frames_open_add(p->opener, data, len, &p->plain, why);
+    return st == ST_OK && p->plain.len >= BUS_PART_MAX_BYTES ? pipe_flush(p) : st;
+}
+
+static enum status send_head(struct call *call, const PGresult *rows, const char *file_name) {
+    Query__ContentHead head = QUERY__CONTENT_HEAD__INIT;
+    head.content_type = (char *)db_text(rows, 0, COL_TYPE);
+    head.file_name = (char *)file_name;
+    head.bytes = db_i64(rows, 0, COL_BYTES);
+    size_t len = query__content_head__get_packed_size(&head);
+    uint8_t *packed = arena_alloc(call->mem, len);
+    query__content_head__pack(&head, packed);
+    return call_write(call, packed, len);
+}
+
+enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__GetContentRequest *req = (const void *)in;
+    Query__GetContentReply *reply = (void *)out;
+    struct query *q = self;
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct claims claims;
+    struct uuid id;
+    enum status st = find_document(q, call, &req->document_id, &claims, &id, &rows);
+    if (st != ST_OK)
+        return st;
+
+    CLEANUP(disclosure_end) struct disclosure shown = { 0 };
+    st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = AUDIT_DOCUMENT_CONTENT_READ, .document_ids = &id,
+                          .document_count = 1 }, SCOPE_DOCUMENTS_READ);
+    const struct document_key *key = NULL;
+    char *file_name = NULL;
+    if (st == ST_OK)
+        st = disclosure_key(&shown, &id, &key, &call->why);
+    if (st == ST_OK)
+        st = disclosure_open_text(&shown, call, &id, FIELD_FILE_NAME, &id, rows, 0, COL_NAME_ENC, &file_name);
+    if (st == ST_OK)
+        st = send_head(call, rows, file_name);
+    if (st != ST_OK)
+        return st;
+
+    struct content_pipe pipe = { .call = call };
+    CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
+    st = document_key_open_original(key, &opener, &call->why);
+    if (st != ST_OK)
+        return st;
+    pipe.opener = opener;
+    const char *object = document_object(call->mem, &claims.tenant_id, &id);
+    st = s3_get(q->s3, q->settings->bucket, object, pipe_take, &pipe, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = frames_open_end(opener, &pipe.plain, &call->why);
+    if (st == ST_OK)
+        st = pipe_flush(&pipe);
+    buffer_end(&pipe.plain);
+    reply->sent_bytes = pipe.sent_bytes;
+    return st;
+}
+
+/* ---- jobs ---- */
+
+enum status on_get_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql FIND = { "find_job",
+        "SELECT j.id, j.kind, j.state, j.stage, j.document_id, j.attempt, j.max_attempts, j.reason_code, j.pages_done, "
+        "j.chunks_done, j.chunks_total, j.created_at, j.updated_at, j.done_at FROM jobs.jobs j WHERE j.tenant_id = $1 AND j.id = $2", 2 };
+    const Query__GetJobRequest *req = (const void *)in;
+    Query__GetJobReply *reply = (void *)out;
+    struct query *q = self;
+    struct uuid id;
+    if (!uuid_from_bytes(req->job_id.data, req->job_id.len, &id))
+        return fail_as(&call->why, ERR_REQ_FIELD, "job_id");
+
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms,
+                                     &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&id) }, &rows, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &call->why);
+    if (st != ST_OK)
+        return st;
+    if (db_count(rows) == 0)
+        return fail(&call->why, ST_NOT_FOUND, "job");
+
+    Query__Job *job = arena_alloc(call->mem, sizeof *job);
+    query__job__init(job);
+    struct uuid document_id = db_uuid(rows, 0, 4);
+    job->id = id_bytes(call->mem, &id);
+    job->kind = text_at(call->mem, rows, 0, 1);
+    job->state = text_at(call->mem, rows, 0, 2);
+    job->stage = text_at(call->mem, rows, 0, 3);
+    job->document_id = id_bytes(call->mem, &document_id);
+    job->attempt = count_at(rows, 0, 5);
+    job->max_attempts = count_at(rows, 0, 6);
+    job->reason_code = text_at(call->mem, rows, 0, 7);
+    job->pages_done = count_at(rows, 0, 8);
+    job->chunks_done = count_at(rows, 0, 9);
+    job->chunks_total = count_at(rows, 0, 10);
+    job->created_at_us = db_micros(rows, 0, 11);
+    job->updated_at_us = db_micros(rows, 0, 12);
+    job->done_at_us = db_micros(rows, 0, 13);
+    reply->job = job;
+    return ST_OK;
+}
