@@ -27,13 +27,23 @@ struct route {
     handler_fn handle;
 };
 
-/* What a running process offers to open(), start() and handlers. */
+struct runtime_stop;
+
+/* What a running process offers to open(), start() and handlers. Lives until close() has returned. */
 struct runtime {
     const char *process;                        /* "query" */
     bool is_production;                         /* ENVIRONMENT is not development */
     struct bus *bus;                            /* NULL until the bus runs: not in open() */
     struct metrics *metrics;
+    struct runtime_stop *stop;                  /* NULL in tests that never stop; asked through the functions below */
 };
+
+/* For background threads: a descriptor that becomes readable, for ever, when the process shall stop.
+ * Poll it beside whatever else is waited for; never read it. -1 without a stop. */
+int runtime_stop_fd(const struct runtime *rt);
+bool runtime_is_stopping(const struct runtime *rt);
+/* Wait up to ms; true when the process shall stop. */
+bool runtime_wait_stop(const struct runtime *rt, int64_t ms);
 
 /* One named check of readiness: ST_OK, or the reason in *why. Runs on the health listener's thread. */
 struct ready_check {
@@ -55,7 +65,8 @@ struct service {
     enum status (*open)(void **ret_self, const void *settings, struct runtime *rt, struct why *why);
     /* Optional: the bus is up; start threads (job loops, the HTTP listener). */
     enum status (*start)(void *self, struct runtime *rt, struct why *why);
-    /* Optional: SIGTERM came; stop taking new work and finish what runs, within deadline_ms. */
+    /* Optional: SIGTERM came, runtime_is_stopping is true, callers were told GOAWAY; stop taking new work and
+     * finish what runs, within deadline_ms (clock_mono_ms). The bus still answers. Join own threads here or in close. */
     void (*drain)(void *self, int64_t deadline_ms);
     void (*close)(void **self_p);
     /* Optional: gauges that are asked for at scrape time (queue depth). */

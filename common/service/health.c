@@ -1,0 +1,56 @@
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "service/skeleton.h"
+
+static double resident_bytes(void) {
+    long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    if (!statm)
+        return 0;
+    if (fscanf(statm, "%*s %ld", &pages) != 1)
+        pages = 0;
+    (void)fclose(statm);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+static double seconds(struct timeval t) {
+    return (double)t.tv_sec + (double)t.tv_usec / 1e6;
+}
+
+/* The names that Prometheus' own client libraries use. */
+static void collect_process(const struct health *h) {
+    struct metrics *m = h->rt->metrics;
+    struct rusage used;
+    if (getrusage(RUSAGE_SELF, &used) == 0)
+        gauge_set(metrics_gauge(m, "process_cpu_seconds_total", "User and system time.", ""), seconds(used.ru_utime) + seconds(used.ru_stime));
+    gauge_set(metrics_gauge(m, "process_resident_memory_bytes", "Resident memory.", ""), resident_bytes());
+    gauge_set(metrics_gauge(m, "process_start_time_seconds", "Start time since the epoch.", ""), (double)h->started_us / 1e6);
+    char labels[96];
+    (void)snprintf(labels, sizeof labels, "process=\"%s\",version=\"%s\"", h->rt->process, CORDON_VERSION);
+    gauge_set(metrics_gauge(m, "cordon_build_info", "Which program this is; always 1.", labels), 1);
+}
+
+void health_collect(void *health) {
+    struct health *h = health;
+    collect_process(h);
+    if (h->svc->collect)
+        h->svc->collect(h->self, h->rt->metrics);
+}
+
+void health_ready(void *health, struct health_report *report) {
+    struct health *h = health;
+    health_report_add(report, "accepting", runtime_is_stopping(h->rt) ? ST_UNAVAILABLE : ST_OK, "draining");
+    for (unsigned i = 0; i < PEER_COUNT; i++)
+        if (h->svc->calls & peer_at(i)) {
+            char name[48];
+            (void)snprintf(name, sizeof name, "peer:%s", peer_name(peer_at(i)));
+            health_report_add(report, name, bus_peer_is_up(h->rt->bus, peer_at(i)) ? ST_OK : ST_UNAVAILABLE, "no replica is connected");
+        }
+    for (const struct ready_check *c = h->svc->ready; c && c->name; c++) {
+        struct why why = { 0 };
+        enum status st = c->check(h->self, &why);
+        health_report_add(report, c->name, st, why.text);
+    }
+}

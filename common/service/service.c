@@ -1,0 +1,203 @@
+#include "service/service.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/str.h"
+#include "service/skeleton.h"
+
+enum { EXIT_USAGE = 2, EXIT_UNCLEAN = 3, DRAIN_MS = 4000, JOIN_MS = 1000 };
+
+/* Everything that a process has, in the order in which it comes to be. */
+struct process {
+    const struct service *svc;
+    int signal_fd;
+    struct skeleton_table table;
+    struct skeleton_values values;
+    void *settings;
+    struct runtime runtime;
+    void *self;
+    struct bus_options bus_options;
+    struct pool *pool;
+    struct health health;
+    struct listener *listener;
+};
+
+static int answer_option(const struct service *svc, const char *option) {
+    static struct skeleton_table table;
+    skeleton_table_fill(&table, svc);
+    static const struct setting NONE[] = { { 0 } };
+    const struct setting *const tables[] = { svc->settings ? svc->settings : NONE, table.rows, NULL };
+    char name[64];
+    (void)snprintf(name, sizeof name, "cordon-%s", svc->name);
+    if (str_equal(option, "--help"))
+        config_print_help(stdout, name, svc->about, tables);
+    else if (str_equal(option, "--settings-markdown"))
+        config_print_markdown(stdout, name, svc->about, tables);
+    else if (str_equal(option, "--version"))
+        (void)printf("%s %s\n", name, CORDON_VERSION);
+    else {
+        (void)fprintf(stderr, "usage: %s [--help | --settings-markdown | --version]\n", name);
+        return EXIT_USAGE;
+    }
+    return EXIT_SUCCESS;
+}
+
+/* No dump, no debugger of the same user, no new rights through exec, and as many descriptors as allowed. */
+static enum status harden(struct why *why) {
+    struct rlimit none = { 0, 0 }, files;
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return fail(why, ST_INTERNAL, "the process cannot be hardened");
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+    return ST_OK;
+}
+
+/* Signals are read by the main thread only; blocked before any other thread exists. */
+static enum status catch_signals(int *ret_fd, struct why *why) {
+    sigset_t stop;
+    (void)sigemptyset(&stop);
+    (void)sigaddset(&stop, SIGTERM);
+    (void)sigaddset(&stop, SIGINT);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &stop, NULL) != 0)
+        return fail(why, ST_INTERNAL, "signals cannot be blocked");
+    *ret_fd = signalfd(-1, &stop, SFD_CLOEXEC);
+    return *ret_fd >= 0 ? ST_OK : fail(why, ST_INTERNAL, "no signalfd");
+}
+
+static enum status load_settings(struct process *p, struct why *why) {
+    skeleton_table_fill(&p->table, p->svc);
+    enum status st = config_load(p->table.rows, &p->values, why);
+    if (st == ST_OK && p->svc->settings) {
+        p->settings = xalloc(p->svc->settings_size);
+        st = config_load(p->svc->settings, p->settings, why);
+    }
+    config_wipe_environment();
+    if (st != ST_OK)
+        return st;
+    enum log_level level;
+    if (!log_level_from_text(p->values.log_level, &level))
+        return fail(why, ST_INVALID, "LOG_LEVEL: needs debug, info, warn or error");
+    log_open(p->svc->name, level);
+    p->runtime.is_production = !str_equal(p->values.environment, "development");
+    if (p->runtime.is_production && !str_equal(p->values.environment, "production"))
+        return fail(why, ST_INVALID, "ENVIRONMENT: needs development or production");
+    return ST_OK;
+}
+
+static void on_link(void *ctx, enum peer peer, const char *address, const char *what) {
+    (void)ctx;
+    log_event(LOG_INFO, "link", LOG_TEXT("peer", peer_name(peer)), LOG_TEXT("address", address), LOG_TEXT("state", what));
+}
+
+static enum status start_bus(struct process *p, struct why *why) {
+    struct bus_options *opt = &p->bus_options;
+    *opt = (struct bus_options){ .self = p->svc->peer, .secret_key = p->values.curve_secret_key, .callers = service_callers(p->svc),
+                                 .queue_max_count = (unsigned)p->values.queue_count, .metrics = p->runtime.metrics, .on_link = on_link };
+    opt->listen = p->svc->routes ? p->values.bus_listen : NULL;
+    for (unsigned i = 0; i < PEER_COUNT; i++) {
+        opt->public_keys[i] = p->values.public_keys[i];
+        opt->endpoints[i] = p->values.endpoints[i];
+    }
+    return bus_start(opt, &p->runtime.bus, why);
+}
+
+static enum status start_listener(struct process *p, struct why *why) {
+    p->health = (struct health){ p->svc, p->self, &p->runtime, clock_unix_us() };
+    struct listener_source source = { &p->health, p->runtime.metrics, health_collect, health_ready };
+    return *p->values.metrics_listen ? listener_start(p->values.metrics_listen, &source, &p->listener, why) : ST_OK;
+}
+
+static enum status start(struct process *p, struct why *why) {
+    enum status st = harden(why);
+    if (st == ST_OK)
+        st = catch_signals(&p->signal_fd, why);
+    if (st == ST_OK)
+        st = load_settings(p, why);
+    if (st != ST_OK)
+        return st;
+    p->runtime.process = p->svc->name;
+    p->runtime.metrics = metrics_new();
+    p->runtime.stop = runtime_stop_new();
+    st = p->svc->open(&p->self, p->settings, &p->runtime, why);
+    if (st == ST_OK)
+        st = start_bus(p, why);
+    if (st == ST_OK && p->svc->start)
+        st = p->svc->start(p->self, &p->runtime, why);
+    if (st == ST_OK && p->svc->routes)
+        st = pool_start(p->svc, p->self, &p->runtime, (unsigned)p->values.worker_count, &p->pool, why);
+    if (st == ST_OK)
+        st = start_listener(p, why);
+    return st;
+}
+
+static void wait_for_signal(const struct process *p) {
+    struct signalfd_siginfo info;
+    while (read(p->signal_fd, &info, sizeof info) != sizeof info)
+        ;
+    log_event(LOG_INFO, "stopping", LOG_NUMBER("signal", info.ssi_signo));
+}
+
+/* Callers are told to go elsewhere and may finish; what does not finish in time is cancelled. */
+static bool drain(struct process *p) {
+    int64_t deadline_ms = clock_mono_ms() + DRAIN_MS;
+    runtime_stop_set(p->runtime.stop);
+    bus_drain(p->runtime.bus);
+    if (p->svc->drain)
+        p->svc->drain(p->self, deadline_ms);
+    return bus_wait_quiet(p->runtime.bus, deadline_ms);
+}
+
+/* Also after a start that failed half-way. False: a thread does not end, so nothing may be taken down. */
+static bool stop(struct process *p) {
+    if (p->runtime.stop)
+        runtime_stop_set(p->runtime.stop);
+    if (p->runtime.bus)
+        bus_halt(p->runtime.bus);
+    if (!pool_join(&p->pool, clock_mono_ms() + JOIN_MS))
+        return false;
+    listener_stop(&p->listener);
+    if (p->self && p->svc->close)
+        p->svc->close(&p->self);
+    bus_stop(&p->runtime.bus);
+    runtime_stop_destroy(&p->runtime.stop);
+    metrics_destroy(&p->runtime.metrics);
+    if (p->settings)
+        config_release(p->svc->settings, p->settings);
+    free(p->settings);
+    config_release(p->table.rows, &p->values);
+    if (p->signal_fd >= 0)
+        (void)close(p->signal_fd);
+    return true;
+}
+
+int service_main(int argc, char **argv, const struct service *svc) {
+    if (argc > 1)
+        return argc == 2 ? answer_option(svc, argv[1]) : answer_option(svc, "");
+    struct process p = { .svc = svc, .signal_fd = -1 };
+    struct why why = { 0 };
+    log_open(svc->name, LOG_INFO);
+    enum status st = start(&p, &why);
+    bool is_clean = st == ST_OK;
+    if (st == ST_OK) {
+        log_event(LOG_INFO, "started", LOG_TEXT("version", CORDON_VERSION), LOG_NUMBER("pid", getpid()));
+        wait_for_signal(&p);
+        is_clean = drain(&p);
+    } else {
+        log_event(LOG_ERROR, "cannot_start", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+    }
+    bool has_ended = stop(&p);
+    log_event(LOG_INFO, "stopped", LOG_NUMBER("clean", is_clean && has_ended));
+    if (!has_ended)
+        _exit(EXIT_UNCLEAN);        /* its threads use what exit handlers would take away */
+    return st == ST_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
