@@ -1,0 +1,108 @@
+#include "admit.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "auth.pb-c.h"
+#include "auth_cache.h"
+#include "core/clock.h"
+#include "obs/metrics.h"
+
+enum { TOKEN_MAX_BYTES = 16 << 10, AUTHENTICATE_MS = 5000, DENIED_MS = 1000 };
+
+/* The b64token of `Authorization: Bearer ...`; RFC 6750. NULL: there is none that could be one. */
+static const char *bearer_token(const char *authorization) {
+    static const char ALLOWED[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/=";
+    if (!authorization || strncasecmp(authorization, "Bearer ", 7) != 0)
+        return NULL;
+    const char *token = authorization + 7;
+    size_t len = strlen(token);
+    return len >= 1 && len <= TOKEN_MAX_BYTES && strspn(token, ALLOWED) == len ? token : NULL;
+}
+
+static uint64_t scope_bits(const Auth__AuthenticateReply *reply) {
+    uint64_t bits = SCOPE_NONE;
+    for (size_t i = 0; i < reply->n_scopes; i++)
+        bits |= scope_from_text(reply->scopes[i], strlen(reply->scopes[i]));
+    return bits;
+}
+
+static enum status ask(struct exchange *x, const char *token, struct pass *ret_pass) {
+    Auth__AuthenticateRequest req = AUTH__AUTHENTICATE_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    struct call call = x->call;                     /* a shorter budget than the whole request's */
+    int64_t until_ms = clock_mono_ms() + AUTHENTICATE_MS;
+    req.bearer_token = (char *)token;
+    req.remote_address = (char *)x->in->remote_addr;
+    call.ticket = "";
+    call.deadline_ms = until_ms < call.deadline_ms ? until_ms : call.deadline_ms;
+    enum status st = bus_ask(&call, "auth.Authenticate", &req.base, &auth__authenticate_reply__descriptor, &message);
+    x->call.why = call.why;
+    if (st != ST_OK)
+        return st;
+    const Auth__AuthenticateReply *reply = (const void *)message;
+    if (!*reply->ticket)
+        return fail(&x->call.why, ST_INTERNAL, "auth gave no ticket");
+    *ret_pass = (struct pass){ reply->ticket, scope_bits(reply), { { 0 } }, reply->expires_at_us };
+    (void)uuid_from_bytes(reply->tenant_id.data, reply->tenant_id.len, &ret_pass->tenant_id);
+    return ST_OK;
+}
+
+static enum status check_scope(struct exchange *x, const struct pass *pass) {
+    if ((pass->scopes & x->route->scope) != x->route->scope || x->route->scope == SCOPE_NONE)
+        return fail_as(&x->call.why, ERR_FORBIDDEN, "scope %s is missing", scope_text(x->route->scope));
+    return ST_OK;
+}
+
+/* Nobody else saw this refusal: auth puts it on the record. A refusal that cannot be recorded is still a
+ * refusal; it is counted. */
+static void record_denial(struct exchange *x) {
+    Auth__DeniedRequest req = AUTH__DENIED_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    struct call call = x->call;
+    req.code = (char *)error_text_code(x->call.why.code);
+    req.http_method = (char *)x->route->verb;
+    req.path = (char *)x->route->path;
+    req.remote_address = (char *)x->in->remote_addr;
+    call.deadline_ms = clock_mono_ms() + DENIED_MS;
+    if (bus_ask(&call, "auth.Denied", &req.base, &auth__denied_reply__descriptor, &message) != ST_OK)
+        counter_add(x->edge->denials_lost, 1);
+}
+
+static enum status refuse(struct exchange *x, enum status st) {
+    record_denial(x);
+    return st;
+}
+
+enum status admit(struct exchange *x) {
+    if (x->route->auth == AUTH_NONE)
+        return ST_OK;
+    x->call.bus = edge_bus(x->conn);
+    const char *token = bearer_token(x->framing.authorization);
+    if (!token)
+        return refuse(x, fail_as(&x->call.why, ERR_UNAUTHENTICATED, "no bearer token"));
+    struct pass pass;
+    uint8_t key[32];
+    int64_t asked_ms = clock_mono_ms();
+    auth_cache_key(token, key);
+    if (!auth_cache_find(x->edge->tickets, key, asked_ms, x->call.mem, &pass)) {
+        enum status st = ask(x, token, &pass);
+        if (st != ST_OK)
+            return st;                              /* auth has recorded it, if it was a refusal */
+        auth_cache_keep(x->edge->tickets, key, asked_ms, &pass);
+    }
+    x->call.ticket = pass.ticket;
+    x->tenant_id = pass.tenant_id;
+    enum status st = check_scope(x, &pass);
+    return st == ST_OK ? ST_OK : refuse(x, st);
+}
+
+enum status admit_again(struct exchange *x, const char **ret_ticket) {
+    struct pass pass;
+    enum status st = ask(x, bearer_token(x->framing.authorization), &pass);
+    if (st == ST_OK && (st = check_scope(x, &pass)) != ST_OK)
+        return refuse(x, st);
+    if (st == ST_OK)
+        *ret_ticket = pass.ticket;
+    return st;
+}

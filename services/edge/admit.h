@@ -1,0 +1,15 @@
+/* admit — who asks, and may they? Turns the bearer token of an exchange into a ticket by asking auth,
+ * checks the route's scope, and puts the edge's own refusals on the record. */
+#ifndef CORDON_EDGE_ADMIT_H
+#define CORDON_EDGE_ADMIT_H
+
+#include "exchange.h"
+
+/* Set x->call.ticket for the route's authority; nothing for AUTH_NONE. ST_UNAUTHENTICATED, ST_FORBIDDEN,
+ * ST_UNAVAILABLE, ST_TIMEOUT. */
+enum status admit(struct exchange *x) MUST_USE;
+/* A ticket that auth has made just now, past the cache, for uploads that outlive the first. The scope is
+ * checked again. *ret_ticket lives in the call's arena. */
+enum status admit_again(struct exchange *x, const char **ret_ticket) MUST_USE;
+
+#endif

@@ -1,0 +1,111 @@
+#include "edge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "auth_cache.h"
+#include "core/str.h"
+#include "openapi.h"
+#include "patience.h"
+#include "red.h"
+#include "serve.h"
+
+#define OFF(member) offsetof(struct edge_settings, member)
+static const struct setting SETTINGS[] = {
+    /* name                       type      default       min   max          unit     offset                   help */
+    { "PORT",                     SET_INT,  "8080",       1,    65535,       "",      OFF(port),               "Port of the public HTTP listener." },
+    { "CORDON_HTTP_HOST",         SET_TEXT, "127.0.0.1",  7,    15,          "",      OFF(http_host),          "IPv4 address that it binds; 0.0.0.0 behind a load balancer." },
+    { "CORDON_HTTP_THREADS",      SET_INT,  "256",        4,    2000,        "",      OFF(threads),            "Requests served at once; each costs about 150 KB." },
+    { "CORDON_MAX_UPLOAD_BYTES",  SET_INT,  "104857600",  1,    1LL << 40,   "bytes", OFF(max_upload_bytes),   "Largest document that is accepted." },
+    { "CORDON_SLOW_REQUEST_MS",   SET_INT,  "5000",       1,    3600000,     "ms",    OFF(slow_ms),            "Requests that take longer are logged although they succeed." },
+    { "ALLOWED_ORIGINS",          SET_TEXT, "",           0,    4096,        "",      OFF(allowed_origins),    "Comma list of origins whose pages may read answers." },
+    { 0 }
+};
+
+static void edge_close(void **self_p) {
+    struct edge *edge = *self_p;
+    if (!edge)
+        return;
+    serve_stop(edge, 0);
+    patience_destroy(&edge->patience);
+    auth_cache_destroy(&edge->tickets);
+    red_destroy(&edge->red);
+    buffer_end(&edge->openapi);
+    buffer_end(&edge->docs_page);
+    buffer_end(&edge->docs_policy);
+    free(edge);
+    *self_p = NULL;
+}
+
+static enum status edge_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
+    struct edge *edge = xalloc(sizeof *edge);
+    edge->settings = settings;
+    edge->rt = rt;
+    edge->tickets = auth_cache_new();
+    edge->patience = patience_new();
+    edge->red = red_new(rt->metrics);
+    edge->denials_lost = metrics_counter(rt->metrics, "cordon_edge_denials_lost_total",
+                                         "Refusals of the edge that could not be put on the record.", "");
+    edge->in_flight_gauge = metrics_gauge(rt->metrics, "cordon_http_in_flight", "Requests being served.", "");
+    if (!openapi_print(&edge->openapi)) {
+        void *self = edge;
+        edge_close(&self);
+        return fail(why, ST_INTERNAL, "the API's document cannot be printed");
+    }
+    docs_page_print(&edge->docs_page, &edge->docs_policy);
+    *ret_self = edge;
+    return ST_OK;
+}
+
+static enum status edge_start(void *self, struct runtime *rt, struct why *why) {
+    (void)rt;
+    return serve_start(self, why);
+}
+
+static void edge_drain(void *self, int64_t deadline_ms) {
+    struct edge *edge = self;
+    atomic_store(&edge->is_draining, true);
+    serve_stop(edge, deadline_ms);
+}
+
+const struct service EDGE = {
+    .name = "edge",
+    .peer = PEER_EDGE,
+    .about = "the only process that speaks to clients: HTTP in, bus calls out",
+    .calls = PEER_AUTH | PEER_INGEST_WORKER | PEER_QUERY,
+    .settings = SETTINGS,
+    .settings_size = sizeof(struct edge_settings),
+    .open = edge_open,
+    .start = edge_start,
+    .drain = edge_drain,
+    .close = edge_close,
+};
+
+static int print_openapi(void) {
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
+    if (!openapi_print(&out))
+        return EXIT_FAILURE;
+    return puts(out.data) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int print_error_codes(void) {
+    (void)puts("# Error codes\n\n"
+               "Every failure is `application/problem+json` (RFC 9457) with a `code` from this list and the `request_id` that\n"
+               "names the request in logs and in the audit record. Codes never change their meaning.\n\n"
+               "| code | HTTP | meaning | may the same request succeed later? |\n|---|---|---|---|");
+    for (int code = ERR_NONE + 1; code < ERROR_CODE_COUNT; code++)
+        (void)printf("| `%s` | %d | %s | %s |\n", error_text_code((enum error_code)code), error_http((enum error_code)code),
+                     error_public_text((enum error_code)code),
+                     status_is_retryable(error_status((enum error_code)code)) ? "yes, after `Retry-After`" : "no");
+    return ferror(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+bool edge_print(int argc, char **argv, int *ret_exit) {
+    if (argc == 2 && str_equal(argv[1], "--openapi"))
+        *ret_exit = print_openapi();
+    else if (argc == 2 && str_equal(argv[1], "--error-codes-markdown"))
+        *ret_exit = print_error_codes();
+    else
+        return false;
+    return true;
+}

@@ -1,0 +1,44 @@
+/* edge — the state of the process, made in open() and shared by all listener threads. */
+#ifndef CORDON_EDGE_EDGE_H
+#define CORDON_EDGE_EDGE_H
+
+#include <civetweb.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/buffer.h"
+#include "service/service.h"
+
+struct auth_cache;
+struct patience;
+struct red;
+
+struct edge_settings {
+    const char *http_host, *allowed_origins;
+    int64_t port, threads, max_upload_bytes, slow_ms;
+};
+
+struct edge {
+    const struct edge_settings *settings;
+    struct runtime *rt;
+    struct mg_context *http;            /* NULL until start() */
+    struct auth_cache *tickets;
+    struct patience *patience;
+    struct red *red;                    /* rate, errors, durations per route */
+    struct buffer openapi, docs_page, docs_policy;      /* printed once, then only read */
+    struct counter *denials_lost;       /* refusals that auth did not take for the record */
+    struct gauge *in_flight_gauge;
+    atomic_uint in_flight;
+    atomic_bool is_draining;
+};
+
+extern const struct service EDGE;
+
+/* This listener thread's bus client; made on first use, so that idle threads own no sockets. */
+struct bus_client *edge_bus(const struct mg_connection *conn);
+
+/* --openapi and --error-codes-markdown: print and return true, without settings or servers. */
+bool edge_print(int argc, char **argv, int *ret_exit);
+
+#endif

@@ -1,0 +1,50 @@
+/* exchange — one HTTP request from its guard to the last byte of its answer. Made on a listener thread's
+ * stack, used by that thread only, gone with the answer. */
+#ifndef CORDON_EDGE_EXCHANGE_H
+#define CORDON_EDGE_EXCHANGE_H
+
+#include <civetweb.h>
+
+#include "bus/bus.h"
+#include "core/buffer.h"
+#include "edge.h"
+#include "guard.h"
+#include "patience.h"
+#include "rest/fill.h"
+#include "routes.h"
+
+struct exchange {
+    struct edge *edge;
+    struct mg_connection *conn;
+    const struct mg_request_info *in;
+    struct framing framing;             /* what the guard found out about the request */
+    struct route_match match;
+    const struct http_route *route;     /* NULL until one matched */
+    struct call call;                   /* request id, ticket, arena, deadline */
+    struct fill fill;                   /* the request message; set by exchange_fill */
+    char detail[200];                   /* for the client, when the answer is a problem; "" for the code's own text */
+    struct uuid tenant_id;              /* for the log line; nil before admission */
+    const char *origin;                 /* an allowed Origin to be echoed; NULL */
+    struct vigil vigil;                 /* bounds each read and write on the connection */
+    int64_t body_read_bytes;
+    int http_status;                    /* of the answer's head once it was sent; 0 before */
+    bool is_slow;                       /* the client's body was cut for its slowness */
+    bool is_broken;                     /* the connection failed while answering */
+};
+
+/* ---- what the route table names; one per file ---- */
+enum status serve_unary(struct exchange *x);        /* unary.c: JSON in, one bus call, JSON out */
+enum status serve_upload(struct exchange *x);       /* upload.c */
+enum status serve_content(struct exchange *x);      /* download.c */
+enum status serve_live(struct exchange *x);         /* health.c */
+enum status serve_ready(struct exchange *x);
+enum status serve_health(struct exchange *x);
+enum status serve_openapi(struct exchange *x);      /* docs.c */
+enum status serve_docs(struct exchange *x);
+
+/* The request message of x's route, filled from path and query and, when not NULL, a JSON body. ST_INVALID. */
+enum status exchange_fill(struct exchange *x, const struct buffer *json) MUST_USE;
+/* A request header that the guard found at most once; NULL when absent. */
+const char *exchange_header(const struct exchange *x, const char *name);
+
+#endif

@@ -1,0 +1,145 @@
+#include "guard.h"
+
+#include <ctype.h>
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/str.h"
+
+/* Lines that mean two things when they come twice. place: offset into struct framing, or NOWHERE. */
+enum { NOWHERE = -1 };
+#define PLACE(member) (int)offsetof(struct framing, member)
+static const struct { const char *name; int place; } SINGLES[] = {
+    { "Host", NOWHERE },
+    { "Content-Length", NOWHERE },
+    { "Transfer-Encoding", NOWHERE },
+    { "Expect", NOWHERE },
+    { "Content-Encoding", NOWHERE },
+    { "Authorization", PLACE(authorization) },
+    { "Content-Type", PLACE(content_type) },
+    { "Content-Digest", PLACE(content_digest) },
+    { "Content-Disposition", PLACE(content_disposition) },
+    { "Origin", PLACE(origin) },
+    { "Access-Control-Request-Method", PLACE(request_method) },
+    { "Cordon-Metadata", PLACE(metadata) },
+    { "Cordon-Mrn", PLACE(mrn) },
+};
+enum { HOST, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONTENT_ENCODING, SINGLE_COUNT = sizeof SINGLES / sizeof *SINGLES };
+
+static enum status malformed(struct why *why, const char *what) {
+    return fail_as(why, ERR_REQ_MALFORMED, "guard: %s", what);
+}
+
+static bool is_token(const char *text) {
+    size_t len = 0;
+    for (; text[len]; len++)
+        if (!isalnum((unsigned char)text[len]) && !strchr("!#$%&'*+-.^_`|~", text[len]))
+            return false;
+    return len > 0;
+}
+
+static bool is_field_value(const char *text) {
+    for (; *text; text++)
+        if (((unsigned char)*text < 0x20 && *text != '\t') || *text == 0x7f)
+            return false;
+    return true;
+}
+
+static bool is_host(const char *text) {
+    size_t len = strlen(text);
+    if (len < 1 || len > 255)
+        return false;
+    for (; *text; text++)
+        if (!isalnum((unsigned char)*text) && !strchr(".-_:[]", *text))
+            return false;
+    return true;
+}
+
+/* Visible ASCII from '/' on; a '%' is left for the route to refuse, a fragment never belongs here. */
+static bool is_path(const char *text, size_t max_bytes) {
+    size_t len = strlen(text);
+    if (len < 1 || len > max_bytes || text[0] != '/')
+        return false;
+    for (; *text; text++)
+        if ((unsigned char)*text <= 0x20 || (unsigned char)*text >= 0x7f || strchr("#\\<>\"{}|^`", *text))
+            return false;
+    return true;
+}
+
+static enum status check_line(const struct mg_request_info *in, struct why *why) {
+    if (!in->http_version || (!str_equal(in->http_version, "1.1") && !str_equal(in->http_version, "1.0")))
+        return malformed(why, "version");
+    if (!in->request_method || strlen(in->request_method) > 16 || !is_token(in->request_method))
+        return malformed(why, "method");
+    if (!in->local_uri_raw || !in->request_uri || in->request_uri[0] != '/' || !is_path(in->local_uri_raw, GUARD_URI_MAX_BYTES))
+        return malformed(why, "path");
+    size_t query_len = in->query_string ? strlen(in->query_string) : 0;
+    if (query_len > GUARD_URI_MAX_BYTES || (query_len && !is_field_value(in->query_string)))
+        return malformed(why, "query");
+    return ST_OK;
+}
+
+static enum status sort_headers(const struct mg_request_info *in, struct framing *framing, const char *found[], struct why *why) {
+    /* Civetweb drops what comes after its last slot without a word. */
+    if (in->num_headers >= MG_MAX_HEADERS)
+        return fail_as(why, ERR_REQ_HEADERS, "guard: %d headers", in->num_headers);
+    for (int i = 0; i < in->num_headers; i++) {
+        const char *name = in->http_headers[i].name, *value = in->http_headers[i].value;
+        if (!name || !value || !is_token(name) || !is_field_value(value))
+            return malformed(why, "a header line");
+        for (int k = 0; k < SINGLE_COUNT; k++) {
+            if (strcasecmp(name, SINGLES[k].name) != 0)
+                continue;
+            if (found[k])
+                return fail_as(why, ERR_REQ_MALFORMED, "guard: two lines of %s", SINGLES[k].name);
+            found[k] = value;
+            if (SINGLES[k].place != NOWHERE)
+                *(const char **)((char *)framing + SINGLES[k].place) = value;
+        }
+    }
+    return ST_OK;
+}
+
+static bool read_length(const char *text, int64_t *ret_bytes) {
+    size_t len = strlen(text);
+    return len >= 1 && len <= GUARD_LENGTH_MAX_DIGITS && strspn(text, "0123456789") == len &&
+           str_to_i64(text, 0, INT64_MAX, ret_bytes);
+}
+
+static enum status check_framing(const struct mg_request_info *in, const char *const found[], struct framing *framing,
+                                 struct why *why) {
+    bool is_new = str_equal(in->http_version, "1.1");
+    if ((is_new && !found[HOST]) || (found[HOST] && !is_host(found[HOST])))
+        return malformed(why, "Host");
+    if (found[CONTENT_LENGTH] && found[TRANSFER_ENCODING])
+        return malformed(why, "a length and chunks");
+    if (found[TRANSFER_ENCODING] && (!is_new || strcasecmp(found[TRANSFER_ENCODING], "chunked") != 0))
+        return malformed(why, "Transfer-Encoding");
+    if (found[CONTENT_LENGTH] && !read_length(found[CONTENT_LENGTH], &framing->length_bytes))
+        return malformed(why, "Content-Length");
+    if (found[EXPECT] && (!is_new || strcasecmp(found[EXPECT], "100-continue") != 0))
+        return malformed(why, "Expect");
+    if (found[CONTENT_ENCODING] && strcasecmp(found[CONTENT_ENCODING], "identity") != 0)
+        return fail_as(why, ERR_REQ_MEDIA_TYPE, "guard: a Content-Encoding");
+    framing->is_chunked = found[TRANSFER_ENCODING] != NULL;
+    framing->wants_continue = found[EXPECT] != NULL;
+    return ST_OK;
+}
+
+enum status guard_check(const struct mg_request_info *in, struct framing *ret_framing, struct why *why) {
+    struct framing framing = { .length_bytes = -1 };
+    const char *found[SINGLE_COUNT] = { NULL };
+    enum status st = check_line(in, why);
+    if (st == ST_OK)
+        st = sort_headers(in, &framing, found, why);
+    if (st == ST_OK)
+        st = check_framing(in, found, &framing, why);
+    if (st == ST_OK)
+        *ret_framing = framing;
+    return st;
+}
+
+bool guard_has_body(const struct framing *framing) {
+    return framing->is_chunked || framing->length_bytes > 0;
+}

@@ -1,0 +1,29 @@
+/* guard — is this HTTP request one that no two readers can take for different requests? Civetweb lets
+ * through what others read otherwise (two lengths, a length with chunks, odd header names); whatever is
+ * ambiguous is refused here, before anything else looks at it. Pure; over civetweb's parsed head. */
+#ifndef CORDON_EDGE_GUARD_H
+#define CORDON_EDGE_GUARD_H
+
+#include <civetweb.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/status.h"
+
+enum { GUARD_URI_MAX_BYTES = 4096, GUARD_LENGTH_MAX_DIGITS = 15 };
+
+/* How the body comes, and the header lines that may come once at most (borrowed; NULL when absent). */
+struct framing {
+    int64_t length_bytes;           /* Content-Length; -1 when there is none */
+    bool is_chunked;
+    bool wants_continue;            /* Expect: 100-continue */
+    const char *authorization, *content_type, *content_digest, *content_disposition, *origin, *request_method,
+        *metadata, *mrn;
+};
+
+/* ST_INVALID: REQ_002 malformed, REQ_012 too many headers. *ret_framing on ST_OK. */
+enum status guard_check(const struct mg_request_info *in, struct framing *ret_framing, struct why *why) MUST_USE;
+/* Does the request announce a body? */
+bool guard_has_body(const struct framing *framing);
+
+#endif

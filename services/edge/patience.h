@@ -1,0 +1,30 @@
+/* patience — an end to waiting for a client. Civetweb's reads and writes go on as long as single bytes
+ * trickle, so a thread of ours watches them: a vigil names a connection and the time by which its present
+ * read or write must be done, and when that time has passed the connection's socket is shut down, which
+ * makes the call return. Any thread may keep vigils; each vigil belongs to one. */
+#ifndef CORDON_EDGE_PATIENCE_H
+#define CORDON_EDGE_PATIENCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct patience;
+
+struct patience *patience_new(void);
+void patience_destroy(struct patience **p_p);       /* no vigil may be open */
+
+struct vigil {
+    struct vigil *next, *previous;
+    const char *address;            /* of the client, IPv4 text; with the port it finds the socket */
+    int port;
+    int64_t deadline_ms;            /* clock_mono_ms() */
+    bool is_writing;                /* cut both ways; a read that is cut can still be answered */
+    bool is_open, is_cut;
+};
+
+/* Begin to watch: v->address and v->port are set and live until patience_end. */
+void patience_begin(struct patience *p, struct vigil *v, int64_t deadline_ms);
+/* Stop watching, before the connection can be closed. True when it was cut. */
+bool patience_end(struct patience *p, struct vigil *v);
+
+#endif

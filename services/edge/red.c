@@ -1,0 +1,57 @@
+#include "red.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/arena.h"
+
+static const int STATUSES[] = { 200, 201, 202, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 429, 431, 500, 503, 504, 0 };
+enum { STATUS_COUNT = sizeof STATUSES / sizeof *STATUSES };
+
+/* Row ROUTE_COUNT_MAX stands for requests that no route matched. Cells are found on first use. */
+struct red {
+    struct metrics *metrics;
+    struct counter *uploaded;
+    _Atomic(struct counter *) counters[ROUTE_COUNT_MAX + 1][STATUS_COUNT];
+    _Atomic(struct histogram *) seconds[ROUTE_COUNT_MAX + 1];
+};
+
+struct red *red_new(struct metrics *metrics) {
+    struct red *red = xalloc(sizeof *red);
+    red->metrics = metrics;
+    red->uploaded = metrics_counter(metrics, "cordon_http_upload_bytes_total", "Bytes of bodies that uploads brought.", "");
+    return red;
+}
+
+void red_destroy(struct red **red_p) {
+    free(*red_p);
+    *red_p = NULL;
+}
+
+void red_count(struct red *red, const struct http_route *route, int http_status, int64_t elapsed_us) {
+    unsigned row = route ? route_index(route) : ROUTE_COUNT_MAX, column = 0;
+    char labels[192];
+    while (STATUSES[column] && STATUSES[column] != http_status)
+        column++;
+    struct counter *counter = atomic_load(&red->counters[row][column]);
+    if (!counter) {
+        (void)snprintf(labels, sizeof labels, "route=\"%s\",method=\"%s\",status=\"%d\"", route ? route->path : "",
+                       route ? route->verb : "", STATUSES[column]);
+        counter = metrics_counter(red->metrics, "cordon_http_requests_total", "Answers, by route and status.", labels);
+        atomic_store(&red->counters[row][column], counter);
+    }
+    struct histogram *seconds = atomic_load(&red->seconds[row]);
+    if (!seconds) {
+        (void)snprintf(labels, sizeof labels, "route=\"%s\",method=\"%s\"", route ? route->path : "", route ? route->verb : "");
+        seconds = metrics_histogram(red->metrics, "cordon_http_request_seconds", "From the request's head to the answer's end.", labels);
+        atomic_store(&red->seconds[row], seconds);
+    }
+    counter_add(counter, 1);
+    histogram_observe_us(seconds, elapsed_us);
+}
+
+void red_count_upload(struct red *red, int64_t bytes) {
+    if (bytes > 0)
+        counter_add(red->uploaded, (uint64_t)bytes);
+}

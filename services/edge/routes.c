@@ -1,0 +1,134 @@
+#include "routes.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "auth.pb-c.h"
+#include "core/str.h"
+#include "edge.pb-c.h"
+#include "exchange.h"
+#include "ingest.pb-c.h"
+#include "query.pb-c.h"
+
+#define MESSAGE(package, name) &package##__##name##__descriptor
+
+enum { JSON_MAX_BYTES = 64 << 10, QUICK_MS = 5000, READ_MS = 15000, ANSWER_MS = 60000, UPLOAD_MS = 900000 };
+
+const struct http_route ROUTES[] = {
+    /* verb    path                                        auth        scope                  rate         body         body max */
+    /*         budget     handler          method                   request                                 */
+    /*         reply                                     reply member success tag        summary */
+    { "POST", "/api/v1/documents", AUTH_TOKEN, SCOPE_DOCUMENTS_WRITE, RATE_UPLOAD, BODY_UPLOAD, 0,
+      UPLOAD_MS, serve_upload, "ingest.Upload", MESSAGE(ingest, upload_request), MESSAGE(ingest, upload_reply), NULL, 202,
+      "documents", "Upload a document and have it made searchable" },
+    { "GET", "/api/v1/documents", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.ListDocuments", MESSAGE(query, list_documents_request), MESSAGE(query, list_documents_reply), NULL, 200,
+      "documents", "List documents, newest first" },
+    { "GET", "/api/v1/documents/{document_id}", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.GetDocument", MESSAGE(query, get_document_request), MESSAGE(query, get_document_reply), "document", 200,
+      "documents", "Read a document's state" },
+    { "DELETE", "/api/v1/documents/{document_id}", AUTH_TOKEN, SCOPE_DOCUMENTS_WRITE, RATE_WRITE, BODY_NONE, 0,
+      READ_MS, serve_unary, "ingest.DeleteDocument", MESSAGE(ingest, delete_document_request), MESSAGE(ingest, delete_document_reply), NULL, 204,
+      "documents", "Delete a document" },
+    { "GET", "/api/v1/documents/{document_id}/content", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_NONE, 0,
+      UPLOAD_MS, serve_content, "query.GetContent", MESSAGE(query, get_content_request), MESSAGE(query, get_content_reply), NULL, 200,
+      "documents", "Download a document's original" },
+    { "GET", "/api/v1/jobs/{job_id}", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.GetJob", MESSAGE(query, get_job_request), MESSAGE(query, get_job_reply), "job", 200,
+      "jobs", "Follow the work on a document" },
+    { "POST", "/api/v1/search", AUTH_TOKEN, SCOPE_QUERY, RATE_MODEL, BODY_JSON, JSON_MAX_BYTES,
+      ANSWER_MS, serve_unary, "query.Search", MESSAGE(query, search_request), MESSAGE(query, search_reply), NULL, 200,
+      "questions", "Find the passages nearest to a question" },
+    { "POST", "/api/v1/query", AUTH_TOKEN, SCOPE_QUERY, RATE_MODEL, BODY_JSON, JSON_MAX_BYTES,
+      ANSWER_MS, serve_unary, "query.Query", MESSAGE(query, query_request), MESSAGE(query, query_reply), NULL, 200,
+      "questions", "Ask a question; the answer cites its sources" },
+    { "GET", "/api/v1/audit/events", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.ListAuditEvents", MESSAGE(query, list_audit_events_request), MESSAGE(query, list_audit_events_reply), NULL, 200,
+      "audit", "Read the audit log, newest first" },
+    { "POST", "/api/v1/tenants", AUTH_TOKEN, SCOPE_TENANTS_MANAGE, RATE_ADMIN, BODY_JSON, JSON_MAX_BYTES,
+      ANSWER_MS, serve_unary, "auth.CreateTenant", MESSAGE(auth, create_tenant_request), MESSAGE(auth, create_tenant_reply), "tenant", 201,
+      "tenants", "Create a tenant with keys of its own" },
+    { "GET", "/api/v1/tenants", AUTH_TOKEN, SCOPE_TENANTS_MANAGE, RATE_ADMIN, BODY_NONE, 0,
+      READ_MS, serve_unary, "auth.ListTenants", MESSAGE(auth, list_tenants_request), MESSAGE(auth, list_tenants_reply), NULL, 200,
+      "tenants", "List tenants" },
+    { "GET", "/api/v1/health/live", AUTH_NONE, SCOPE_NONE, RATE_NONE, BODY_NONE, 0,
+      QUICK_MS, serve_live, NULL, NULL, MESSAGE(edge, live_reply), NULL, 200,
+      "health", "Is the process alive?" },
+    { "GET", "/api/v1/health/ready", AUTH_NONE, SCOPE_NONE, RATE_NONE, BODY_NONE, 0,
+      QUICK_MS, serve_ready, NULL, NULL, MESSAGE(edge, health_reply), NULL, 200,
+      "health", "Can it serve? 503 while a service behind it is missing" },
+    { "GET", "/api/v1/health", AUTH_NONE, SCOPE_NONE, RATE_NONE, BODY_NONE, 0,
+      QUICK_MS, serve_health, NULL, NULL, MESSAGE(edge, health_reply), NULL, 200,
+      "health", "What is up and what is not" },
+    { "GET", "/openapi.json", AUTH_NONE, SCOPE_NONE, RATE_NONE, BODY_NONE, 0,
+      QUICK_MS, serve_openapi, NULL, NULL, NULL, NULL, 200,
+      "about", "This interface as an OpenAPI document" },
+    { "GET", "/docs", AUTH_NONE, SCOPE_NONE, RATE_NONE, BODY_NONE, 0,
+      QUICK_MS, serve_docs, NULL, NULL, NULL, NULL, 200,
+      "about", "This interface as a page to read" },
+    { 0 }
+};
+
+const struct fill_rule FIELDS[] = {
+#define FIELD(message, field, required, min, max, pattern, help) { message, field, required, min, max, pattern, help },
+#include "fields.def"
+#undef FIELD
+    { 0 }
+};
+
+static bool is_segment_char(char c) {
+    return isalnum((unsigned char)c) || (c && strchr("._~-", c));
+}
+
+bool route_fits(const char *template, const char *path, struct route_param params[], unsigned *ret_count) {
+    unsigned count = 0;
+    while (*template) {
+        if (*template != '{') {
+            if (*template++ != *path++)
+                return false;
+            continue;
+        }
+        const char *end = strchr(template, '}');
+        size_t len = 0;
+        while (is_segment_char(path[len]))
+            len++;
+        if (!len || count == ROUTE_PARAMS_MAX)
+            return false;
+        params[count++] = (struct route_param){ template + 1, path, (size_t)(end - template) - 1, len };
+        template = end + 1;
+        path += len;
+    }
+    *ret_count = count;
+    return !*path;
+}
+
+struct route_match route_match(const char *verb, const char *path) {
+    struct route_match match = { 0 };
+    for (const struct http_route *r = ROUTES; r->verb; r++) {
+        struct route_param params[ROUTE_PARAMS_MAX];
+        unsigned count = 0;
+        if (!route_fits(r->path, path, params, &count))
+            continue;
+        match.other = r;
+        if (!str_equal(r->verb, verb))
+            continue;
+        match.route = r;
+        match.param_count = count;
+        memcpy(match.params, params, sizeof params);
+        break;
+    }
+    return match;
+}
+
+unsigned route_index(const struct http_route *route) {
+    return (unsigned)(route - ROUTES);
+}
+
+void route_verbs(const char *path, char *out, size_t size) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (const struct http_route *r = ROUTES; r->verb; r++)
+        if (str_equal(r->path, path) && used < size)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", r->verb);
+}

@@ -1,0 +1,212 @@
+#include "serve.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "admit.h"
+#include "answer.h"
+#include "body.h"
+#include "core/clock.h"
+#include "core/str.h"
+#include "cors.h"
+#include "exchange.h"
+#include "obs/log.h"
+#include "red.h"
+
+enum { HEADER_MAX_BYTES = 32 << 10, IDLE_MS = 15000, ADMISSION_MS = 10000, DRAIN_STEP_US = 20000 };
+
+/* What a listener thread keeps for its life. */
+struct worker { struct bus_client *bus; };
+
+struct bus_client *edge_bus(const struct mg_connection *conn) {
+    struct worker *worker = mg_get_thread_pointer(conn);
+    struct edge *edge = mg_get_user_context_data(conn);
+    if (!worker->bus)
+        worker->bus = bus_client_new(edge->rt->bus);
+    return worker->bus;
+}
+
+static void *worker_begin(const struct mg_context *ctx, int thread_type) {
+    (void)ctx;
+    return thread_type == 1 ? xalloc(sizeof(struct worker)) : NULL;
+}
+
+static void worker_end(const struct mg_context *ctx, int thread_type, void *arg) {
+    (void)ctx;
+    (void)thread_type;
+    struct worker *worker = arg;
+    if (worker)
+        bus_client_destroy(&worker->bus);
+    free(worker);
+}
+
+/* ---- one request ---- */
+
+static enum status find_route(struct exchange *x) {
+    x->match = route_match(x->in->request_method, x->in->local_uri_raw);
+    if (!x->match.other)
+        return fail(&x->call.why, ST_NOT_FOUND, "no such path");
+    if (!x->match.route)
+        return fail_as(&x->call.why, ERR_REQ_METHOD, "%s does not answer this verb", x->match.other->path);
+    x->route = x->match.route;
+    if (x->route->body == BODY_NONE && guard_has_body(&x->framing))
+        return fail_as(&x->call.why, ERR_REQ_BODY_TOO_LARGE, "a body where none is wanted");
+    return ST_OK;
+}
+
+/* A browser asks first: may a page of this origin send that verb here? */
+static bool is_preflight(const struct exchange *x) {
+    return x->origin && x->framing.request_method && str_equal(x->in->request_method, "OPTIONS");
+}
+
+static enum status serve_preflight(struct exchange *x) {
+    char verbs[64];
+    struct route_match match = route_match(x->framing.request_method, x->in->local_uri_raw);
+    if (!match.other)
+        return fail(&x->call.why, ST_NOT_FOUND, "no such path");
+    route_verbs(match.other->path, verbs, sizeof verbs);
+    return answer_whole(x, &(struct answer_head){ .http_status = 204, .allow = verbs, .is_preflight = true }, "", 0);
+}
+
+static enum status serve_request(struct exchange *x) {
+    enum status st = guard_check(x->in, &x->framing, &x->call.why);
+    if (st != ST_OK)
+        return st;
+    x->origin = cors_allows(x->edge->settings->allowed_origins, x->framing.origin) ? x->framing.origin : NULL;
+    if (is_preflight(x))
+        return serve_preflight(x);
+    st = find_route(x);
+    if (st == ST_OK)
+        st = admit(x);
+    return st == ST_OK ? x->route->handle(x) : st;
+}
+
+static void write_log(const struct exchange *x, enum status st, int64_t elapsed_us) {
+    char request[UUID_TEXT_BYTES], tenant[UUID_TEXT_BYTES];
+    bool is_slow = elapsed_us / 1000 > x->edge->settings->slow_ms;
+    if (st == ST_OK && !is_slow)
+        return;
+    enum log_level level = st == ST_OK || x->http_status < 500 ? LOG_INFO : LOG_WARN;
+    log_event(level, st == ST_OK ? "slow" : "refused", LOG_TEXT("request", uuid_format(&x->call.request_id, request)),
+              LOG_TEXT("tenant", uuid_is_nil(&x->tenant_id) ? "" : uuid_format(&x->tenant_id, tenant)),
+              LOG_TEXT("method", x->route ? x->route->verb : ""), LOG_TEXT("route", x->route ? x->route->path : ""),
+              LOG_NUMBER("http", x->http_status), LOG_TEXT("code", st == ST_OK ? "" : error_text_code(x->call.why.code)),
+              LOG_TEXT("why", st == ST_OK ? "" : x->call.why.text), LOG_NUMBER("ms", elapsed_us / 1000));
+}
+
+static int on_request(struct mg_connection *conn) {
+    struct edge *edge = mg_get_user_context_data(conn);
+    int64_t began_us = clock_mono_us();
+    mg_disable_connection_keep_alive(conn);     /* also keeps civetweb from reading the rest of the body */
+    gauge_set(edge->in_flight_gauge, atomic_fetch_add(&edge->in_flight, 1) + 1);
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(BUS_BODY_CAP_BYTES);
+    struct exchange *x = arena_alloc(mem, sizeof *x);
+    x->edge = edge;
+    x->conn = conn;
+    x->in = mg_get_request_info(conn);
+    x->framing.length_bytes = -1;
+    x->vigil.address = x->in->remote_addr;
+    x->vigil.port = x->in->remote_port;
+    x->call = (struct call){ .mem = mem, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1,
+                             .deadline_ms = clock_mono_ms() + ADMISSION_MS };
+    enum status st = serve_request(x);
+    if (st != ST_OK && !x->http_status) {
+        answer_problem(x);
+        body_discard(x);
+    }
+    int64_t elapsed_us = clock_mono_us() - began_us;
+    red_count(edge->red, x->route, x->http_status, elapsed_us);
+    if (x->route && x->route->body == BODY_UPLOAD)
+        red_count_upload(edge->red, x->body_read_bytes);
+    write_log(x, st, elapsed_us);
+    int http_status = x->http_status;
+    gauge_set(edge->in_flight_gauge, atomic_fetch_sub(&edge->in_flight, 1) - 1);
+    return http_status;
+}
+
+/* ---- what civetweb refuses before on_request sees it ---- */
+
+static enum error_code code_of(int http_status) {
+    switch (http_status) {
+    case 404:
+        return ERR_NOT_FOUND;
+    case 405:
+        return ERR_REQ_METHOD;
+    case 408:
+        return ERR_REQ_TOO_SLOW;
+    case 411:
+        return ERR_REQ_LENGTH_REQUIRED;
+    case 413:                   /* civetweb's word for a head that is too large */
+    case 414:
+    case 431:
+        return ERR_REQ_HEADERS;
+    case 500:
+        return ERR_INTERNAL;
+    case 503:
+        return ERR_BUSY;
+    default:
+        return ERR_REQ_MALFORMED;
+    }
+}
+
+static int on_library_error(struct mg_connection *conn, int http_status, const char *message) {
+    (void)message;              /* may quote the request */
+    struct edge *edge = mg_get_user_context_data(conn);
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
+    CLEANUP(buffer_end) struct buffer body = { .limit_bytes = 0 };
+    struct uuid request_id = uuid_v7();
+    enum error_code code = code_of(http_status);
+    struct answer_head head = { .http_status = error_http(code), .content_type = "application/problem+json" };
+    mg_disable_connection_keep_alive(conn);
+    (void)problem_print(code, head.http_status, "", &request_id, &body);
+    head.length_bytes = (int64_t)body.len;
+    answer_print_head(&out, &head, &request_id, NULL, edge->rt->is_production);
+    (void)buffer_add(&out, body.data, body.len);
+    (void)mg_write(conn, out.data, out.len);
+    red_count(edge->red, NULL, head.http_status, 0);
+    return 0;
+}
+
+/* Civetweb's own notes are about sockets and may quote requests: the error codes say enough. */
+static int on_library_note(const struct mg_connection *conn, const char *message) {
+    (void)conn;
+    (void)message;
+    return 1;
+}
+
+/* ---- the listener ---- */
+
+enum status serve_start(struct edge *edge, struct why *why) {
+    char listen[80], threads[16], idle[16], head[16];
+    (void)snprintf(listen, sizeof listen, "%s:%d", edge->settings->http_host, (int)edge->settings->port);
+    (void)snprintf(threads, sizeof threads, "%d", (int)edge->settings->threads);
+    (void)snprintf(idle, sizeof idle, "%d", IDLE_MS);
+    (void)snprintf(head, sizeof head, "%d", HEADER_MAX_BYTES);
+    const char *options[] = {
+        "listening_ports", listen, "num_threads", threads, "request_timeout_ms", idle, "max_request_size", head,
+        "enable_keep_alive", "no", "decode_url", "no", "tcp_nodelay", "1", "connection_queue", "512", "listen_backlog", "1024",
+        "access_control_allow_origin", "", "access_control_allow_methods", "", "access_control_allow_headers", "",
+        "enable_directory_listing", "no", "allow_sendfile_call", "no", NULL,
+    };
+    const struct mg_callbacks callbacks = {
+        .begin_request = on_request, .http_error = on_library_error, .log_message = on_library_note,
+        .log_access = on_library_note, .init_thread = worker_begin, .exit_thread = worker_end,
+    };
+    (void)mg_init_library(0);
+    edge->http = mg_start(&callbacks, edge, options);
+    if (!edge->http)
+        return fail(why, ST_UNAVAILABLE, "cannot listen on %s", listen);
+    return ST_OK;
+}
+
+void serve_stop(struct edge *edge, int64_t deadline_ms) {
+    if (!edge->http)
+        return;
+    while (atomic_load(&edge->in_flight) > 0 && clock_mono_ms() < deadline_ms)
+        (void)usleep(DRAIN_STEP_US);
+    mg_stop(edge->http);        /* cuts what still runs */
+    edge->http = NULL;
+    (void)mg_exit_library();
+}

@@ -1,0 +1,64 @@
+#include "answer.h"
+#include "body.h"
+#include "core/clock.h"
+#include "core/str.h"
+#include "exchange.h"
+#include "rest/header.h"
+
+enum { BODY_MS = 30000 };
+
+enum status exchange_fill(struct exchange *x, const struct buffer *json) {
+    struct fill *f = &x->fill;
+    enum status st = ST_OK;
+    fill_init(f, x->call.mem, FIELDS, x->route->req, &x->call.why);
+    for (unsigned i = 0; i < x->match.param_count && st == ST_OK; i++) {
+        const struct route_param *p = &x->match.params[i];
+        st = fill_text(f, arena_strndup(x->call.mem, p->name, p->name_len), p->text, p->text_len);
+    }
+    if (st == ST_OK && json)
+        st = fill_json(f, json->data ? json->data : "", json->len);
+    else if (st == ST_OK)
+        st = fill_query(f, x->in->query_string);
+    if (st == ST_OK)
+        st = fill_end(f);
+    if (st != ST_OK)
+        (void)snprintf(x->detail, sizeof x->detail, "%s", f->detail);
+    return st;
+}
+
+static enum status read_json(struct exchange *x, struct buffer *out) {
+    struct media_type type;
+    if (!x->framing.content_type || !media_type_parse(x->framing.content_type, &type) || !str_equal(type.text, "application/json"))
+        return fail_as(&x->call.why, ERR_REQ_MEDIA_TYPE, "not application/json");
+    if (x->in->query_string && *x->in->query_string)
+        return fail_as(&x->call.why, ERR_REQ_FIELD, "a query string beside a body");
+    x->call.deadline_ms = clock_mono_ms() + BODY_MS;
+    return body_read_all(x, out);
+}
+
+/* The part of the reply that the row names. */
+static const ProtobufCMessage *answer_part(const struct http_route *route, const ProtobufCMessage *reply) {
+    const ProtobufCFieldDescriptor *field =
+        route->reply_member ? protobuf_c_message_descriptor_get_field_by_name(reply->descriptor, route->reply_member) : NULL;
+    return field ? *(ProtobufCMessage *const *)((const char *)reply + field->offset) : reply;
+}
+
+enum status serve_unary(struct exchange *x) {
+    CLEANUP(buffer_end) struct buffer json = { .limit_bytes = x->route->body_max_bytes };
+    ProtobufCMessage *reply = NULL;
+    enum status st = x->route->body == BODY_JSON ? read_json(x, &json) : ST_OK;
+    if (st == ST_OK)
+        st = exchange_fill(x, x->route->body == BODY_JSON ? &json : NULL);
+    if (st != ST_OK)
+        return st;
+    x->call.deadline_ms = clock_mono_ms() + x->route->budget_ms;
+    st = bus_ask(&x->call, x->route->method, x->fill.msg, x->route->reply, &reply);
+    if (st != ST_OK)
+        return st;
+    if (x->route->success == 204)
+        return answer_whole(x, &(struct answer_head){ .http_status = 204 }, "", 0);
+    const ProtobufCMessage *body = answer_part(x->route, reply);
+    if (!body)
+        return fail(&x->call.why, ST_INTERNAL, "%s: the reply is empty", x->route->method);
+    return answer_message(x, x->route->success, body);
+}
