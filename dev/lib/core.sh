@@ -7,7 +7,8 @@ else
     BOLD='' DIM='' RED='' GREEN='' RESET=''
 fi
 
-say() { printf '%s\n' "$*"; }
+# say LINE...
+say() { printf '%s\n' "$@"; }
 
 die() {
     printf '%scordon: %s%s\n' "$RED" "$1" "$RESET" >&2
