@@ -26,14 +26,3 @@ enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_ke
                                  unsigned version, int64_t deadline_ms, struct tenant_key **ret_key, struct why *why) {
     return keyring_tenant(keyring, &keys->tenant, keys->rows, keys->count, kind, version, deadline_ms, ret_key, why);
 }
-
-static enum status decrypt(void *ctx, const struct tenant_key_blob *blob, const struct uuid *tenant, int64_t deadline_ms,
-                           struct secret **ret_key, struct why *why) {
-    /* waits for aws/kms.h */
-    (void)ctx; (void)blob; (void)tenant; (void)deadline_ms; (void)ret_key;
-    return fail(why, ST_INTERNAL, "kms");
-}
-
-struct key_unwrapper keystore_unwrapper(struct kms *kms) {
-    return (struct key_unwrapper){ .decrypt = decrypt, .ctx = kms };
-}

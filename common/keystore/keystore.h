@@ -3,7 +3,6 @@
 #ifndef CORDON_KEYSTORE_KEYSTORE_H
 #define CORDON_KEYSTORE_KEYSTORE_H
 
-#include "aws/kms.h"
 #include "core/arena.h"
 #include "crypto/keyring.h"
 #include "db/tenant_tx.h"
@@ -23,8 +22,5 @@ enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct
 enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_keys *keys, enum tenant_key_kind kind,
                                  unsigned version, int64_t deadline_ms, struct tenant_key **ret_key,
                                  struct why *why) MUST_USE;
-
-/* How a keyring asks KMS. kms is borrowed for as long as the keyring lives. */
-struct key_unwrapper keystore_unwrapper(struct kms *kms);
 
 #endif

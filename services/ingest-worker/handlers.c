@@ -1,6 +1,9 @@
 /* ingest-worker/handlers — the table of what this process answers, and its life. */
-#include <string.h>
+#include <stdio.h>
+#include <stdlib.h>
 
+#include "core/clock.h"
+#include "core/str.h"
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
 #include "db/tenant_tx.h"
@@ -9,11 +12,6 @@
 
 enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200 };
 static const char QUEUE[] = "ingest";
-
-const char *document_object(struct arena *mem, const struct uuid *tenant, const struct uuid *document) {
-    char t[UUID_TEXT_BYTES], d[UUID_TEXT_BYTES];
-    return arena_printf(mem, "tenants/%s/%s", uuid_format(tenant, t), uuid_format(document, d));
-}
 
 enum status on_delete_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql DELETE = { "delete_document",
@@ -45,4 +43,159 @@ static const struct route ROUTES[] = {
     { "ingest.Upload",         PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__upload_request__descriptor,          &ingest__upload_reply__descriptor,          on_upload },
     { "ingest.DeleteDocument", PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__delete_document_request__descriptor, &ingest__delete_document_reply__descriptor, on_delete_document },
     { 0 }
+};
+
+/* ---- settings ---- */
+
+#define OFF(member) offsetof(struct ingest_settings, member)
+
+static const struct setting SETTINGS[] = {
+    /* name                        type        default             min  max       unit     offset                     help */
+    { "DATABASE_URL",              SET_SECRET, NULL,               1,   2048,     "",      OFF(database_url),         "PostgreSQL as role cordon_ingest; sslmode=verify-full in production." },
+    { "CORDON_JOBS_DATABASE_URL",  SET_SECRET, NULL,               1,   2048,     "",      OFF(jobs_database_url),    "The same database as role cordon_jobs." },
+    { "CORDON_DB_CONNECTIONS",     SET_INT,    "4",                1,   64,       "",      OFF(db_connections_count), "Connections for documents and chunks." },
+    AWS_SETTINGS(struct ingest_settings, aws),
+    AWS_ENDPOINT_SETTING(struct ingest_settings, s3_endpoint, "S3"),
+    AWS_ENDPOINT_SETTING(struct ingest_settings, kms_endpoint, "KMS"),
+    AWS_ENDPOINT_SETTING(struct ingest_settings, sts_endpoint, "STS"),
+    { "CORDON_AWS_IDENTITY",       SET_TEXT,   "ingest-worker",    1,   64,       "",      OFF(aws_identity),         "User or role that AWS must say this process is." },
+    { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,               3,   63,       "",      OFF(bucket),               "Bucket of the sealed originals." },
+    { "CORDON_MAX_UPLOAD_BYTES",   SET_INT,    "104857600",        1,   1LL << 40, "bytes", OFF(upload_max_bytes),    "Longest original that is accepted." },
+    { "CORDON_SANDBOX_PATH",       SET_TEXT,   "/usr/local/bin/cordon-sandbox", 1, 1024, "", OFF(sandbox_path),        "The program that confines text extraction." },
+    { "CORDON_PDFTOTEXT_PATH",     SET_TEXT,   "/usr/bin/pdftotext", 1, 1024,     "",      OFF(pdftotext_path),       "poppler's pdftotext." },
+    { "CORDON_SANDBOX_WITHOUT_LANDLOCK", SET_BOOL, "false",        0,   0,        "",      OFF(is_without_landlock),  "Extract even where the kernel has no Landlock; seccomp and limits remain." },
+    { "CORDON_EXTRACT_MEMORY_BYTES", SET_INT,  "1073741824",       1 << 26, 1LL << 36, "bytes", OFF(extract_memory_bytes), "Memory of one extraction." },
+    { "CORDON_EXTRACT_TIME_MS",    SET_INT,    "30000",            100, 600000,   "ms",    OFF(extract_time_ms),      "Time of one extraction." },
+    { "CORDON_TEXT_MAX_BYTES",     SET_INT,    "33554432",         1024, 1 << 30, "bytes", OFF(text_max_bytes),       "Longest extracted text." },
+    { "CORDON_JOB_THREADS",        SET_INT,    "4",                1,   JOB_THREADS_MAX, "", OFF(job_threads_count),   "Documents ingested at once." },
+    { "CORDON_LEASE_MS",           SET_INT,    "5000",             500, 300000,   "ms",    OFF(lease_ms),             "How long a claimed job is ours without a renewal." },
+    { "CORDON_POLL_MS",            SET_INT,    "1000",             10,  60000,    "ms",    OFF(poll_ms),              "How often to look for jobs when nobody calls." },
+    { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000",           0,   3600000,  "ms",    OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
+    { 0 }
+};
+
+/* ---- readiness ---- */
+
+static enum status check_database(void *self, struct why *why) {
+    const struct ingest *g = self;
+    return db_boot_check(g->db, "cordon_ingest", g->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
+}
+
+static enum status check_jobs_database(void *self, struct why *why) {
+    const struct ingest *g = self;
+    return db_boot_check(g->jobs_db, "cordon_jobs", g->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
+}
+
+static enum status check_identity(void *self, struct why *why) {
+    const struct ingest *g = self;
+    return sts_assert(g->aws, g->settings->sts_endpoint, g->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
+}
+
+static const struct ready_check READY[] = {
+    { "database", check_database },
+    { "jobs_database", check_jobs_database },
+    { "aws_identity", check_identity },
+    { 0 }
+};
+
+/* Queue depth, asked for at each scrape. */
+static void collect(void *self, struct metrics *m) {
+    static const struct sql DEPTH = { "job_depth", "SELECT queue, state, jobs, oldest_age_ms FROM jobs.depth()", 0 };
+    static const char *const STATES[] = { "queued", "running", "dead" };
+    struct ingest *g = self;
+    struct why why = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    if (db_run(g->jobs_db, &DEPTH, NULL, clock_mono_ms() + READY_BUDGET_MS, &rows, &why) != ST_OK)
+        return;                 /* the scrape shows the last values; readiness shows the cause */
+    for (size_t s = 0; s < sizeof STATES / sizeof *STATES; s++) {
+        char labels[64];
+        int64_t jobs = 0, age_ms = 0;
+        for (int i = 0; i < db_count(rows); i++)
+            if (str_equal(db_text(rows, i, 0), QUEUE) && str_equal(db_text(rows, i, 1), STATES[s])) {
+                jobs = db_i64(rows, i, 2);
+                age_ms = db_i64(rows, i, 3);
+            }
+        (void)snprintf(labels, sizeof labels, "queue=\"%s\",state=\"%s\"", QUEUE, STATES[s]);
+        gauge_set(metrics_gauge(m, "cordon_jobs", "Jobs that are not done, by queue and state.", labels), (double)jobs);
+        gauge_set(metrics_gauge(m, "cordon_jobs_oldest_age_seconds", "Age of the oldest of them.", labels), (double)age_ms / 1000);
+    }
+}
+
+/* ---- life ---- */
+
+static void ingest_close(void **self_p) {
+    struct ingest *g = *self_p;
+    if (!g)
+        return;
+    job_pool_destroy(&g->jobs);
+    db_listener_destroy(&g->listener);
+    keyring_destroy(&g->keyring);
+    s3_destroy(&g->s3);
+    kms_destroy(&g->kms);
+    aws_destroy(&g->aws);
+    db_pool_destroy(&g->db);
+    db_pool_destroy(&g->jobs_db);
+    free(g);
+    *self_p = NULL;
+}
+
+static enum status open_databases(struct ingest *g, struct why *why) {
+    const struct ingest_settings *s = g->settings;
+    struct db_options tenant = { .url = secret_text(s->database_url), .process = "ingest-worker",
+                                 .connections = (int)s->db_connections_count, .is_production = g->runtime->is_production };
+    struct db_options jobs = { .url = secret_text(s->jobs_database_url), .process = "ingest-worker jobs", .connections = 2,
+                               .is_production = g->runtime->is_production };
+    int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
+    enum status st = db_pool_new(&tenant, &g->db, why);
+    if (st == ST_OK)
+        st = db_pool_new(&jobs, &g->jobs_db, why);
+    if (st == ST_OK)
+        st = db_listener_new(&jobs, "jobs_ingest", &g->listener, why);
+    if (st == ST_OK)
+        st = db_boot_check(g->db, "cordon_ingest", g->runtime->is_production, deadline_ms, why);
+    return st == ST_OK ? db_boot_check(g->jobs_db, "cordon_jobs", g->runtime->is_production, deadline_ms, why) : st;
+}
+
+static enum status ingest_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
+    struct ingest *g = xalloc(sizeof *g);
+    void *self = g;
+    g->settings = settings;
+    g->runtime = rt;
+    enum status st = open_databases(g, why);
+    if (st != ST_OK) {
+        ingest_close(&self);
+        return st;
+    }
+    const struct ingest_settings *s = g->settings;
+    g->extract = (struct extract_options){ .sandbox_path = s->sandbox_path, .pdftotext_path = s->pdftotext_path,
+        .is_landlock_required = !s->is_without_landlock, .memory_max_bytes = s->extract_memory_bytes,
+        .time_max_ms = s->extract_time_ms, .text_max_bytes = (size_t)s->text_max_bytes };
+    g->aws = aws_open(&s->aws, rt->is_production, rt->metrics);
+    g->s3 = s3_new(g->aws, s->s3_endpoint, s->bucket);
+    g->kms = kms_new(g->aws, s->kms_endpoint);
+    struct key_unwrapper unwrapper = kms_unwrapper(g->kms);
+    g->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
+    *ret_self = g;
+    return ST_OK;
+}
+
+static enum status ingest_start(void *self, struct runtime *rt, struct why *why) {
+    struct ingest *g = self;
+    const struct ingest_settings *s = g->settings;
+    return job_pool_start(&(struct job_pool_options){ .queue = QUEUE, .threads_count = (int)s->job_threads_count, .lease_ms = s->lease_ms,
+                          .poll_ms = s->poll_ms, .db = g->jobs_db, .listener = g->listener, .runtime = rt, .run = ingest_job_run,
+                          .self = g }, &g->jobs, why);
+}
+
+static void ingest_drain(void *self, int64_t deadline_ms) {
+    struct ingest *g = self;
+    job_pool_drain(g->jobs, deadline_ms - DRAIN_MARGIN_MS);
+    job_pool_destroy(&g->jobs);
+}
+
+const struct service INGEST_WORKER = {
+    .name = "ingest-worker", .peer = PEER_INGEST_WORKER, .about = "Takes uploads in and turns documents into searchable chunks.",
+    .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct ingest_settings),
+    .routes = ROUTES, .ready = READY, .open = ingest_open, .start = ingest_start, .drain = ingest_drain, .close = ingest_close,
+    .collect = collect,
 };

@@ -2,6 +2,7 @@
 #ifndef CORDON_INGEST_INGEST_H
 #define CORDON_INGEST_INGEST_H
 
+#include "aws/kms.h"
 #include "aws/s3.h"
 #include "aws/sts.h"
 #include "crypto/keyring.h"
@@ -23,6 +24,7 @@ struct ingest_settings {
     int64_t job_threads_count, lease_ms, poll_ms;
     int64_t key_cache_ms;
     struct aws_settings aws;
+    const char *s3_endpoint, *kms_endpoint, *sts_endpoint, *aws_identity;
 };
 
 struct ingest {
@@ -42,13 +44,12 @@ struct ingest {
 extern const struct service INGEST_WORKER;
 
 /* One function per rpc of proto/ingest.proto. */
-handler_fn on_upload;               /* upload.c */
-handler_fn on_delete_document;      /* handlers.c */
+/* upload.c */
+enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* handlers.c */
+enum status on_delete_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 
 /* Run one claimed job and record its end (job_pool_options.run). */
 void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus);
-
-/* "tenants/<tenant>/<document>": where an original lies in the bucket; in mem. */
-const char *document_object(struct arena *mem, const struct uuid *tenant, const struct uuid *document);
 
 #endif

@@ -10,6 +10,7 @@
 #include "db/tenant_tx.h"
 #include "embedding.pb-c.h"
 #include "ingest.h"
+#include "keystore/original.h"
 #include "obs/log.h"
 #include "text/splitter.h"
 
@@ -137,8 +138,8 @@ static enum status extract_text(struct work *w) {
     if (st != ST_OK)
         return st;
     struct extract_pipe pipe = { .extraction = extraction, .opener = opener };
-    const char *object = document_object(w->mem, &w->claims.tenant_id, &w->job->document_id);
-    st = s3_get(w->ingest->s3, w->ingest->settings->bucket, object, pipe_take, &pipe, w->call.deadline_ms, &w->call.why);
+    const char *object = original_object_key(w->mem, &w->claims.tenant_id, &w->job->document_id);
+    st = s3_get(w->ingest->s3, object, 0, 0, pipe_take, &pipe, w->call.deadline_ms, &w->call.why);
     if (st == ST_OK)
         st = frames_open_end(opener, &pipe.plain, &w->call.why);
     if (st == ST_OK)

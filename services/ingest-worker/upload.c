@@ -8,14 +8,13 @@
 #include "ingest.h"
 #include "ingest.pb-c.h"
 #include "json/reader.h"
+#include "keystore/original.h"
 #include "text/utf8.h"
 
 enum {
-    STORE_PART_BYTES = 5 << 20,         /* S3's smallest part that is not the last */
     FILE_NAME_MAX_BYTES = 255,
     METADATA_MAX_BYTES = 8192,
     MRN_MAX_BYTES = 64,
-    ABORT_BUDGET_MS = 5000,
 };
 
 /* One upload under way. */
@@ -28,11 +27,9 @@ struct upload {
     struct tenant_key *tenant_key, *search_key;
     struct document_key *key;
     struct blob wrapped_key;
-    const char *object;
     struct frames_sealer *sealer;
     struct sha256 *digest;
-    struct buffer sealed;               /* what goes into the next part */
-    struct s3_multipart *multipart;     /* NULL until a first part was full */
+    struct s3_upload *store;            /* holds at most one store part */
     int64_t bytes;
 };
 
@@ -100,22 +97,9 @@ static enum status authorise(struct upload *u) {
         st = document_key_new(u->tenant_key, &u->document_id, call->mem, &u->key, &u->wrapped_key, &call->why);
     if (st == ST_OK)
         st = document_key_seal_original(u->key, &u->sealer, &call->why);
-    u->object = document_object(call->mem, &u->claims.tenant_id, &u->document_id);
+    u->store = s3_upload_new(u->ingest->s3, original_object_key(call->mem, &u->claims.tenant_id, &u->document_id),
+                             "application/octet-stream");
     return st;
-}
-
-static enum status send_part(struct upload *u, size_t len) {
-    struct call *call = u->call;
-    enum status st = ST_OK;
-    if (!u->multipart)
-        st = s3_multipart_begin(u->ingest->s3, u->ingest->settings->bucket, u->object, call->deadline_ms, &u->multipart, &call->why);
-    if (st == ST_OK)
-        st = s3_multipart_part(u->multipart, u->sealed.data, len, call->deadline_ms, &call->why);
-    if (st != ST_OK)
-        return st;
-    memmove(u->sealed.data, u->sealed.data + len, u->sealed.len - len);
-    u->sealed.len -= len;
-    return ST_OK;
 }
 
 static enum status take_part(struct upload *u, const void *data, size_t len) {
@@ -126,10 +110,8 @@ static enum status take_part(struct upload *u, const void *data, size_t len) {
     if (u->req->announced_bytes >= 0 && u->bytes > u->req->announced_bytes)
         return fail_as(why, ERR_REQ_MALFORMED, "more bytes than announced");
     sha256_update(u->digest, data, len);
-    enum status st = frames_seal_add(u->sealer, data, len, &u->sealed, why);
-    while (st == ST_OK && u->sealed.len >= STORE_PART_BYTES)
-        st = send_part(u, STORE_PART_BYTES);
-    return st;
+    enum status st = frames_seal_add(u->sealer, data, len, s3_upload_buffer(u->store), why);
+    return st == ST_OK ? s3_upload_flush(u->store, u->call->deadline_ms, why) : st;
 }
 
 static enum status receive(struct upload *u) {
@@ -158,14 +140,8 @@ static enum status receive(struct upload *u) {
 /* The rest of the original, and the store's word that it has all of it. */
 static enum status store_end(struct upload *u) {
     struct call *call = u->call;
-    enum status st = frames_seal_end(u->sealer, &u->sealed, &call->why);
-    if (st != ST_OK)
-        return st;
-    if (!u->multipart)
-        return s3_put(u->ingest->s3, u->ingest->settings->bucket, u->object, u->sealed.data, u->sealed.len, call->deadline_ms,
-                      &call->why);
-    st = send_part(u, u->sealed.len);
-    return st == ST_OK ? s3_multipart_complete(u->multipart, call->deadline_ms, &call->why) : st;
+    enum status st = frames_seal_end(u->sealer, s3_upload_buffer(u->store), &call->why);
+    return st == ST_OK ? s3_upload_end(u->store, call->deadline_ms, &call->why) : st;
 }
 
 /* ---- the commit ---- */
@@ -253,13 +229,12 @@ static enum status commit_document(struct upload *u) {
 }
 
 static void upload_end(struct upload *u) {
-    s3_multipart_destroy(&u->multipart);        /* aborts what was not completed */
+    s3_upload_destroy(&u->store);       /* aborts what was not completed */
     frames_sealer_destroy(&u->sealer);
     sha256_destroy(&u->digest);
     document_key_destroy(&u->key);
     tenant_key_release(&u->tenant_key);
     tenant_key_release(&u->search_key);
-    buffer_end(&u->sealed);
 }
 
 enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {

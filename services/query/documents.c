@@ -5,6 +5,7 @@
 #include "cursor.h"
 #include "db/tenant_tx.h"
 #include "disclosure.h"
+#include "keystore/original.h"
 #include "query.h"
 #include "query.pb-c.h"
 
@@ -232,8 +233,8 @@ enum status on_get_content(void *self, struct call *call, const ProtobufCMessage
     if (st != ST_OK)
         return st;
     pipe.opener = opener;
-    const char *object = document_object(call->mem, &claims.tenant_id, &id);
-    st = s3_get(q->s3, q->settings->bucket, object, pipe_take, &pipe, call->deadline_ms, &call->why);
+    const char *object = original_object_key(call->mem, &claims.tenant_id, &id);
+    st = s3_get(q->s3, object, 0, 0, pipe_take, &pipe, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = frames_open_end(opener, &pipe.plain, &call->why);
     if (st == ST_OK)

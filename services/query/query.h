@@ -2,20 +2,45 @@
 #ifndef CORDON_QUERY_QUERY_H
 #define CORDON_QUERY_QUERY_H
 
-#include "aws/credentials.h"
 #include "aws/kms.h"
 #include "aws/s3.h"
 #include "aws/sts.h"
 #include "crypto/keyring.h"
 #include "db/pool.h"
-#include "http/client.h"
 #include "service/service.h"
+
+struct query_settings {
+    struct secret *database_url, *audit_database_url;
+    int64_t db_connections_count;
+    const char *bucket;
+    int64_t key_cache_ms;
+    struct aws_settings aws;
+    const char *s3_endpoint, *kms_endpoint, *sts_endpoint, *aws_identity;
+};
+
+struct query {
+    const struct query_settings *settings;
+    struct runtime *runtime;
+    struct db_pool *db;             /* cordon_query */
+    struct db_pool *audit_db;       /* cordon_audit_reader */
+    struct keyring *keyring;
+    struct aws *aws;
+    struct s3 *s3;
+    struct kms *kms;
+};
 
 extern const struct service QUERY;
 
 /* One function per rpc of proto/query.proto, in files by subject. */
-handler_fn on_list_documents, on_get_document, on_get_content, on_get_job;      /* documents.c */
-handler_fn on_search, on_query;                                                 /* answers.c */
-handler_fn on_list_audit_events;                                                /* audit_events.c */
+/* documents.c */
+enum status on_list_documents(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* answers.c */
+enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* audit_events.c */
+enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 
 #endif

@@ -1,0 +1,116 @@
+/* query/handlers — the table of what this process answers, and its life. The handlers are in documents.c,
+ * answers.c and audit_events.c. */
+#include <stdlib.h>
+
+#include "core/clock.h"
+#include "db/boot_check.h"
+#include "query.h"
+#include "query.pb-c.h"
+
+enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024 };
+
+static const struct route ROUTES[] = {
+    /* method                  who may call  scope                 request                                        reply                                        handler */
+    { "query.ListDocuments",   PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__list_documents_request__descriptor,    &query__list_documents_reply__descriptor,    on_list_documents },
+    { "query.GetDocument",     PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_document_request__descriptor,      &query__get_document_reply__descriptor,      on_get_document },
+    { "query.GetContent",      PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_content_request__descriptor,       &query__get_content_reply__descriptor,       on_get_content },
+    { "query.GetJob",          PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_job_request__descriptor,           &query__get_job_reply__descriptor,           on_get_job },
+    { "query.Search",          PEER_EDGE,    SCOPE_QUERY,          &query__search_request__descriptor,            &query__search_reply__descriptor,            on_search },
+    { "query.Query",           PEER_EDGE,    SCOPE_QUERY,          &query__query_request__descriptor,             &query__query_reply__descriptor,             on_query },
+    { "query.ListAuditEvents", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_audit_events_request__descriptor, &query__list_audit_events_reply__descriptor, on_list_audit_events },
+    { 0 }
+};
+
+#define OFF(member) offsetof(struct query_settings, member)
+
+static const struct setting SETTINGS[] = {
+    /* name                        type        default   min max      unit  offset                     help */
+    { "DATABASE_URL",              SET_SECRET, NULL,     1,  2048,    "",   OFF(database_url),         "PostgreSQL as role cordon_query; sslmode=verify-full in production." },
+    { "CORDON_AUDIT_DATABASE_URL", SET_SECRET, NULL,     1,  2048,    "",   OFF(audit_database_url),   "The same database as role cordon_audit_reader." },
+    { "CORDON_DB_CONNECTIONS",     SET_INT,    "4",      1,  64,      "",   OFF(db_connections_count), "Connections as cordon_query; about two for each core of the database." },
+    AWS_SETTINGS(struct query_settings, aws),
+    AWS_ENDPOINT_SETTING(struct query_settings, s3_endpoint, "S3"),
+    AWS_ENDPOINT_SETTING(struct query_settings, kms_endpoint, "KMS"),
+    AWS_ENDPOINT_SETTING(struct query_settings, sts_endpoint, "STS"),
+    { "CORDON_AWS_IDENTITY",       SET_TEXT,   "query",  1,  64,      "",   OFF(aws_identity),         "User or role that AWS must say this process is." },
+    { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,     3,  63,      "",   OFF(bucket),               "Bucket of the sealed originals." },
+    { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000", 0,  3600000, "ms", OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
+    { 0 }
+};
+
+static enum status check_database(void *self, struct why *why) {
+    const struct query *q = self;
+    return db_boot_check(q->db, "cordon_query", q->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
+}
+
+static enum status check_audit_database(void *self, struct why *why) {
+    const struct query *q = self;
+    return db_boot_check(q->audit_db, "cordon_audit_reader", q->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
+}
+
+static enum status check_identity(void *self, struct why *why) {
+    const struct query *q = self;
+    return sts_assert(q->aws, q->settings->sts_endpoint, q->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
+}
+
+static const struct ready_check READY[] = {
+    { "database", check_database },
+    { "audit_database", check_audit_database },
+    { "aws_identity", check_identity },
+    { 0 }
+};
+
+static void query_close(void **self_p) {
+    struct query *q = *self_p;
+    if (!q)
+        return;
+    keyring_destroy(&q->keyring);
+    s3_destroy(&q->s3);
+    kms_destroy(&q->kms);
+    aws_destroy(&q->aws);
+    db_pool_destroy(&q->db);
+    db_pool_destroy(&q->audit_db);
+    free(q);
+    *self_p = NULL;
+}
+
+static enum status open_databases(struct query *q, struct why *why) {
+    const struct query_settings *s = q->settings;
+    struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .connections = (int)s->db_connections_count,
+                                .is_production = q->runtime->is_production };
+    struct db_options audit = { .url = secret_text(s->audit_database_url), .process = "query audit", .connections = 2,
+                                .is_production = q->runtime->is_production };
+    int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
+    enum status st = db_pool_new(&reads, &q->db, why);
+    if (st == ST_OK)
+        st = db_pool_new(&audit, &q->audit_db, why);
+    if (st == ST_OK)
+        st = db_boot_check(q->db, "cordon_query", q->runtime->is_production, deadline_ms, why);
+    return st == ST_OK ? db_boot_check(q->audit_db, "cordon_audit_reader", q->runtime->is_production, deadline_ms, why) : st;
+}
+
+static enum status query_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
+    struct query *q = xalloc(sizeof *q);
+    void *self = q;
+    q->settings = settings;
+    q->runtime = rt;
+    enum status st = open_databases(q, why);
+    if (st != ST_OK) {
+        query_close(&self);
+        return st;
+    }
+    const struct query_settings *s = q->settings;
+    q->aws = aws_open(&s->aws, rt->is_production, rt->metrics);
+    q->s3 = s3_new(q->aws, s->s3_endpoint, s->bucket);
+    q->kms = kms_new(q->aws, s->kms_endpoint);
+    struct key_unwrapper unwrapper = kms_unwrapper(q->kms);
+    q->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
+    *ret_self = q;
+    return ST_OK;
+}
+
+const struct service QUERY = {
+    .name = "query", .peer = PEER_QUERY, .about = "Answers questions over one tenant's documents, and every other read.",
+    .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct query_settings),
+    .routes = ROUTES, .ready = READY, .open = query_open, .close = query_close,
+};
