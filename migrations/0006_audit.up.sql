@@ -56,6 +56,16 @@ BEGIN
     RAISE EXCEPTION 'audit: % of %.% is never allowed', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = '42501';
 END $$;
 
+-- Heads are audit.advance_heads()'s to move, whoever else may say UPDATE; and they only grow.
+CREATE FUNCTION audit.check_head_writer() RETURNS trigger
+LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF current_user <> 'cordon_audit_definer' THEN
+        RAISE EXCEPTION 'audit: % of %.% is never allowed', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = '42501';
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION audit.check_head_grows() RETURNS trigger
 LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -71,10 +81,13 @@ CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.aud
     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
 CREATE TRIGGER refuse_statement BEFORE DELETE OR TRUNCATE ON audit.audit_heads
     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER head_writer BEFORE INSERT OR UPDATE ON audit.audit_heads
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.check_head_writer();
 CREATE TRIGGER head_grows BEFORE UPDATE ON audit.audit_heads FOR EACH ROW EXECUTE FUNCTION audit.check_head_grows();
 ALTER TABLE audit.audit_logs ENABLE ALWAYS TRIGGER refuse_row;
 ALTER TABLE audit.audit_logs ENABLE ALWAYS TRIGGER refuse_statement;
 ALTER TABLE audit.audit_heads ENABLE ALWAYS TRIGGER refuse_statement;
+ALTER TABLE audit.audit_heads ENABLE ALWAYS TRIGGER head_writer;
 ALTER TABLE audit.audit_heads ENABLE ALWAYS TRIGGER head_grows;
 
 ALTER TABLE audit.audit_logs ENABLE ROW LEVEL SECURITY;

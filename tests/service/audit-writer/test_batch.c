@@ -1,0 +1,251 @@
+/* Batches against a real PostgreSQL: places without gaps, repeats and conflicts, refusals that stay alone, several
+ * writers at once. */
+#include <pthread.h>
+
+#include "committer.h"
+#include "rig.h"
+
+TestSuite(audit_batch, .init = rig_open, .fini = rig_close, .timeout = 120);
+
+static const char *ticket_a(void) { return pg_ticket(PG_SLUG_A, "clinician", "alice"); }
+static const char *ticket_b(void) { return pg_ticket(PG_SLUG_B, "clinician", "bob"); }
+
+Test(audit_batch, many_tenants_commit_together_each_into_its_own_tree) {
+    struct rig_call calls[7];
+    const char *a = ticket_a(), *b = ticket_b();
+    for (int i = 0; i < 7; i++)
+        rig_call(&calls[i], AUDIT_SEARCH_DISCLOSE, i % 3 == 2 ? b : a, NULL, NULL);
+    cr_assert_eq(rig_commit(calls, 7), ST_OK);
+    int64_t want[7] = { 0, 1, 0, 2, 3, 1, 4 };
+    for (int i = 0; i < 7; i++) {
+        cr_expect_eq(calls[i].call.status, ST_OK, "%s", calls[i].call.why.text);
+        cr_expect_eq(calls[i].stamp.seq, want[i]);
+        rig_call_end(&calls[i]);
+    }
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 5);
+    cr_assert_eq(rig_check_tree(PG_TENANT_B), 2);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.audit_logs l JOIN auth.users u ON u.id = l.actor_id AND u.tenant_id = l.tenant_id "
+        "WHERE l.session_id IS NOT NULL AND convert_from(l.event, 'UTF8')::jsonb ->> 'actor_id' = u.id::text"), "7", "the ticket's user, in column and event");
+}
+
+Test(audit_batch, a_repeat_is_acknowledged_with_its_first_place) {
+    struct uuid id = uuid_v7();
+    struct rig_call first, other, again;
+    const char *a = ticket_a();
+    rig_call(&first, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &id);
+    rig_call(&other, AUDIT_SEARCH_DISCLOSE, a, NULL, NULL);
+    rig_call(&again, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &id);
+    cr_assert_eq(rig_commit(&first, 1), ST_OK);
+    cr_assert_eq(rig_commit(&other, 1), ST_OK);
+    cr_assert_eq(rig_commit(&again, 1), ST_OK);
+    cr_assert_eq(again.call.status, ST_OK);
+    cr_assert_eq(again.stamp.seq, 0);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+    rig_call_end(&first);
+    rig_call_end(&other);
+    rig_call_end(&again);
+}
+
+Test(audit_batch, an_id_with_other_content_is_refused_and_nothing_is_replaced) {
+    struct uuid id = uuid_v7();
+    struct rig_call calls[5];
+    const char *a = ticket_a();
+    rig_call(&calls[0], AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &id);
+    rig_call(&calls[1], AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A2, &id);            /* other document, same batch */
+    rig_call(&calls[2], AUDIT_SEARCH_DISCLOSE, ticket_b(), DOCUMENT_A1, &id);   /* other tenant */
+    rig_call(&calls[3], AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &id);            /* a repeat within the batch */
+    rig_call(&calls[4], AUDIT_SEARCH_DISCLOSE, a, NULL, NULL);
+    cr_assert_eq(rig_commit(calls, 5), ST_OK);
+    enum status want[5] = { ST_OK, ST_CONFLICT, ST_CONFLICT, ST_OK, ST_OK };
+    for (int i = 0; i < 5; i++)
+        cr_expect_eq(calls[i].call.status, want[i], "%d: %s", i, calls[i].call.why.text);
+    cr_assert_eq(calls[3].stamp.seq, calls[0].stamp.seq);
+    cr_assert_eq(rig_commit(&calls[1], 1), ST_OK);
+    cr_assert_eq(calls[1].call.status, ST_CONFLICT, "later as well");
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+    cr_assert_eq(rig_check_tree(PG_TENANT_B), 0);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT document_ids FROM audit.audit_logs WHERE event_id = '%s'", rig_text(&id)), "{" DOCUMENT_A1 "}");
+    for (int i = 0; i < 5; i++)
+        rig_call_end(&calls[i]);
+}
+
+Test(audit_batch, a_refused_ticket_fails_its_own_call_only) {
+    const char *revoked = pg_ticket(PG_SLUG_A, "clinician", "mallory");
+    pg_ask(pg_admin(), "UPDATE auth.sessions s SET revoked_at = now() FROM auth.users u WHERE u.id = s.user_id AND u.subject = 'mallory'");
+    const char *good = ticket_a();
+    char altered[4096];
+    snprintf(altered, sizeof altered, "%s", good);
+    altered[strlen(altered) - 1] = altered[strlen(altered) - 1] == '0' ? '1' : '0';
+    const char *expired = pg_forge("{\"kind\":\"user\",\"tenant_id\":\"" PG_TENANT_A "\",\"user_id\":\"" DOCUMENT_A1 "\",\"session_id\":\"" DOCUMENT_A1
+                                   "\",\"scopes\":[\"query\"],\"expires_at\":\"2020-01-01T00:00:00Z\"}");
+    const char *tickets[] = { good, revoked, altered, "", expired, "1.1.7b7d.00", good };
+    struct rig_call calls[7];
+    for (int i = 0; i < 7; i++)
+        rig_call(&calls[i], AUDIT_SEARCH_DISCLOSE, tickets[i], NULL, NULL);
+    cr_assert_eq(rig_commit(calls, 7), ST_OK);
+    for (int i = 0; i < 7; i++) {
+        cr_expect_eq(calls[i].call.status, i == 0 || i == 6 ? ST_OK : ST_UNAUTHENTICATED, "%d: %s", i, calls[i].call.why.text);
+        rig_call_end(&calls[i]);
+    }
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+}
+
+Test(audit_batch, events_of_one_call_are_all_or_none) {
+    struct uuid taken = uuid_v7();
+    const char *a = ticket_a();
+    struct rig_call first;
+    rig_call(&first, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &taken);
+    cr_assert_eq(rig_commit(&first, 1), ST_OK);
+
+    struct audit_event *events[3] = { rig_event(AUDIT_SEARCH_DISCLOSE, a, NULL, NULL), rig_event(AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A2, &taken),
+                                      rig_event(AUDIT_SEARCH_DISCLOSE, a, NULL, NULL) };
+    struct audit_stamp stamps[3] = { 0 };
+    struct batch_call call = { .events = events, .count = 3, .ticket = a, .stamps = stamps };
+    struct why why = { 0 };
+    cr_assert_eq(batch_commit(rig_pool(), (struct batch_call *[]){ &call }, 1, clock_mono_ms() + 5000, &why), ST_OK);
+    cr_assert_eq(call.status, ST_CONFLICT);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 1);
+    for (int i = 0; i < 3; i++)
+        audit_event_destroy(&events[i]);
+    rig_call_end(&first);
+}
+
+Test(audit_batch, a_jobs_ticket_speaks_for_the_user_who_asked) {
+    const char *asker = ticket_a();
+    PGconn *ingest = pg_connect("cordon_ingest"), *jobs = pg_connect("cordon_jobs");
+    pg_ask(ingest, "BEGIN; SELECT * FROM authz.enter('%s')", asker);
+    pg_ask(ingest, "SELECT jobs.enqueue('01920000-0000-7000-8000-0000000000e1', 'ingest', 'ingest', '" DOCUMENT_A1 "')");
+    pg_ask(ingest, "COMMIT");
+    const char *job = pg_ask(jobs, "SELECT ticket FROM jobs.claim('ingest', 'w', 1, 60000)");
+    rig_append(AUDIT_MODEL_DISCLOSE, job, DOCUMENT_A1);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT job_id || ' ' || (session_id IS NULL) || ' ' || (SELECT subject FROM auth.users u WHERE u.id = actor_id) "
+        "FROM audit.audit_logs WHERE action = 'model.disclose'"), "01920000-0000-7000-8000-0000000000e1 true alice");
+
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET lease_until = now() - interval '1 s'");
+    struct rig_call late;
+    rig_call(&late, AUDIT_MODEL_DISCLOSE, job, DOCUMENT_A1, NULL);
+    cr_assert_eq(rig_commit(&late, 1), ST_OK);
+    cr_assert_eq(late.call.status, ST_UNAUTHENTICATED, "the lease is lost");
+    rig_call_end(&late);
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+Test(audit_batch, events_without_a_tenant_have_their_own_tree) {
+    struct rig_call c;
+    rig_call(&c, AUDIT_AUTH_DENIED, NULL, NULL, NULL);
+    cr_assert_eq(rig_commit(&c, 1), ST_OK);
+    cr_assert_eq(c.call.status, ST_OK);
+    rig_call_end(&c);
+    rig_append(AUDIT_TENANT_READ, pg_ticket(NULL, "platform_admin", "root"), NULL);
+    cr_assert_eq(rig_check_tree(NIL_TENANT), 2, "also the platform's people");
+}
+
+Test(audit_batch, nothing_remains_of_a_batch_that_the_database_refuses) {
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads ADD CONSTRAINT full_disk CHECK (size < 2)");
+    struct rig_call calls[3];
+    const char *a = ticket_a(), *b = ticket_b();
+    for (int i = 0; i < 3; i++)
+        rig_call(&calls[i], AUDIT_SEARCH_DISCLOSE, i == 2 ? b : a, NULL, NULL);
+    cr_assert_eq(rig_commit(calls, 3), ST_OK, "call by call what can be committed is");
+    cr_expect_eq(calls[0].call.status, ST_OK);
+    cr_expect_neq(calls[1].call.status, ST_OK);
+    cr_expect_eq(calls[2].call.status, ST_OK);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 1);
+    cr_assert_eq(rig_check_tree(PG_TENANT_B), 1);
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads DROP CONSTRAINT full_disk");
+    cr_assert_eq(rig_commit(&calls[1], 1), ST_OK, "the same again, once it can");
+    cr_assert_eq(calls[1].stamp.seq, 1);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+    for (int i = 0; i < 3; i++)
+        rig_call_end(&calls[i]);
+}
+
+Test(audit_batch, a_head_that_contradicts_itself_is_not_built_upon) {
+    const char *a = ticket_a();
+    rig_append(AUDIT_SEARCH_DISCLOSE, a, NULL);
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads DISABLE TRIGGER ALL; UPDATE audit.audit_heads SET root = sha256('forged')");
+    struct rig_call c;
+    rig_call(&c, AUDIT_SEARCH_DISCLOSE, a, NULL, NULL);
+    cr_assert_eq(rig_commit(&c, 1), ST_INTERNAL);
+    rig_call_end(&c);
+}
+
+Test(audit_batch, a_read_only_database_is_unavailable_and_recovers) {
+    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET default_transaction_read_only = on', current_database()); END $$");
+    struct rig_call c;
+    rig_call(&c, AUDIT_SEARCH_DISCLOSE, ticket_a(), NULL, NULL);
+    cr_assert_eq(rig_commit(&c, 1), ST_UNAVAILABLE);
+    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I RESET default_transaction_read_only', current_database()); END $$");
+    cr_assert_eq(rig_commit(&c, 1), ST_OK);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 1);
+    rig_call_end(&c);
+}
+
+/* ---- several writers, group commit ---- */
+
+enum { THREADS = 8, CALLS_EACH = 25 };
+
+struct storm { struct committer *committer; const char *tickets[2]; int number, failed; };
+
+static void *storm_run(void *arg) {
+    struct storm *s = arg;
+    for (int i = 0; i < CALLS_EACH; i++) {
+        struct rig_call c;
+        rig_call(&c, AUDIT_SEARCH_DISCLOSE, s->tickets[(i + s->number) % 2], NULL, NULL);
+        if (committer_append(s->committer, &c.call, clock_mono_ms() + 20000) != ST_OK)
+            s->failed++;
+        rig_call_end(&c);
+    }
+    return NULL;
+}
+
+Test(audit_batch, concurrent_committers_leave_no_gap_and_no_fork) {
+    struct metrics *metrics = metrics_new();
+    struct committer *committers[2] = { committer_new(rig_pool(), metrics), committer_new(rig_pool(), metrics) };
+    struct storm storms[THREADS];
+    pthread_t threads[THREADS];
+    const char *a = ticket_a(), *b = ticket_b();
+    for (int i = 0; i < THREADS; i++) {
+        storms[i] = (struct storm){ .committer = committers[i % 2], .tickets = { a, b }, .number = i };
+        pthread_create(&threads[i], NULL, storm_run, &storms[i]);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        cr_expect_eq(storms[i].failed, 0);
+    }
+    for (int i = 0; i < 2; i++)
+        committer_destroy(&committers[i]);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A) + rig_check_tree(PG_TENANT_B), THREADS * CALLS_EACH);
+    uint64_t batches = counter_value(metrics_counter(metrics, "cordon_audit_batches_total", "", ""));
+    cr_assert_lt(batches, THREADS * CALLS_EACH, "calls that wait share a batch");
+    metrics_destroy(&metrics);
+}
+
+Test(audit_batch, a_call_that_no_batch_takes_leaves_at_its_deadline) {
+    struct metrics *metrics = metrics_new();
+    struct committer *committer = committer_new(rig_pool(), metrics);
+    PGconn *blocker = pg_connect(NULL);
+    const char *a = ticket_a();
+    rig_append(AUDIT_SEARCH_DISCLOSE, a, NULL);
+    pg_ask(blocker, "BEGIN; SELECT * FROM audit.audit_heads FOR UPDATE");
+
+    struct storm held = { .committer = committer, .tickets = { a, a } };
+    pthread_t thread;
+    pthread_create(&thread, NULL, storm_run, &held);       /* its first call is in flight, behind the lock */
+    while (pg_ask(pg_admin(), "SELECT count(*) FROM pg_locks WHERE NOT granted")[0] == '0')
+        ;
+    struct rig_call late;
+    rig_call(&late, AUDIT_SEARCH_DISCLOSE, a, NULL, NULL);
+    int64_t began_ms = clock_mono_ms();
+    cr_expect_eq(committer_append(committer, &late.call, clock_mono_ms() + 100), ST_TIMEOUT);
+    cr_expect_lt(clock_mono_ms() - began_ms, 2000);
+    pg_ask(blocker, "ROLLBACK");
+    pthread_join(thread, NULL);
+    cr_expect_eq(held.failed, 0);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 1 + CALLS_EACH, "the late one is not there");
+    rig_call_end(&late);
+    committer_destroy(&committer);
+    metrics_destroy(&metrics);
+    PQfinish(blocker);
+}

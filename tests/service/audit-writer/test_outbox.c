@@ -1,0 +1,174 @@
+/* Changes record themselves: what triggers write, and that it moves onto the log exactly once. */
+#include <pthread.h>
+
+#include "outbox.h"
+#include "rig.h"
+
+TestSuite(audit_outbox, .init = rig_open, .fini = rig_close, .timeout = 120);
+
+#define REQUEST "01920000-0000-7000-8000-00000000abcd"
+
+static void drain_all(void) {
+    struct why why = { 0 };
+    size_t moved = 1;
+    while (moved > 0)
+        cr_assert_eq(outbox_drain(rig_pool(), 3, &moved, &why), ST_OK, "%s", why.text);
+}
+
+/* action/actor's subject/detail of each event of a tenant, in order */
+static const char *story(const char *tenant) {
+    return pg_ask(pg_admin(), "SELECT string_agg(l.action || '/' || coalesce(u.subject, '-') || '/' || coalesce(e.j ->> 'detail', '{}'), ' | ' ORDER BY l.seq) "
+        "FROM audit.audit_logs l CROSS JOIN LATERAL (SELECT convert_from(l.event, 'UTF8')::jsonb AS j) e LEFT JOIN auth.users u ON u.tenant_id = l.tenant_id AND u.id = l.actor_id "
+        "WHERE l.tenant_id = '%s'", tenant);
+}
+
+static void upload(PGconn *ingest, const char *ticket, const char *document_id) {
+    pg_ask(ingest, "BEGIN; SELECT set_config('cordon.request_id', '" REQUEST "', true); SELECT * FROM authz.enter('%s')", ticket);
+    pg_ask(ingest, "INSERT INTO app.documents (tenant_id, id, content_type, bytes, key_version, created_by) "
+                   "VALUES (authz.tenant(), '%s', 'text/plain; name=John Doe', 10, 1, authz.user_id())", document_id);
+}
+
+Test(audit_outbox, an_upload_is_recorded_with_user_session_and_request) {
+    PGconn *ingest = pg_connect("cordon_ingest");
+    const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "alice");
+    pg_ask(pg_admin(), "DELETE FROM audit.audit_outbox");
+    upload(ingest, ticket, "01920000-0000-7000-8000-0000000000d1");
+    pg_ask(ingest, "SELECT jobs.enqueue('01920000-0000-7000-8000-0000000000e1', 'ingest', 'ingest', '01920000-0000-7000-8000-0000000000d1')");
+    pg_ask(ingest, "COMMIT");
+    drain_all();
+    cr_assert_str_eq(story(PG_TENANT_A), "document.create/alice/{\"bytes\": 10, \"status\": \"processing\", \"content_type\": \"text/plain\"} | "
+                                         "job.enqueue/alice/{\"kind\": \"ingest\", \"queue\": \"ingest\"}");
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.audit_logs WHERE request_id = '" REQUEST "' AND session_id IS NOT NULL AND recorded_at > occurred_at "
+        "AND document_ids = '{01920000-0000-7000-8000-0000000000d1}' AND kind = 'mutation' AND convert_from(event, 'UTF8')::jsonb ->> 'reported_by' = 'database'"), "2");
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), "0");
+    PQfinish(ingest);
+}
+
+Test(audit_outbox, a_change_that_is_rolled_back_leaves_no_record) {
+    PGconn *ingest = pg_connect("cordon_ingest");
+    const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "alice");
+    pg_ask(pg_admin(), "DELETE FROM audit.audit_outbox");
+    upload(ingest, ticket, "01920000-0000-7000-8000-0000000000d1");
+    pg_ask(ingest, "ROLLBACK");
+    drain_all();
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 0);
+    PQfinish(ingest);
+}
+
+Test(audit_outbox, deletion_failure_and_login_are_recorded) {
+    PGconn *ingest = pg_connect("cordon_ingest"), *jobs = pg_connect("cordon_jobs");
+    const char *ticket = pg_ticket(PG_SLUG_A, "clinician,no such role", "alice");
+    pg_ask(ingest, "BEGIN; SELECT * FROM authz.enter('%s')", ticket);
+    pg_ask(ingest, "UPDATE app.documents SET status = 'deleted', deleted_at = now() WHERE id = '" DOCUMENT_A2 "'; COMMIT");
+    pg_ask(ingest, "BEGIN; SELECT * FROM authz.enter('%s')", ticket);
+    pg_ask(ingest, "SELECT jobs.enqueue('01920000-0000-7000-8000-0000000000e1', 'ingest', 'ingest', '" DOCUMENT_A1 "'); COMMIT");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET max_attempts = 1");
+    pg_ask(jobs, "SELECT * FROM jobs.claim('ingest', 'w', 1, 100)");
+    pg_ask(pg_admin(), "SELECT pg_sleep(0.15)");
+    pg_ask(jobs, "SELECT * FROM jobs.reap('ingest')");
+    pg_ask(pg_admin(), "UPDATE auth.sessions s SET revoked_at = now(), revoked_reason = 'lost phone' FROM auth.users u WHERE u.id = s.user_id AND u.subject = 'alice'");
+    drain_all();
+    cr_assert_str_eq(story(PG_TENANT_A),
+        "user.create/alice/{} | auth.session.start/alice/{\"roles\": [\"clinician\"]} | "
+        "document.delete/alice/{\"to\": \"deleted\", \"from\": \"processing\"} | job.enqueue/alice/{\"kind\": \"ingest\", \"queue\": \"ingest\"} | "
+        "job.dead/-/{\"kind\": \"ingest\", \"queue\": \"ingest\", \"reason\": \"worker_lost\", \"attempt\": 1} | "
+        "document.status/-/{\"to\": \"failed\", \"from\": \"processing\", \"reason\": \"worker_lost\"} | "
+        "auth.session.revoke/alice/{\"reason\": \"lost_phone\", \"revoked\": true}");
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 7);
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+Test(audit_outbox, platform_changes_are_on_their_logs) {
+    PGconn *auth = pg_connect("cordon_auth");
+    pg_ask(auth, "BEGIN; SELECT * FROM authz.enter('%s')", pg_ticket(NULL, "platform_admin", "root"));
+    pg_ask(auth, "INSERT INTO auth.tenants (id, slug, name) VALUES ('33333333-3333-7333-8333-333333333333', 'third', 'Third House'); COMMIT");
+    pg_ask(pg_admin(), "INSERT INTO auth.role_scopes (role, scope) VALUES ('auditor', 'query')");
+    pg_ask(pg_admin(), "SELECT authz.rotate_ticket_key()");
+    drain_all();
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT action || ' ' || (SELECT subject FROM auth.users u WHERE u.id = actor_id) FROM audit.audit_logs "
+        "WHERE tenant_id = '33333333-3333-7333-8333-333333333333'"), "tenant.create root");
+    cr_assert_str_eq(story(NIL_TENANT), "user.create/root/{} | auth.session.start/root/{\"roles\": [\"platform_admin\"]} | "
+        "policy.change/-/{\"new\": \"auditor/query\", \"verb\": \"insert\", \"table\": \"role_scopes\"} | ticket_key.rotate/-/{\"kid\": 2}");
+    cr_assert_eq(rig_check_tree(NIL_TENANT), 4);
+    PQfinish(auth);
+}
+
+Test(audit_outbox, a_failed_drain_puts_everything_back) {
+    pg_ticket(PG_SLUG_A, "clinician", "alice");
+    const char *before = pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()");
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads ADD CONSTRAINT full_disk CHECK (size < 1)");
+    struct why why = { 0 };
+    size_t moved = 0;
+    cr_assert_neq(outbox_drain(rig_pool(), 10, &moved, &why), ST_OK);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), before);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.audit_logs"), "0");
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads DROP CONSTRAINT full_disk");
+    drain_all();
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+}
+
+Test(audit_outbox, a_detail_against_the_rules_does_not_block_the_rest) {
+    pg_ask(pg_admin(), "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
+        "VALUES (authz.uuid_v7(), '" PG_TENANT_A "', now(), 'document.update', '{}', '{\"name\": \"John Doe\"}')");
+    pg_ticket(PG_SLUG_A, "clinician", "alice");
+    drain_all();
+    cr_assert_str_eq(story(PG_TENANT_A), "document.update/-/{\"detail_refused\": true} | user.create/alice/{} | auth.session.start/alice/{\"roles\": [\"clinician\"]}");
+}
+
+static void *drain_thread(void *arg) {
+    struct why why = { 0 };
+    size_t moved = 1, *total = arg;
+    while (moved > 0) {
+        moved = 0;
+        if (outbox_drain(rig_pool(), 5, &moved, &why) != ST_OK)
+            return NULL;
+        *total += moved;
+    }
+    return NULL;
+}
+
+Test(audit_outbox, several_writers_move_each_record_once) {
+    pg_ask(pg_admin(), "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
+        "SELECT authz.uuid_v7(), CASE i %% 2 WHEN 0 THEN '" PG_TENANT_A "'::uuid ELSE '" PG_TENANT_B "'::uuid END, now(), 'document.update', '{}', '{}' FROM generate_series(1, 120) i");
+    pthread_t threads[4];
+    size_t totals[4] = { 0 }, sum = 0;
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, drain_thread, &totals[i]);
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        sum += totals[i];
+    }
+    cr_assert_eq(sum, 120);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 60);
+    cr_assert_eq(rig_check_tree(PG_TENANT_B), 60);
+}
+
+Test(audit_outbox, the_thread_is_woken_by_the_change) {
+    struct metrics *metrics = metrics_new();
+    struct db_options options = { .url = pg_url("cordon_audit"), .process = "audit-writer-test" };
+    struct outbox *outbox = NULL;
+    struct why why = { 0 };
+    cr_assert_eq(outbox_new(rig_pool(), &options, metrics, &outbox, &why), ST_OK, "%s", why.text);
+    outbox_start(outbox);
+    for (int i = 0; i < 3; i++) {
+        pg_ask(pg_admin(), "UPDATE app.documents SET labels = '{l%d}' WHERE id = '" DOCUMENT_A1 "'", i);
+        int64_t deadline_ms = clock_mono_ms() + 5000;
+        while (strcmp(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), "0") != 0)
+            cr_assert_lt(clock_mono_ms(), deadline_ms, "the record stays in the outbox");
+    }
+    outbox_destroy(&outbox);
+    metrics_destroy(&metrics);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 3);
+}
+
+/* Every table that holds state of a tenant or decides who may do what writes its record. */
+Test(audit_outbox, every_action_of_the_triggers_is_in_the_list) {
+    PGresult *rows = PQexec(pg_admin(), "SELECT DISTINCT m[1] FROM pg_proc p, regexp_matches(p.prosrc, '''([a-z_]+\\.[a-z_.]+)''', 'g') m "
+                                        "WHERE p.proname LIKE 'on\\_%' AND p.pronamespace = 'audit'::regnamespace");
+    cr_assert_gt(PQntuples(rows), 15);
+    for (int i = 0; i < PQntuples(rows); i++)
+        cr_expect_neq(audit_action_find(PQgetvalue(rows, i, 0)), AUDIT_ACTION_COUNT, "%s", PQgetvalue(rows, i, 0));
+    PQclear(rows);
+}
