@@ -1,0 +1,44 @@
+/* auth — what the process holds, shared by its handlers. */
+#ifndef CORDON_AUTH_AUTH_H
+#define CORDON_AUTH_AUTH_H
+
+#include "aws/kms.h"
+#include "aws/sts.h"
+#include "db/pool.h"
+#include "http/client.h"
+#include "issuer.h"
+#include "jwt/claims.h"
+#include "service/service.h"
+
+struct auth_settings {
+    struct secret *database_url;
+    int64_t db_connections_count;
+    const char *issuer_url, *audience, *audience_claim, *tenant_claim, *roles_claim;
+    struct aws_settings aws;
+    const char *kms_endpoint, *sts_endpoint, *aws_identity;
+};
+
+struct auth {
+    const struct auth_settings *settings;
+    const struct runtime *runtime;
+    struct jwt_policy policy;                       /* borrows from settings */
+    struct db_pool *db;
+    struct http_client *http;
+    struct issuer *issuer;
+    struct aws *aws;
+    struct kms *kms;
+    struct counter *accepted;
+    struct counter *refused[JWT_REFUSAL_COUNT];     /* by reason */
+    struct counter *refused_by_database;
+    struct counter *unrecorded;                     /* refusals that audit-writer did not take */
+};
+
+extern const struct service AUTH;
+
+/* One function per rpc of proto/auth.proto; each is a handler_fn. */
+enum status on_authenticate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* handlers.c */
+enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;   /* tenants.c */
+enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+
+#endif

@@ -1,0 +1,61 @@
+#include "refusals.h"
+
+#include <string.h>
+
+#include "audit/client.h"
+#include "core/buffer.h"
+#include "json/writer.h"
+
+enum { DETAIL_TEXT_MAX_BYTES = 120 };
+
+/* Details hold visible ASCII only (audit/record.h); what a client could have put in is made so. */
+static void put_visible(struct json_writer *w, struct arena *mem, const char *name, const char *text) {
+    if (!text || !*text)
+        return;
+    char *copy = arena_strndup(mem, text, strnlen(text, DETAIL_TEXT_MAX_BYTES));
+    for (char *c = copy; *c; c++)
+        if (*c <= ' ' || *c >= 0x7f || *c == '"' || *c == '\\')
+            *c = '_';
+    json_put_name(w, name);
+    json_put_text(w, copy);
+}
+
+enum status record_denial(struct call *call, enum error_code code, const char *http_method, const char *path,
+                          const char *remote_address) {
+    CLEANUP(buffer_end) struct buffer detail = { 0 };
+    struct json_writer w;
+    json_begin(&w, &detail);
+    json_open_object(&w);
+    put_visible(&w, call->mem, "code", error_text_code(code));
+    put_visible(&w, call->mem, "method", http_method);
+    put_visible(&w, call->mem, "path", path);
+    put_visible(&w, call->mem, "remote_address", remote_address);
+    json_close_object(&w);
+    if (!json_finish(&w))
+        return fail(&call->why, ST_INTERNAL, "detail of a denial");
+    struct audit_record record = { .action = AUDIT_AUTH_DENIED, .outcome = AUDIT_REFUSED, .detail_json = detail.data };
+    if (call->ticket[0]) {
+        enum status st = audit_append(call, &record, NULL);
+        if (st != ST_UNAUTHENTICATED)
+            return st;
+        call->why = (struct why){ 0 };          /* the ticket has ended; the refusal still happened */
+    }
+    return audit_append_without_tenant(call, &record);
+}
+
+enum status record_refused_token(struct call *call, enum error_code code, const char *reason, const char *tenant,
+                                 const char *remote_address) {
+    CLEANUP(buffer_end) struct buffer detail = { 0 };
+    struct json_writer w;
+    json_begin(&w, &detail);
+    json_open_object(&w);
+    put_visible(&w, call->mem, "code", error_text_code(code));
+    put_visible(&w, call->mem, "reason", reason);
+    put_visible(&w, call->mem, "tenant", tenant);
+    put_visible(&w, call->mem, "remote_address", remote_address);
+    json_close_object(&w);
+    if (!json_finish(&w))
+        return fail(&call->why, ST_INTERNAL, "detail of a refusal");
+    return audit_append_without_tenant(call, &(struct audit_record){
+        .action = AUDIT_AUTH_DENIED, .outcome = AUDIT_REFUSED, .detail_json = detail.data });
+}

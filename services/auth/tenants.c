@@ -1,0 +1,147 @@
+#include <string.h>
+
+#include "audit/client.h"
+#include "auth.h"
+#include "auth.pb-c.h"
+#include "core/str.h"
+#include "core/text_codec.h"
+#include "db/tenant_tx.h"
+#include "json/utf8.h"
+#include "tenant_kms.h"
+
+enum { SLUG_MIN_BYTES = 2, SLUG_MAX_BYTES = 40, NAME_MAX_BYTES = 200, LIST_DEFAULT = 50, LIST_MAX = 100, KEY_VERSION = 1 };
+
+/* Lower-case letters, digits and inner hyphens; never the form of an id, which a token's claim may have instead. */
+static bool is_slug(const char *text) {
+    struct uuid id;
+    size_t len = strlen(text);
+    return len >= SLUG_MIN_BYTES && len <= SLUG_MAX_BYTES && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == len &&
+           text[0] != '-' && text[len - 1] != '-' && !uuid_parse(text, len, &id);
+}
+
+static bool is_name(const char *text) {
+    size_t len = strlen(text);
+    if (len == 0 || len > NAME_MAX_BYTES || !utf8_is_valid(text, len))
+        return false;
+    for (const char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            return false;
+    return true;
+}
+
+/* Columns: id, slug, name, status, created_at. */
+static Auth__Tenant *read_tenant(struct arena *mem, const PGresult *rows, int row) {
+    enum { ID, SLUG, NAME, STATUS, CREATED_AT };
+    struct uuid id = db_uuid(rows, row, ID);
+    Auth__Tenant *tenant = arena_alloc(mem, sizeof *tenant);
+    auth__tenant__init(tenant);
+    tenant->id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, id.bytes, UUID_BYTES) };
+    tenant->slug = arena_strdup(mem, db_text(rows, row, SLUG));
+    tenant->name = arena_strdup(mem, db_text(rows, row, NAME));
+    tenant->status = arena_strdup(mem, db_text(rows, row, STATUS));
+    tenant->created_at_us = db_micros(rows, row, CREATED_AT);
+    return tenant;
+}
+
+/* May the caller make tenants, and is the slug free? Asked before anything is made in KMS. */
+static enum status check_free(struct auth *a, struct call *call, const char *slug) {
+    static const struct sql FIND = { "find_slug", "SELECT id FROM auth.tenants WHERE slug = $1", 1 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = tenant_tx_begin(&tx, a->db, call->ticket, &call->request_id, SCOPE_TENANTS_MANAGE, call->deadline_ms, &call->why);
+    if (st != ST_OK)
+        return st;
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_TEXT(slug) }, &rows, &call->why);
+    if (st == ST_OK && db_count(rows) > 0)
+        return fail(&call->why, ST_CONFLICT, "the slug is taken");
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+/* The tenant and both its wrapped keys appear together. ST_CONFLICT: somebody was faster. */
+static enum status store(struct auth *a, struct call *call, const Auth__CreateTenantRequest *req, const struct tenant_kms *made,
+                         Auth__Tenant **ret_tenant) {
+    static const struct sql INSERT = { "insert_tenant",
+        "INSERT INTO auth.tenants (id, slug, name, kms_key_id) VALUES ($1, $2, $3, $4) RETURNING id, slug, name, status, created_at", 4 };
+    static const struct sql PUT_KEY = { "put_tenant_key", "SELECT keys.put_tenant_key($1, $2, $3, $4, $5)", 5 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = tenant_tx_begin(&tx, a->db, call->ticket, &call->request_id, SCOPE_TENANTS_MANAGE, call->deadline_ms, &call->why);
+    if (st != ST_OK)
+        return st;
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    st = tenant_tx_run(&tx, &INSERT, (struct db_param[]){ DB_UUID(&made->tenant_id), DB_TEXT(req->slug), DB_TEXT(req->name),
+                                                          DB_TEXT(made->key_id) }, &rows, &call->why);
+    for (int kind = 0; st == ST_OK && kind < TENANT_KMS_KINDS; kind++)
+        st = tenant_tx_run(&tx, &PUT_KEY, (struct db_param[]){ DB_UUID(&made->tenant_id), DB_TEXT(tenant_key_kind_text(kind)),
+            DB_INT(KEY_VERSION), DB_TEXT(made->key_id), DB_BYTES(made->wrapped[kind].data, made->wrapped[kind].len) }, NULL, &call->why);
+    if (st != ST_OK)
+        return st;
+    *ret_tenant = read_tenant(call->mem, rows, 0);
+    return tenant_tx_commit(&tx, &call->why);
+}
+
+/* CreateTenantRequest -> CreateTenantReply. Safe to repeat: what an earlier attempt left in KMS is found by
+ * its alias and used. The event is written by the table's trigger, in the same transaction. */
+enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Auth__CreateTenantRequest *req = (const void *)in;
+    Auth__CreateTenantReply *reply = (void *)out;
+    struct auth *a = self;
+    if (!is_slug(req->slug))
+        return fail_as(&call->why, ERR_REQ_FIELD, "slug is not of the right form");
+    if (!is_name(req->name))
+        return fail_as(&call->why, ERR_REQ_FIELD, "name is not of the right form");
+    enum status st = check_free(a, call, req->slug);
+    if (st != ST_OK)
+        return st;
+    struct tenant_kms made = { 0 };
+    st = tenant_kms_make(a->kms, req->slug, call->deadline_ms, call->mem, &made, &call->why);
+    return st == ST_OK ? store(a, call, req, &made, &reply->tenant) : st;
+}
+
+/* An opaque cursor: the id of the last tenant that was given. */
+static enum status read_cursor(struct call *call, const char *text, struct uuid *ret_after) {
+    uint8_t *bytes;
+    size_t len;
+    if (!*text)
+        return ST_OK;
+    if (!base64url_decode(call->mem, text, strlen(text), &bytes, &len) || !uuid_from_bytes(bytes, len, ret_after))
+        return fail_as(&call->why, ERR_REQ_CURSOR, "cursor does not decode");
+    return ST_OK;
+}
+
+/* ListTenantsRequest -> ListTenantsReply, oldest first; on record before it is shown. */
+enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql LIST = { "list_tenants",
+        "SELECT id, slug, name, status, created_at FROM auth.tenants WHERE id > $1 ORDER BY id LIMIT $2", 2 };
+    const Auth__ListTenantsRequest *req = (const void *)in;
+    Auth__ListTenantsReply *reply = (void *)out;
+    struct auth *a = self;
+    struct uuid after = { { 0 } };
+    int limit = req->limit ? (int)(req->limit < LIST_MAX ? req->limit : LIST_MAX) : LIST_DEFAULT;
+    enum status st = read_cursor(call, req->cursor, &after);
+    if (st != ST_OK)
+        return st;
+
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    {
+        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+        st = tenant_tx_begin(&tx, a->db, call->ticket, &call->request_id, SCOPE_TENANTS_MANAGE, call->deadline_ms, &call->why);
+        if (st == ST_OK)
+            st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&after), DB_INT(limit + 1) }, &rows, &call->why);
+        if (st == ST_OK)
+            st = tenant_tx_commit(&tx, &call->why);
+    }
+    if (st != ST_OK)
+        return st;
+    bool has_more = db_count(rows) > limit;
+    int count = has_more ? limit : db_count(rows);
+    st = audit_append(call, &(struct audit_record){ .action = AUDIT_TENANT_READ, .outcome = AUDIT_SUCCESS,
+        .detail_json = arena_printf(call->mem, "{\"tenants\":%d}", count) }, NULL);
+    if (st != ST_OK)
+        return st;
+    reply->tenants = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->tenants);
+    for (int i = 0; i < count; i++)
+        reply->tenants[reply->n_tenants++] = read_tenant(call->mem, rows, i);
+    if (has_more)
+        reply->next_cursor = base64url_encode(call->mem, reply->tenants[count - 1]->id.data, UUID_BYTES);
+    return ST_OK;
+}
