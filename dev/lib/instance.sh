@@ -194,6 +194,7 @@ own_environment_of() {
             echo "CORDON_JOBS_DATABASE_URL=$(database_url cordon_jobs db-jobs)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             echo "CORDON_SANDBOX_PATH=$STATE/bin/cordon-sandbox"
+            has_landlock || echo "CORDON_SANDBOX_WITHOUT_LANDLOCK=true"
             aws_environment ingest-worker S3 KMS STS
             ;;
         embedding-worker) aws_environment embedding-worker BEDROCK_RUNTIME STS ;;
@@ -203,12 +204,14 @@ own_environment_of() {
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             aws_environment query S3 KMS STS
             ;;
-        audit-writer)
-            echo "DATABASE_URL=$(database_url cordon_audit db-audit)"
-            echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
-            aws_environment audit-writer S3 KMS STS
-            ;;
+        audit-writer) echo "DATABASE_URL=$(database_url cordon_audit db-audit)" ;; # AWS comes with the checkpoints it will anchor
     esac
+}
+
+# Asks the kernel for its Landlock version (system call 444), as the sandbox itself will.
+has_landlock() {
+    /usr/bin/python3 -c 'import ctypes, sys
+sys.exit(ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1) < 1)'
 }
 
 aws_environment() {
