@@ -147,8 +147,8 @@ def samples(stack):
     manifest = json.loads((ROOT / "dev" / "samples" / "manifest.json").read_text())
     uploaded = []
     for row in manifest:
-        body = (ROOT / "dev" / "samples" / row["file"]).read_bytes()
-        answer = stack.upload(body, row["content_type"], pathlib.Path(row["file"]).name, tenant=row["tenant"])
+        body = (ROOT / "dev" / "samples" / row["tenant"] / row["file"]).read_bytes()
+        answer = stack.upload(body, row["content_type"], row["file"], tenant=row["tenant"])
         assert answer.status_code == 202, answer.text
         uploaded.append((row, answer.json()["document_id"]))
     return {(row["tenant"], row["file"]): stack.wait_ready(document_id, 120, tenant=row["tenant"])
