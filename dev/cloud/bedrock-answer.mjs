@@ -9,12 +9,12 @@
 //   - it holds the kind of thing that is asked for: a number, a date, a name.
 import { cosine } from './bedrock-embed.mjs';
 import { parse_prompt } from './bedrock-prompt.mjs';
-import { concept, content_words, is_stop_word, statements, words } from './bedrock-text.mjs';
+import { GENERIC, concept, content_words, is_stop_word, statements, words } from './bedrock-text.mjs';
 
 export const NOT_FOUND = 'NOT_FOUND';
 
-const COVERAGE_MIN = 0.62;          // of the question's terms, by weight
-const SCORE_MIN = 0.6;
+const COVERAGE_MIN = 0.54;          // of the question's terms, by weight
+const SCORE_MIN = 0.54;
 const STATEMENTS_MAX = 3;
 const KEEP_RATIO = 0.9;             // of the best score, for a second and third statement
 
@@ -22,11 +22,6 @@ const KEEP_RATIO = 0.9;             // of the best score, for a second and third
 const PLACES = { terms: 1, heading_terms: 0.85, neighbour_terms: 0.6, source_terms: 0.4, document_terms: 0.25 };
 const NAME_PLACES = { terms: 1, heading_terms: 1, neighbour_terms: 0.9, source_terms: 0.8, document_terms: 0.65 };
 
-// Words that shape a question more than they say what it is about.
-const GENERIC = new Set(`happen kind type sort large big small severe severity long often far take taken took use need receive show find found see seen level dose
-  score value result amount number name date time size call ask order place put know mean describe cause reason keep carry go went come came now next first last
-  current currently recent recently worse better change old new high low come left seen made make reach report reported record recorded present main exact
-  start give given phone telephone`.split(/\s+/).map(concept));
 // Who wrote and in what kind of paper: known from a document's look, seldom said beside the answer.
 const PAPERS = new Set(`radiologist surgeon psychiatrist psychologist nurse nursing pharmacist pathologist therapist doctor letter report assessment note evaluation
   examination plan summary document chart form review landlord`.split(/\s+/).map(concept));
@@ -34,13 +29,15 @@ const GENERIC_WEIGHT = 0.1, PAPER_WEIGHT = 0.3, KIND_WEIGHT = 0.35;
 
 // What a question wants to see, and how that looks. The first row whose question fits counts.
 const MONTH = 'january|february|march|april|may|june|july|august|september|october|november|december';
+const DATES = new RegExp(`\\b(?:${MONTH})\\.? \\d{1,2}\\b(?:, \\d{4})?|\\b\\d{1,2} (?:${MONTH})\\b|\\b(?:19|20)\\d\\d\\b|\\b\\d{1,2}/\\d{1,2}(?:/\\d{2,4})?\\b|\\b\\d{1,2}:\\d\\d\\b`, 'gi');
+const HAS_NUMBER = { test: (text) => /\d/.test(text.replace(DATES, ' ')) };
 const WANTED = [
   [/\b(?:tele)?phone number\b/, /\d{3}[- ]\d{4}/],
   [/\b(?:when|what date|what time|which day)\b/,
     new RegExp(`\\b(?:${MONTH}|(?:mon|tues|wednes|thurs|fri|satur|sun)day|today|tomorrow)\\b|\\d{1,2}/\\d{1,2}|\\b(?:19|20)\\d\\d\\b|\\d{1,2}:\\d\\d|\\b\\d+ (?:days?|weeks?|months?|years?|hours?)\\b`, 'i')],
   [/\bhow (?:long|old)\b/, /\b\d[\d.,]*[- ](?:seconds?|minutes?|hours?|days?|weeks?|months?|years?)\b/i],
   [/^(?:how much|what)\b.*\b(?:benefit|rent|cost|price|payment|co-payment|copay|income|deductible|owes?|pays?|fee|charge|savings)\b/, /\$ ?\d/],
-  [/\b(?:how (?:much|many|large|big|high|low|often|far)|dose|score|scale|level|size|number|amount|rate|ratio|fraction|pressure|a1c|hba1c|index|count|weight|percent|iq)\b/, /\d/],
+  [/\b(?:how (?:much|many|large|big|high|low|often|far)|dose|score|scale|level|size|number|amount|rate|ratio|fraction|pressure|a1c|hba1c|index|count|weight|percent|iq)\b/, HAS_NUMBER],
   [/\b(?:which|what) (?:\w+ ){0,2}(?:medicines?|medications?|drugs?|tablets?|pills?|antibiotics?|painkillers?|antidepressants?)\b/,
     /\d ?(?:mg|mcg|g|units|iu|puffs?)\b|\w(?:cillin|mycin|cycline|floxacin|azole|pril|sartan|olol|statin|gliflozin|gliptin|glutide|zosin|semide|azepam|oxetine|traline|alopram|mab|cept|profen|proxen|aban|parin|izide|formin|sone|solone|codone)s?\b|\bnsaids?\b/i],
   [/\bwho(?:m|se)?\b|\bwhich (?:\w+ )?(?:doctor|physician|surgeon|nurse|therapist|pharmacist|social worker|case worker)\b/, null],
@@ -53,6 +50,11 @@ function wanted(question) {
   return row ? row[1] ?? HAS_NAME : null;
 }
 
+// The text without what the question said itself: the 1 of "A1c" is no answer to a question for A1c.
+function without(text, own) {
+  return own.reduce((rest, word) => rest.replaceAll(word, ' '), text);
+}
+
 // A line that says whose paper it is answers nothing but that.
 const IDENTITY = /^\W*(?:patient|client|child|student|applicant|name|re|mrn|dob|born|date of birth|medical record number|(?:lakeside )?file(?: number)?|accession number)\b[^.]{0,4}:|\bpage \d+ of \d+$/i;
 const ASKS_IDENTITY = /\b(?:birth|born|old|mrn|record|file|accession|number|name)\b/i;
@@ -60,19 +62,21 @@ const ASKS_IDENTITY = /\b(?:birth|born|old|mrn|record|file|accession|number|name
 // "It has been ...": the statement speaks of what the one before it named.
 const ANAPHORA = /^\W*(?:it|its|he|she|his|her|they|their|this|these|that|those|both|there)\b/i;
 
-// Runs of capitalised words ("Marguerite Hollis", "Berg Balance Scale"), not the first word of the question.
+// Runs of capitalised words [{words, is_person}], but for the first word of the question: a person is
+// spoken of in the whole document, a thing ("Berg Balance Scale") only where it stands.
 function names(question) {
   const runs = [];
   for (const match of question.matchAll(/(?<=\S\s+(?:["'(])?)\p{Lu}[\p{L}'’-]+(?:\s+\p{Lu}[\p{L}'’-]+)*/gu)) {
     for (const part of match[0].split(/(?<=['’]s)\s+/))
-      add(part);
+      add(part, question.slice(0, match.index));
   }
   return runs;
 
-  function add(text) {
+  function add(text, before) {
     const run = words(text).filter((w) => !/^(?:Mr|Mrs|Ms|Dr)$/.test(w) && !new RegExp(`^(?:${MONTH})$`, 'i').test(w) && !is_stop_word(w) && /\p{Ll}/u.test(w));
+    const is_person = run.length < 3 || /['’]s$/.test(text) || /\b(?:Mr|Mrs|Ms|Dr)\.? $/.test(before);
     if (run.length)
-      runs.push(run.map((w) => w.toLowerCase()));
+      runs.push({ words: run.map((w) => w.toLowerCase()), is_person });
   }
 }
 
@@ -133,7 +137,7 @@ function rarity(list, term) {
 
 // What the question is about: [{terms, places, weight}], one entry for each word and each name.
 function question_parts(question, runs, list) {
-  const named = new Set(runs.flat().map(concept));
+  const named = new Set(runs.flatMap((run) => run.words).map(concept));
   const kind = kind_asked(question);
   const parts = [];
   const terms = [...new Set(content_words(question).map(concept))].filter((term) => !named.has(term));
@@ -144,9 +148,9 @@ function question_parts(question, runs, list) {
     parts.push({ terms: [term], places: PLACES, weight: share * rarity(list, term) });
   }
   for (const run of runs) {
-    const known = run.map(concept).filter((term) => list.some((s) => has_term(s.source_terms, term)));
+    const known = run.words.map(concept).filter((term) => list.some((s) => has_term(s.source_terms, term)));
     if (known.length)
-      parts.push({ terms: known, places: NAME_PLACES, weight: Math.max(...known.map((term) => rarity(list, term))) });
+      parts.push({ terms: known, places: run.is_person ? NAME_PLACES : PLACES, weight: Math.max(...known.map((term) => rarity(list, term))) });
   }
   return parts;
 }
@@ -168,7 +172,7 @@ function coverage(statement, parts) {
 }
 
 function speaks_of(statement, runs) {
-  return runs.every((run) => run.some((w) => statement.document.words.has(w) || statement.document.terms.has(concept(w))));
+  return runs.every((run) => run.words.some((w) => statement.document.words.has(w) || statement.document.terms.has(concept(w))));
 }
 
 export async function rank(model, question, sources) {
@@ -176,6 +180,7 @@ export async function rank(model, question, sources) {
   const runs = names(question);
   const parts = question_parts(question, runs, list);
   const type = wanted(question);
+  const own = words(question).filter((w) => /\d/.test(w));
   const about = await model.embed(question);
   const scored = [];
   for (const statement of list) {
@@ -183,9 +188,9 @@ export async function rank(model, question, sources) {
       continue;
     const covered = coverage(statement, parts);
     const likeness = cosine(about, await model.embed(statement.text));
-    const is_typed = !type || type.test(statement.text);
+    const is_typed = !type || type.test(without(statement.text, own));
     const score = 0.7 * covered + 0.3 * likeness - (is_typed ? 0 : 0.2);
-    scored.push({ statement, covered, likeness, score });
+    scored.push({ statement, covered, likeness, is_typed, score });
   }
   return scored.sort((a, b) => b.score - a.score);
 }
@@ -200,7 +205,7 @@ export async function answer(model, text) {
   const prompt = parse_prompt(text);
   if (!prompt || !prompt.sources.length || !prompt.question)
     return NOT_FOUND;
-  const ranked = (await rank(model, prompt.question, prompt.sources)).filter((r) => r.covered >= COVERAGE_MIN && r.score >= SCORE_MIN);
+  const ranked = (await rank(model, prompt.question, prompt.sources)).filter((r) => r.is_typed && r.covered >= COVERAGE_MIN && r.score >= SCORE_MIN);
   if (!ranked.length)
     return NOT_FOUND;
   const said = [];

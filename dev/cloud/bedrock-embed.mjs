@@ -3,7 +3,7 @@
 // Half of a vector comes from a small real sentence model (512 numbers): the mean over the statements of
 // the text, as the model is good at the sense of one sentence and poor at a page. It is also weak at
 // names and terms, where a model of Titan's size is strong. So the other half is lexical: each content
-// word, stemmed and with its synonyms, adds to four places of 512 chosen by a hash, whatever its count
+// word, stemmed and with its synonyms, adds to three places of 512 chosen by a hash, whatever its count
 // and with no statistics of any collection, so that a text's vector depends on the text alone. Cosine
 // over the whole is then a weighted sum of both likenesses.
 import { createHash } from 'node:crypto';
@@ -11,8 +11,8 @@ import { Worker } from 'node:worker_threads';
 import { concept, content_words, statements } from './bedrock-text.mjs';
 
 const HALF = 512;
-const LEXICAL_SHARE = 0.55;         // of the cosine
-const PLACES_PER_WORD = 4;
+const LEXICAL_SHARE = 0.6;          // of the cosine
+const PLACES_PER_WORD = 3;
 const BATCH_MAX_CHARS = 6000;       // about a second of computing on a small machine
 const BATCH_MAX_TEXTS = 32;
 const CACHE_MAX = 20000;

@@ -67,6 +67,11 @@ export function concept(word) {
   return STEM_CLASS.get(s) ?? s;
 }
 
+// Words that shape a question more than they say what it is about.
+export const GENERIC = new Set(`happen kind type sort large big small severe severity long often far take taken took use need receive show find found see seen level dose
+  score value result amount number name date time size call ask order place put know mean describe cause reason keep carry go went come came now next first last
+  current currently recent recently worse better change old new high low come left seen made make reach report reported record recorded present main exact
+  start give given phone telephone`.split(/\s+/).map(concept));
 // Words as they stand: letters and digits with inner hyphens, points, slashes; "Hollis's" is "Hollis".
 export function words(text) {
   const out = [];
@@ -105,8 +110,11 @@ export function statements(text) {
       out.push({ text: sentence, heading });
     paragraph = '';
   };
-  for (const raw of text.split(/[\n\f]/)) {
-    const line = raw.trim();
+  let is_after_gap = true;
+  const lines = text.split(/[\n\f]/).map((line) => line.trim());
+  for (const [i, line] of lines.entries()) {
+    const begins = is_after_gap && !/^\p{Ll}/u.test(lines[i + 1] ?? '');
+    is_after_gap = !line;
     const is_row = /^\|/.test(line) || /\S(?: {3,}|\t)\S/.test(line);
     if (!is_row && table_head && line)
       table_head = '';
@@ -120,7 +128,7 @@ export function statements(text) {
       const row = line.replace(/^\||\|$/g, '').trim();
       out.push({ text: row, heading: table_head ? `${heading}: ${table_head}` : heading });
       table_head ||= row;
-    } else if (/^#{1,6} /.test(line) || is_heading(line)) {
+    } else if (/^#{1,6} /.test(line) || is_heading(line, begins)) {
       flush();
       heading = line.replace(/^#+ /, '');
     } else if (/^(?:[-*•]|\d{1,2}\.) /.test(line) || /^\**[A-Z][\w /]{1,28}:/.test(line)) {
@@ -133,8 +141,11 @@ export function statements(text) {
   return out;
 }
 
-function is_heading(line) {
-  return line.length < 70 && !/[.;,]$/.test(line) && /\p{L}{3}/u.test(line) && line === line.toUpperCase() && !/\d{3}/.test(line);
+// In capitals, or a few words without a stop on a line of their own after an empty one.
+function is_heading(line, begins) {
+  if (line.length >= 70 || /[.;,:!?]$/.test(line) || !/\p{L}{3}/u.test(line) || /\d{3}/.test(line))
+    return false;
+  return line === line.toUpperCase() || (begins && line.length < 45 && /^\p{Lu}[^|=]*$/u.test(line) && line.split(' ').length <= 7);
 }
 
 function sentences(paragraph) {

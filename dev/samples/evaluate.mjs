@@ -2,7 +2,7 @@
 // own splitter, embeds them, ranks each tenant's chunks by cosine for each question of
 // tests/e2e/questions.json, asks for an answer over the best eight, and prints the figures.
 //
-//   node dev/samples/evaluate.mjs [--verbose] [--layout] [QUESTIONS.json]      (needs cc, pdftotext, dev's npm packages)
+//   node dev/samples/evaluate.mjs [--verbose] [QUESTIONS.json]      (needs cc, pdftotext, dev's npm packages)
 //
 // CORDON_SOURCE names the checkout when the script runs from a copy of dev/.
 import { execFileSync } from 'node:child_process';
@@ -34,7 +34,7 @@ function text_of(entry) {
   const path = join(SAMPLES, entry.tenant, entry.file);
   if (entry.content_type !== 'application/pdf')
     return readFileSync(path);
-  return execFileSync('pdftotext', [...(args.includes('--layout') ? ['-layout'] : []), '-q', '-enc', 'UTF-8', path, '-']);
+  return execFileSync('pdftotext', ['-layout', '-q', '-enc', 'UTF-8', path, '-']);
 }
 
 async function load_chunks(model, splitter) {
