@@ -15,8 +15,8 @@
 #include "core/status.h"
 
 enum {
-    SPLIT_MAX_TOKENS = 220,         /* defaults of struct split_options */
-    SPLIT_OVERLAP_TOKENS = 40,
+    SPLIT_MAX_TOKENS = 360,         /* defaults of struct split_options: a long paragraph, about 160 words */
+    SPLIT_OVERLAP_TOKENS = 60,
     SPLIT_GAP_BYTES = 128,          /* white space longer than this always ends a chunk */
 };
 
