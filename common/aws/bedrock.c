@@ -1,0 +1,173 @@
+#include "aws/bedrock.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json/reader.h"
+#include "json/writer.h"
+
+enum { ATTEMPTS = 6, EMBED_ATTEMPT_MS = 10000, CONVERSE_ATTEMPT_MS = 60000 };
+
+struct bedrock {
+    struct aws *aws;
+    char *endpoint;
+};
+
+struct bedrock *bedrock_new(struct aws *aws, const char *endpoint) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct bedrock *bedrock = xalloc(sizeof *bedrock);
+    bedrock->aws = aws;
+    bedrock->endpoint = xstrdup(aws_endpoint(aws, mem, endpoint, "bedrock-runtime"));
+    return bedrock;
+}
+
+void bedrock_destroy(struct bedrock **bedrock_p) {
+    if (!*bedrock_p)
+        return;
+    free((*bedrock_p)->endpoint);
+    free(*bedrock_p);
+    *bedrock_p = NULL;
+}
+
+/* POST body to /model/<model>/<action>; the answer as a tree. */
+static enum status ask(struct bedrock *bedrock, const char *model, const char *action, const char *operation, const struct buffer *body,
+                       int64_t attempt_ms, int64_t deadline_ms, json_t **ret_answer, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "bedrock", .operation = operation, .method = "POST", .endpoint = bedrock->endpoint,
+        .path = arena_printf(mem, "/model/%s/%s", sigv4_encode(mem, model, false), action),
+        .headers = { { "content-type", "application/json" }, { "accept", "application/json" } },
+        .body = body->data, .body_len = body->len, .max_bytes = BEDROCK_ANSWER_MAX_BYTES,
+        .deadline_ms = deadline_ms, .attempt_ms = attempt_ms, .attempts = ATTEMPTS };
+    enum status st = aws_send(bedrock->aws, &request, &reply, why);
+    if (st == ST_NOT_FOUND)
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock %s: no such model", operation);
+    if (st != ST_OK)
+        return st;
+    struct why reason = { 0 };
+    if (json_parse(reply.http.body.data, reply.http.body.len, BEDROCK_ANSWER_MAX_BYTES, ret_answer, &reason) != ST_OK)
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock %s: the answer is no JSON", operation);
+    return ST_OK;
+}
+
+/* 1024 finite numbers, of length 1 within what rounding allows. */
+static bool read_vector(const json_t *array, float out[BEDROCK_DIMENSIONS]) {
+    float values[BEDROCK_DIMENSIONS];
+    double sum = 0;
+    if (json_array_size(array) != BEDROCK_DIMENSIONS)
+        return false;
+    for (size_t i = 0; i < BEDROCK_DIMENSIONS; i++) {
+        const json_t *item = json_array_get(array, i);
+        double value = json_number_value(item);
+        if (!json_is_number(item) || !isfinite(value) || fabs(value) > 1.001)
+            return false;
+        values[i] = (float)value;
+        sum += value * value;
+    }
+    if (fabs(sqrt(sum) - 1) > 0.01)
+        return false;
+    memcpy(out, values, sizeof values);
+    return true;
+}
+
+enum status bedrock_embed(struct bedrock *bedrock, const char *model, const char *text, int64_t deadline_ms,
+                          float out[BEDROCK_DIMENSIONS], uint32_t *ret_tokens, struct why *why) {
+    CLEANUP(buffer_end) struct buffer body = { 0 };
+    CLEANUP(json_destroy) json_t *answer = NULL;
+    struct json_writer w;
+    json_begin(&w, &body);
+    json_open_object(&w);
+    json_put_name(&w, "inputText");
+    json_put_text(&w, text);
+    json_put_name(&w, "dimensions");
+    json_put_i64(&w, BEDROCK_DIMENSIONS);
+    json_put_name(&w, "normalize");
+    json_put_bool(&w, true);
+    json_close_object(&w);
+    if (!json_finish(&w))
+        return fail(why, ST_INTERNAL, "bedrock InvokeModel: the request cannot be written");
+    enum status st = ask(bedrock, model, "invoke", "InvokeModel", &body, EMBED_ATTEMPT_MS, deadline_ms, &answer, why);
+    if (st != ST_OK)
+        return st;
+    const json_t *vector = NULL;
+    int64_t tokens = 0;
+    struct why reason = { 0 };
+    if (json_get_array(answer, "embedding", JSON_REQUIRED, BEDROCK_DIMENSIONS, &vector, &reason) != ST_OK ||
+        json_get_i64(answer, "inputTextTokenCount", JSON_OPTIONAL, 0, UINT32_MAX, &tokens, &reason) != ST_OK ||
+        !read_vector(vector, out))
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock InvokeModel: the answer is no vector of length 1 with %d numbers",
+                       BEDROCK_DIMENSIONS);
+    *ret_tokens = (uint32_t)tokens;
+    return ST_OK;
+}
+
+static void put_text_blocks(struct json_writer *w, const char *name, const char *text) {
+    json_put_name(w, name);
+    json_open_array(w);
+    json_open_object(w);
+    json_put_name(w, "text");
+    json_put_text(w, text);
+    json_close_object(w);
+    json_close_array(w);
+}
+
+static bool write_converse(const struct converse_request *converse, struct buffer *body) {
+    struct json_writer w;
+    json_begin(&w, body);
+    json_open_object(&w);
+    put_text_blocks(&w, "system", converse->system);
+    json_put_name(&w, "messages");
+    json_open_array(&w);
+    json_open_object(&w);
+    json_put_name(&w, "role");
+    json_put_text(&w, "user");
+    put_text_blocks(&w, "content", converse->user);
+    json_close_object(&w);
+    json_close_array(&w);
+    json_put_name(&w, "inferenceConfig");
+    json_open_object(&w);
+    json_put_name(&w, "maxTokens");
+    json_put_i64(&w, converse->max_tokens);
+    json_put_name(&w, "temperature");
+    json_put_i64(&w, 0);
+    json_close_object(&w);
+    json_close_object(&w);
+    return json_finish(&w);
+}
+
+static enum status read_converse(const json_t *answer, struct arena *mem, struct converse_reply *ret_reply, struct why *why) {
+    const json_t *output = NULL, *message = NULL, *content = NULL, *usage = NULL;
+    const char *stop_reason = "";
+    int64_t input = 0, output_tokens = 0;
+    struct why reason = { 0 };
+    if (json_get_object(answer, "output", JSON_REQUIRED, &output, &reason) != ST_OK ||
+        json_get_object(output, "message", JSON_REQUIRED, &message, &reason) != ST_OK ||
+        json_get_array(message, "content", JSON_REQUIRED, 64, &content, &reason) != ST_OK ||
+        json_get_text(answer, "stopReason", JSON_REQUIRED, 64, &stop_reason, &reason) != ST_OK ||
+        json_get_object(answer, "usage", JSON_OPTIONAL, &usage, &reason) != ST_OK ||
+        (usage && json_get_i64(usage, "inputTokens", JSON_OPTIONAL, 0, UINT32_MAX, &input, &reason) != ST_OK) ||
+        (usage && json_get_i64(usage, "outputTokens", JSON_OPTIONAL, 0, UINT32_MAX, &output_tokens, &reason) != ST_OK))
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock Converse: %.120s", reason.text);
+    CLEANUP(buffer_end) struct buffer text = { 0 };
+    for (size_t i = 0; i < json_array_size(content); i++) {
+        const json_t *block = json_object_get(json_array_get(content, i), "text");
+        if (json_is_string(block))      /* reasoning and other kinds of block are not for readers */
+            (void)buffer_add(&text, json_string_value(block), json_string_length(block));
+    }
+    *ret_reply = (struct converse_reply){ .text = arena_strdup(mem, text.data ? text.data : ""),
+                                          .stop_reason = arena_strdup(mem, stop_reason),
+                                          .input_tokens = (uint32_t)input, .output_tokens = (uint32_t)output_tokens };
+    return ST_OK;
+}
+
+enum status bedrock_converse(struct bedrock *bedrock, const struct converse_request *converse, int64_t deadline_ms,
+                             struct arena *mem, struct converse_reply *ret_reply, struct why *why) {
+    CLEANUP(buffer_end) struct buffer body = { 0 };
+    CLEANUP(json_destroy) json_t *answer = NULL;
+    if (converse->max_tokens == 0 || !write_converse(converse, &body))
+        return fail(why, ST_INTERNAL, "bedrock Converse: the request cannot be written");
+    enum status st = ask(bedrock, converse->model, "converse", "Converse", &body, CONVERSE_ATTEMPT_MS, deadline_ms, &answer, why);
+    return st != ST_OK ? st : read_converse(answer, mem, ret_reply, why);
+}

@@ -1,0 +1,37 @@
+/* bedrock — Amazon Bedrock's runtime: Titan embeds, Claude answers. A client is shared by all threads. Only
+ * embedding-worker links it. */
+#ifndef CORDON_AWS_BEDROCK_H
+#define CORDON_AWS_BEDROCK_H
+
+#include "aws/aws.h"
+
+enum { BEDROCK_DIMENSIONS = 1024, BEDROCK_ANSWER_MAX_BYTES = 256 << 10 };
+
+struct bedrock;
+
+struct bedrock *bedrock_new(struct aws *aws, const char *endpoint);      /* endpoint "": AWS's own */
+void bedrock_destroy(struct bedrock **bedrock_p);
+
+/* All: ST_LIMITED MODEL_002 when throttled to the end of the attempts, ST_UNAVAILABLE MODEL_001 when the model cannot be
+ * reached, is not ours to use or answers nonsense; ST_TIMEOUT; ST_INTERNAL when Bedrock calls the request wrong. */
+
+/* Titan Text Embeddings V2: one text, one vector of 1024 numbers and length 1 into out. */
+enum status bedrock_embed(struct bedrock *bedrock, const char *model, const char *text, int64_t deadline_ms,
+                          float out[BEDROCK_DIMENSIONS], uint32_t *ret_tokens, struct why *why) MUST_USE;
+
+struct converse_request {
+    const char *model;              /* id, or ARN of an inference profile */
+    const char *system, *user;      /* texts */
+    unsigned max_tokens;            /* at least 1 */
+};
+struct converse_reply {
+    char *text;                     /* of all text blocks; in mem */
+    char *stop_reason;              /* "end_turn", "max_tokens", ... */
+    uint32_t input_tokens, output_tokens;
+};
+
+/* Converse, at temperature 0. */
+enum status bedrock_converse(struct bedrock *bedrock, const struct converse_request *converse, int64_t deadline_ms,
+                             struct arena *mem, struct converse_reply *ret_reply, struct why *why) MUST_USE;
+
+#endif

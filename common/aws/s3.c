@@ -1,0 +1,104 @@
+#include "aws/s3.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aws/s3_client.h"
+#include "core/str.h"
+#include "core/text_codec.h"
+
+struct s3 *s3_new(struct aws *aws, const char *endpoint, const char *bucket) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct s3 *s3 = xalloc(sizeof *s3);
+    s3->aws = aws;
+    bool is_own = !endpoint || !*endpoint;
+    bool is_by_path = !is_own || strchr(bucket, '.');       /* a dot breaks the certificate of the virtual host */
+    s3->endpoint = xstrdup(aws_endpoint(aws, mem, endpoint, is_by_path ? "s3" : arena_printf(mem, "%s.s3", bucket)));
+    s3->prefix = xstrdup(is_by_path ? arena_printf(mem, "/%s", bucket) : "");
+    return s3;
+}
+
+void s3_destroy(struct s3 **s3_p) {
+    struct s3 *s3 = *s3_p;
+    if (!s3)
+        return;
+    free(s3->endpoint);
+    free(s3->prefix);
+    free(s3);
+    *s3_p = NULL;
+}
+
+char *s3_path(const struct s3 *s3, struct arena *mem, const char *key) {
+    return arena_printf(mem, "%s/%s", s3->prefix, sigv4_encode(mem, key, true));
+}
+
+char *s3_checksum(struct arena *mem, const void *data, size_t len) {
+    uint8_t digest[SHA256_BYTES];
+    sha256(len ? data : "", len, digest);
+    return base64_encode(mem, digest, sizeof digest);
+}
+
+enum status s3_put(struct s3 *s3, const char *key, const char *content_type, const struct sigv4_pair headers[],
+                   const void *data, size_t len, int64_t deadline_ms, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "PutObject", .method = "PUT", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .headers = { { "content-type", content_type }, { "x-amz-checksum-sha256", s3_checksum(mem, data, len) } },
+        .body = data, .body_len = len, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    for (size_t i = 0; headers && headers[i].name; i++) {
+        if (i + 3 >= AWS_PAIRS_MAX)
+            return fail(why, ST_INTERNAL, "s3: too many headers");
+        request.headers[2 + i] = headers[i];
+    }
+    return aws_send(s3->aws, &request, &reply, why);
+}
+
+enum status s3_get(struct s3 *s3, const char *key, int64_t from, int64_t length,
+                   enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why), void *sink_ctx,
+                   int64_t deadline_ms, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "GetObject", .method = "GET", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS, .sink = sink, .sink_ctx = sink_ctx };
+    if (length > 0)
+        request.headers[0] = (struct sigv4_pair){ "range", arena_printf(mem, "bytes=%" PRId64 "-%" PRId64, from, from + length - 1) };
+    else if (from > 0)
+        request.headers[0] = (struct sigv4_pair){ "range", arena_printf(mem, "bytes=%" PRId64 "-", from) };
+    return aws_send(s3->aws, &request, &reply, why);
+}
+
+enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct s3_head *ret_head, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "HeadObject", .method = "HEAD", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    enum status st = aws_send(s3->aws, &request, &reply, why);
+    if (st != ST_OK)
+        return st;
+    const char *length = http_response_header(&reply.http, "content-length"), *etag = http_response_header(&reply.http, "etag");
+    if (!length || !str_to_i64(length, 0, INT64_MAX, &ret_head->bytes))
+        return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 HeadObject: no length");
+    (void)snprintf(ret_head->etag, sizeof ret_head->etag, "%s", etag ? etag : "");
+    return ST_OK;
+}
+
+enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "DeleteObject", .method = "DELETE", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    enum status st = aws_send(s3->aws, &request, &reply, why);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+enum status s3_check(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) {
+    struct s3_head head;
+    enum status st = s3_head(s3, key, deadline_ms, &head, why);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}

@@ -1,0 +1,55 @@
+/* s3 — objects of one bucket. A client is shared by all threads; an upload belongs to one request. Keys are made of
+ * ids, never of users' words. Every body is covered by the signature (its SHA-256) and by a checksum that S3
+ * verifies before it stores. */
+#ifndef CORDON_AWS_S3_H
+#define CORDON_AWS_S3_H
+
+#include "aws/aws.h"
+
+enum { S3_PART_BYTES = 6 << 20 };       /* an upload sends a part once so much is gathered; S3 wants 5 MiB */
+
+struct s3;
+
+/* endpoint: "" for AWS's own (https://<bucket>.s3.<region>.amazonaws.com), else addressed by path. */
+struct s3 *s3_new(struct aws *aws, const char *endpoint, const char *bucket);
+void s3_destroy(struct s3 **s3_p);
+
+/* Whole object from memory. headers: more to send and sign ("x-amz-object-lock-mode", "if-none-match"), ends with a
+ * name of NULL; NULL: none. ST_UNAVAILABLE STORE_001; ST_TIMEOUT. Repeated inside deadline_ms. */
+enum status s3_put(struct s3 *s3, const char *key, const char *content_type, const struct sigv4_pair headers[],
+                   const void *data, size_t len, int64_t deadline_ms, struct why *why) MUST_USE;
+
+/* Stream an object, or length bytes of it from `from` (length 0: to the end), into sink. deadline_ms bounds the
+ * whole; 20 s without a byte end it too. A failure after bytes were delivered is not repeated. ST_NOT_FOUND: no
+ * such object; ST_UNAVAILABLE STORE_001; ST_TIMEOUT; what sink returned. */
+enum status s3_get(struct s3 *s3, const char *key, int64_t from, int64_t length,
+                   enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why), void *sink_ctx,
+                   int64_t deadline_ms, struct why *why) MUST_USE;
+
+struct s3_head { int64_t bytes; char etag[80]; };
+
+/* ST_NOT_FOUND: no such object. */
+enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct s3_head *ret_head, struct why *why) MUST_USE;
+/* ST_OK also when there was none. */
+enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) MUST_USE;
+/* Is the bucket there and ours to use? For readiness: HEAD of a key that need not exist. */
+enum status s3_check(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) MUST_USE;
+
+/* ---- an object that comes in portions ---- */
+
+struct s3_upload;
+
+/* Nothing is sent yet. An object below S3_PART_BYTES becomes one PUT, a larger one a multipart upload; memory is
+ * bounded by one part and what is appended between flushes. */
+struct s3_upload *s3_upload_new(struct s3 *s3, const char *key, const char *content_type);
+/* Append the next bytes here, then flush. Borrowed. */
+struct buffer *s3_upload_buffer(struct s3_upload *upload);
+/* Send what makes a whole part. Failures as s3_put; the upload is then good for s3_upload_destroy only. */
+enum status s3_upload_flush(struct s3_upload *upload, int64_t deadline_ms, struct why *why) MUST_USE;
+/* Send the rest; on ST_OK the object exists, whole. */
+enum status s3_upload_end(struct s3_upload *upload, int64_t deadline_ms, struct why *why) MUST_USE;
+int64_t s3_upload_bytes(const struct s3_upload *upload);        /* appended so far, flushed or not */
+/* Aborts what was begun and not ended, in at most 5 s; what an abort misses, the bucket's lifecycle rule removes. */
+void s3_upload_destroy(struct s3_upload **upload_p);
+
+#endif
