@@ -1,0 +1,100 @@
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/envelope.h"
+#include "bus/methods.h"
+#include "bus/peers.h"
+
+TestSuite(envelope, .timeout = 10);
+
+static bool opens(Bus__Envelope *e) {
+    zmq_msg_t frame;
+    envelope_pack(e, &frame);
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(envelope_cap_bytes(zmq_msg_size(&frame)));
+    bool is_open = envelope_open(mem, zmq_msg_data(&frame), zmq_msg_size(&frame)) != NULL;
+    zmq_msg_close(&frame);
+    return is_open;
+}
+
+Test(envelope, sizes_and_kind_are_checked) {
+    char text[ENVELOPE_TICKET_MAX_BYTES + 2];
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = '\0';
+    static uint8_t body[BUS_FRAME_MAX_BYTES];
+    Bus__Envelope e = BUS__ENVELOPE__INIT;
+    cr_expect_not(opens(&e), "kind 0");
+    e.kind = BUS__KIND__CALL;
+    cr_expect(opens(&e));
+    e.kind = 8;
+    cr_expect_not(opens(&e), "kind 8");
+    e.kind = BUS__KIND__CALL;
+    e.ticket = text;
+    cr_expect_not(opens(&e), "long ticket");
+    e.ticket = (char *)"";
+    e.method = text;
+    cr_expect_not(opens(&e), "long method");
+    e.method = (char *)"";
+    e.traceparent = text;
+    cr_expect_not(opens(&e), "long traceparent");
+    e.traceparent = (char *)"";
+    e.body = (ProtobufCBinaryData){ ENVELOPE_BODY_MAX_BYTES, body };
+    cr_expect(opens(&e));
+    e.kind = BUS__KIND__PART;
+    cr_expect_not(opens(&e), "long part");
+    e.body.len = BUS_PART_MAX_BYTES;
+    cr_expect(opens(&e));
+    e.body.len = BUS_FRAME_MAX_BYTES;
+    e.kind = BUS__KIND__CALL;
+    cr_expect_not(opens(&e), "long frame");
+}
+
+/* Two bytes of wire become a 24-byte struct each: the cap stops that. */
+Test(envelope, a_flood_of_unknown_fields_is_refused) {
+    enum { FIELDS = 100000 };
+    uint8_t *flood = malloc(3 * FIELDS);
+    for (size_t i = 0; i < FIELDS; i++)
+        memcpy(flood + 3 * i, "\xf8\x07\x00", 3);
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(envelope_cap_bytes(3 * FIELDS));
+    cr_expect_null(envelope_open(mem, flood, 3 * FIELDS));
+    free(flood);
+}
+
+struct method_case { const char *method; bool is_good; };
+
+Test(envelope, methods_are_package_dot_rpc) {
+    static const struct method_case CASES[] = {
+        { "query.Search", true }, { "bus.Ping", true }, { "", false }, { ".Search", false }, { "query.", false }, { "query", false },
+        { "query.Search.x", false }, { "query.Se arch", false }, { "query.\n", false },
+    };
+    uint8_t id[UUID_BYTES] = { 0 };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        Bus__Envelope e = BUS__ENVELOPE__INIT;
+        e.version = BUS_VERSION;
+        e.method = (char *)CASES[i].method;
+        e.request_id = (ProtobufCBinaryData){ sizeof id, id };
+        cr_expect_eq(envelope_call_fault(&e) == NULL, CASES[i].is_good, "'%s'", CASES[i].method);
+    }
+}
+
+Test(peers, names_packages_and_bits_agree) {
+    for (unsigned i = 0; i < PEER_COUNT; i++) {
+        enum peer peer = peer_at(i);
+        cr_expect_eq(peer_index(peer), i);
+        cr_expect_eq(peer_from_name(peer_name(peer)), peer);
+    }
+    cr_expect_eq(peer_of_method("ingest.Upload"), PEER_INGEST_WORKER);
+    cr_expect_eq(peer_of_method("ingest"), PEER_NONE);
+    cr_expect_eq(peer_of_method("bus.Ping"), PEER_NONE);
+    cr_expect_eq(peer_from_name(NULL), PEER_NONE);
+    cr_expect_str_eq(peer_name(PEER_NONE), "?");
+}
+
+Test(methods, reads_are_repeatable_and_writes_are_not) {
+    cr_expect(method_is_repeatable("query.Search"));
+    cr_expect(method_is_repeatable("audit.Append"));
+    cr_expect_not(method_is_repeatable("ingest.Upload"));
+    cr_expect_not(method_is_repeatable("ingest.DeleteDocument"));
+    cr_expect_not(method_is_repeatable("auth.CreateTenant"));
+    cr_expect_not(method_is_repeatable("query.Nothing"));
+}
