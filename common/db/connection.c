@@ -34,7 +34,8 @@ static const char *const SETTINGS[] = {
 };
 
 const struct sql SQL_RESET = { "reset", "RESET ALL", 0 };
-const struct sql SQL_BEGIN = { "begin", "BEGIN", 0 };
+/* The modes are said: an implicit transaction, and its modes, began already with RESET ALL. */
+const struct sql SQL_BEGIN = { "begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0 };
 
 static void ignore_notice(void *arg, const PGresult *notice) {
     (void)arg;

@@ -1,0 +1,332 @@
+/* jobs: claim, lease, fence, retry, dead; and what happens to those who come late or were never asked. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/pg.h"
+
+TestSuite(db_jobs, .init = pg_open, .fini = pg_close, .timeout = 60);
+
+#define DOC "aaaaaaaa-0000-7000-8000-000000000001"
+#define JOB "dddddddd-0000-7000-8000-000000000001"
+
+struct claimed { char job[37], fence[24], token[64], ticket[4096]; };
+
+/* Upload a document and enqueue its job, as ingest-worker does under a user's ticket. */
+static void enqueue(const char *slug, const char *tenant, const char *document, const char *job) {
+    PGconn *ingest = pg_connect("cordon_ingest");
+    pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", pg_ticket(slug, "clinician", "ann"));
+    pg_ask(ingest, "INSERT INTO app.documents (tenant_id, id, content_type, bytes, key_version, created_by) VALUES ('%s', '%s', 'text/plain', 1, 1, authz.user_id())", tenant, document);
+    pg_ask(ingest, "SELECT keys.put_document_key('%s', 1, 'wrapped')", document);
+    cr_assert_str_eq(pg_ask(ingest, "SELECT jobs.enqueue('%s', 'ingest', 'ingest', '%s')", job, document), job);
+    pg_ask(ingest, "COMMIT");
+    PQfinish(ingest);
+}
+
+static bool claim(PGconn *jobs, int lease_ms, struct claimed *ret_claimed) {
+    PGresult *rows = PQexec(jobs, pg_ask(pg_admin(), "SELECT 'SELECT job_id, fence, lease_token, ticket FROM jobs.claim(''ingest'', ''w1'', 1, %d)'", lease_ms));
+    cr_assert_eq(PQresultStatus(rows), PGRES_TUPLES_OK, "%s", PQresultErrorMessage(rows));
+    bool any = PQntuples(rows) == 1;
+    if (any) {
+        snprintf(ret_claimed->job, sizeof ret_claimed->job, "%s", PQgetvalue(rows, 0, 0));
+        snprintf(ret_claimed->fence, sizeof ret_claimed->fence, "%s", PQgetvalue(rows, 0, 1));
+        snprintf(ret_claimed->token, sizeof ret_claimed->token, "%s", PQgetvalue(rows, 0, 2));
+        snprintf(ret_claimed->ticket, sizeof ret_claimed->ticket, "%s", PQgetvalue(rows, 0, 3));
+    }
+    PQclear(rows);
+    return any;
+}
+
+static PGconn *worker(const struct claimed *c) {
+    PGconn *ingest = pg_connect("cordon_ingest");
+    pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", c->ticket);
+    return ingest;
+}
+
+static const char *state_of(const char *job) {
+    return pg_ask(pg_admin(), "SELECT state || coalesce(' ' || reason_code, '') FROM jobs.jobs WHERE id = '%s'", job);
+}
+
+Test(db_jobs, a_job_goes_from_upload_to_ready) {
+    PGconn *jobs = pg_connect("cordon_jobs");
+    pg_ask(jobs, "LISTEN jobs_ingest");
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    pg_ask(jobs, "SELECT 1");
+    PGnotify *note = PQnotifies(jobs);
+    cr_assert_not_null(note, "no wake-up");
+    cr_expect_str_eq(note->extra, "", "a payload could hold PHI");
+    PQfreemem(note);
+
+    struct claimed c;
+    cr_assert(claim(jobs, 30000, &c));
+    cr_expect_str_eq(c.job, JOB);
+    cr_expect_not(claim(jobs, 30000, &(struct claimed){ 0 }), "taken already");
+    PGconn *ingest = worker(&c);
+    cr_expect_str_eq(pg_ask(ingest, "SELECT authz.job_document()"), DOC);
+    cr_expect_str_eq(pg_ask(ingest, "SELECT authz.may('job:ingest') AND NOT authz.may('documents:write')"), "t");
+    cr_expect_str_eq(pg_ask(ingest, "SELECT version || convert_from(wrapped, 'UTF8') FROM keys.job_document_key()"), "1wrapped");
+    pg_ask(ingest, "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
+                   "VALUES ('" PG_TENANT_A "', '" DOC "', gen_random_uuid(), 0, 0, 9, 2, 'x')");
+    pg_ask(ingest, "SELECT jobs.progress('embed', 1, 1, 1)");
+    pg_ask(ingest, "UPDATE app.documents SET status = 'ready', chunks = 1, pages = 1 WHERE tenant_id = '" PG_TENANT_A "' AND id = '" DOC "' AND status = 'processing'");
+    pg_ask(ingest, "SELECT jobs.complete(); COMMIT");
+    cr_expect_str_eq(state_of(JOB), "succeeded");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT stage || pages_done || chunks_done || chunks_total || (done_at IS NOT NULL) FROM jobs.jobs"), "embed111true");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT status FROM app.documents"), "ready");
+    PGconn *late = pg_connect("cordon_ingest");
+    pg_ask(late, "BEGIN");
+    cr_expect_str_eq(pg_try(late, "SELECT authz.enter('%s')", c.ticket), "28000", "the job is over");
+    PQfinish(late);
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_job_ticket_is_for_its_document_only) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    enqueue(PG_SLUG_A, PG_TENANT_A, "aaaaaaaa-0000-7000-8000-000000000002", "dddddddd-0000-7000-8000-000000000002");
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed c;
+    cr_assert(claim(jobs, 30000, &c));
+    PGconn *ingest = worker(&c);
+    cr_expect_str_eq(pg_ask(ingest, "SELECT string_agg(id::text, ',') FROM app.documents"), DOC);
+    const char *const refused[] = {
+        "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
+            "VALUES ('" PG_TENANT_A "', 'aaaaaaaa-0000-7000-8000-000000000002', gen_random_uuid(), 0, 0, 9, 2, 'x')",
+        "INSERT INTO app.documents (tenant_id, id, content_type, bytes, key_version, created_by) VALUES ('" PG_TENANT_A "', gen_random_uuid(), 'text/plain', 1, 1, authz.user_id())",
+        "SELECT jobs.enqueue(gen_random_uuid(), 'ingest', 'ingest', '" DOC "')",
+        "SELECT keys.put_document_key('" DOC "', 2, 'k')",
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        pg_ask(ingest, "SAVEPOINT s");
+        cr_expect_str_eq(pg_try(ingest, "%s", refused[i]), "42501", "%s", refused[i]);
+        pg_ask(ingest, "ROLLBACK TO s");
+    }
+    PQfinish(ingest);
+    PGconn *query = pg_connect("cordon_query");
+    pg_ask(query, "BEGIN; SELECT authz.enter('%s')", c.ticket);
+    cr_expect_str_eq(pg_ask(query, "SELECT (SELECT count(*) FROM app.documents) + (SELECT count(*) FROM app.chunks) + (SELECT count(*) FROM jobs.jobs)"), "0",
+                     "a job's ticket opens nothing to the query role");
+    PQfinish(query);
+    PQfinish(jobs);
+}
+
+Test(db_jobs, enqueue_takes_tenant_and_user_from_the_ticket) {
+    enqueue(PG_SLUG_B, PG_TENANT_B, DOC, JOB);
+    PGconn *ingest = pg_connect("cordon_ingest");
+    cr_expect_str_eq(pg_try(ingest, "SELECT jobs.enqueue(gen_random_uuid(), 'ingest', 'ingest', '" DOC "')"), "42501", "no ticket");
+    pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", "ann"));
+    cr_expect_str_eq(pg_try(ingest, "SELECT jobs.enqueue(gen_random_uuid(), 'ingest', 'ingest', '" DOC "')"), "23503", "another tenant's document");
+    pg_ask(ingest, "ROLLBACK; BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "reviewer", "rev"));
+    cr_expect_str_eq(pg_try(ingest, "SELECT jobs.enqueue(gen_random_uuid(), 'ingest', 'ingest', '" DOC "')"), "42501", "no documents:write");
+    pg_ask(ingest, "ROLLBACK; BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_B, "clinician", "ann"));
+    cr_expect_str_eq(pg_ask(ingest, "SELECT jobs.enqueue('" JOB "', 'ingest', 'ingest', '" DOC "')"), JOB, "the same job again is the same job");
+    const char *const bad[] = { "'" JOB "', 'other', 'ingest', '" DOC "'", "gen_random_uuid(), 'Bad Queue', 'ingest', '" DOC "'",
+                                "gen_random_uuid(), NULL, 'ingest', '" DOC "'", "NULL, 'ingest', 'ingest', '" DOC "'" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        pg_ask(ingest, "SAVEPOINT s");
+        cr_expect_str_neq(pg_try(ingest, "SELECT jobs.enqueue(%s)", bad[i]), "00000", "%s", bad[i]);
+        pg_ask(ingest, "ROLLBACK TO s");
+    }
+    pg_ask(ingest, "COMMIT");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM jobs.jobs"), "1");
+    PQfinish(ingest);
+}
+
+Test(db_jobs, the_claiming_role_sees_no_tenant_data_and_the_writing_role_cannot_claim) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs"), *ingest = pg_connect("cordon_ingest");
+    const char *const for_jobs[] = { "SELECT * FROM jobs.jobs", "SELECT * FROM app.documents", "SELECT authz.enter('x')", "SELECT jobs.complete()",
+                                     "SELECT jobs.enqueue(NULL, NULL, NULL, NULL)", "SELECT keys.job_document_key()" };
+    const char *const for_ingest[] = { "SELECT jobs.claim('ingest', 'w', 1, 1000)", "SELECT jobs.renew(NULL, 1, '', 1)", "SELECT jobs.reap('ingest')",
+                                       "SELECT jobs.depth()", "SELECT * FROM jobs.jobs", "UPDATE jobs.jobs SET state = 'succeeded'" };
+    for (size_t i = 0; i < sizeof for_jobs / sizeof *for_jobs; i++)
+        cr_expect_str_eq(pg_try(jobs, "%s", for_jobs[i]), "42501", "%s", for_jobs[i]);
+    for (size_t i = 0; i < sizeof for_ingest / sizeof *for_ingest; i++)
+        cr_expect_str_eq(pg_try(ingest, "%s", for_ingest[i]), "42501", "%s", for_ingest[i]);
+    PQfinish(jobs);
+    PQfinish(ingest);
+}
+
+Test(db_jobs, a_lost_lease_stops_every_effect) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed old, new;
+    cr_assert(claim(jobs, 100, &old));
+    pg_ask(jobs, "SELECT pg_sleep(0.15)");
+    PGconn *ingest = pg_connect("cordon_ingest");
+    pg_ask(ingest, "BEGIN");
+    cr_expect_str_eq(pg_try(ingest, "SELECT authz.enter('%s')", old.ticket), "28000", "expired, not yet reaped");
+    pg_ask(ingest, "ROLLBACK");
+    cr_expect_str_eq(pg_ask(jobs, "SELECT jobs.renew('%s', %s, '%s', 1000) IS NULL", old.job, old.fence, old.token), "t");
+    cr_expect_str_eq(pg_ask(jobs, "SELECT requeued || ' ' || dead FROM jobs.reap('ingest')"), "1 0");
+    cr_expect_str_eq(state_of(JOB), "queued worker_lost");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now()");
+    cr_assert(claim(jobs, 30000, &new));
+    cr_expect(strtol(new.fence, NULL, 10) > strtol(old.fence, NULL, 10));
+
+    const struct { const char *job, *fence, *token; } wrong[] = {
+        { new.job, old.fence, old.token }, { new.job, new.fence, old.token }, { new.job, old.fence, new.token },
+        { PG_TENANT_A, new.fence, new.token }, { new.job, new.fence, "" },
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        cr_expect_str_eq(pg_ask(jobs, "SELECT jobs.renew('%s', %s, '%s', 1000) IS NULL", wrong[i].job, wrong[i].fence, wrong[i].token), "t", "case %zu", i);
+    cr_expect_str_eq(pg_ask(jobs, "SELECT jobs.renew('%s', %s, NULL, 1000) IS NULL", new.job, new.fence), "t");
+    pg_ask(ingest, "BEGIN");
+    cr_expect_str_eq(pg_try(ingest, "SELECT authz.enter('%s')", old.ticket), "28000", "a stale fence");
+    PQfinish(ingest);
+    const char *next = pg_ask(jobs, "SELECT jobs.renew('%s', %s, '%s', 30000)", new.job, new.fence, new.token);
+    PGconn *good = pg_connect("cordon_ingest");
+    pg_ask(good, "BEGIN; SELECT authz.enter('%s'); COMMIT", next);
+    PQfinish(good);
+    PQfinish(jobs);
+}
+
+/* Entering holds the job: the lease may run out, but nobody takes over before the transaction ends. */
+Test(db_jobs, nobody_takes_over_while_a_transaction_holds_the_job) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed c;
+    cr_assert(claim(jobs, 500, &c));
+    PGconn *ingest = worker(&c);
+    pg_ask(jobs, "SELECT pg_sleep(0.6)");
+    cr_expect_str_eq(pg_ask(jobs, "SELECT requeued || ' ' || dead FROM jobs.reap('ingest')"), "0 0", "held");
+    pg_ask(ingest, "UPDATE app.documents SET status = 'ready'; SELECT jobs.complete(); COMMIT");
+    cr_expect_str_eq(state_of(JOB), "succeeded");
+    cr_expect_str_eq(pg_ask(jobs, "SELECT requeued || ' ' || dead FROM jobs.reap('ingest')"), "0 0");
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_job_that_changed_hands_cannot_be_ended_by_the_first) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed c;
+    cr_assert(claim(jobs, 30000, &c));
+    const char *const ends[] = { "jobs.complete()", "jobs.fail('x', true)", "jobs.progress('x', 1, 1, 1)" };
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        PGconn *ingest = worker(&c);
+        /* as if the lock were not there: the superuser moves the fence in the same transaction's sight */
+        pg_ask(ingest, "COMMIT; BEGIN; SELECT authz.enter('%s')", c.ticket);
+        pg_ask(ingest, "SAVEPOINT s");
+        PGconn *thief = pg_connect(NULL);
+        pg_ask(thief, "SET lock_timeout = '100ms'");
+        cr_expect_str_eq(pg_try(thief, "UPDATE jobs.jobs SET fence = fence + 1000"), "55P03", "the row is held");
+        PQfinish(thief);
+        PQfinish(ingest);
+
+        PGconn *user = pg_connect("cordon_ingest");
+        pg_ask(user, "BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", "ann"));
+        cr_expect_str_eq(pg_try(user, "SELECT %s", ends[i]), "42501", "a user's ticket is no job's");
+        PQfinish(user);
+    }
+    PGconn *ingest = worker(&c);
+    pg_ask(ingest, "SELECT jobs.complete()");
+    cr_expect_str_eq(pg_try(ingest, "SELECT jobs.complete()"), "CJ001", "twice");
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+Test(db_jobs, failures_wait_and_the_last_one_kills) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    for (int attempt = 1; attempt <= 5; attempt++) {
+        pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now()");
+        struct claimed c;
+        cr_assert(claim(jobs, 30000, &c), "attempt %d", attempt);
+        PGconn *ingest = worker(&c);
+        cr_expect_str_eq(pg_ask(ingest, "SELECT jobs.fail('model_unavailable', false)"), attempt < 5 ? "queued" : "dead");
+        pg_ask(ingest, "COMMIT");
+        PQfinish(ingest);
+        if (attempt < 5)
+            cr_expect_str_eq(pg_ask(pg_admin(), "SELECT state || ' ' || (run_after <= clock_timestamp() + power(2, %d) * interval '1 s') FROM jobs.jobs", attempt), "queued true");
+    }
+    cr_expect_str_eq(state_of(JOB), "dead model_unavailable");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT status || ' ' || reason_code FROM app.documents"), "failed model_unavailable");
+    cr_expect_not(claim(jobs, 30000, &(struct claimed){ 0 }));
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_permanent_failure_kills_at_once_and_fails_the_document) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed c;
+    cr_assert(claim(jobs, 30000, &c));
+    PGconn *ingest = worker(&c);
+    cr_expect_str_eq(pg_ask(ingest, "SELECT jobs.fail('DOC_004', true)"), "dead");
+    pg_ask(ingest, "COMMIT");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT status || ' ' || reason_code FROM app.documents"), "failed DOC_004");
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_job_that_kills_its_worker_dies_after_its_attempts) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET max_attempts = 2");
+    for (int i = 0; i < 2; i++) {
+        cr_assert(claim(jobs, 100, &(struct claimed){ 0 }), "attempt %d", i + 1);
+        pg_ask(jobs, "SELECT pg_sleep(0.15); SELECT jobs.reap('ingest')");
+        pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now()");
+    }
+    cr_expect_str_eq(state_of(JOB), "dead worker_lost");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT status || ' ' || reason_code FROM app.documents"), "failed worker_lost");
+    PQfinish(jobs);
+}
+
+Test(db_jobs, leases_are_capped_and_moves_are_checked) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed c;
+    cr_assert(claim(jobs, 2000000000, &c));
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT lease_until <= clock_timestamp() + interval '5 min' FROM jobs.jobs"), "t");
+    pg_ask(jobs, "SELECT jobs.renew('%s', %s, '%s', 2000000000)", c.job, c.fence, c.token);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT lease_until <= clock_timestamp() + interval '5 min' FROM jobs.jobs"), "t");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT lease_hash <> '%s' AND length(lease_hash) = 64 FROM jobs.jobs", c.token), "t", "the token itself is not stored");
+    cr_expect_str_eq(pg_try(pg_admin(), "UPDATE jobs.jobs SET state = 'paused'"), "23514");
+    PGconn *ingest = worker(&c);
+    pg_ask(ingest, "SELECT jobs.complete(); COMMIT");
+    cr_expect_str_eq(pg_try(pg_admin(), "UPDATE jobs.jobs SET state = 'queued', done_at = NULL"), "23514", "succeeded is final, for the superuser too");
+    cr_expect_str_eq(pg_try(jobs, "SELECT jobs.claim(NULL, 'w', 1, 1000)"), "22004");
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_suspended_tenant_waits) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed c;
+    pg_ask(pg_admin(), "UPDATE auth.tenants SET status = 'suspended' WHERE id = '" PG_TENANT_A "'");
+    cr_expect_not(claim(jobs, 30000, &c));
+    pg_ask(pg_admin(), "UPDATE auth.tenants SET status = 'active'");
+    cr_assert(claim(jobs, 30000, &c));
+    pg_ask(pg_admin(), "UPDATE auth.tenants SET status = 'suspended' WHERE id = '" PG_TENANT_A "'");
+    PGconn *ingest = pg_connect("cordon_ingest");
+    pg_ask(ingest, "BEGIN");
+    cr_expect_str_eq(pg_try(ingest, "SELECT authz.enter('%s')", c.ticket), "28000");
+    PQfinish(ingest);
+    PQfinish(jobs);
+}
+
+/* Several claimers at once: each job is given once, in order of arrival. */
+Test(db_jobs, claims_share_the_queue) {
+    enum { JOBS = 12 };
+    char document[37], job[37];
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(document, sizeof document, "aaaaaaaa-0000-7000-8000-0000000000%02x", i);
+        snprintf(job, sizeof job, "dddddddd-0000-7000-8000-0000000000%02x", i);
+        enqueue(i % 2 ? PG_SLUG_A : PG_SLUG_B, i % 2 ? PG_TENANT_A : PG_TENANT_B, document, job);
+    }
+    PGconn *one = pg_connect("cordon_jobs"), *two = pg_connect("cordon_jobs");
+    pg_ask(one, "BEGIN");
+    const char *first = pg_ask(one, "SELECT string_agg(right(job_id::text, 2), ',') FROM jobs.claim('ingest', 'one', 4, 30000)");
+    const char *second = pg_ask(two, "SELECT string_agg(right(job_id::text, 2), ',') FROM jobs.claim('ingest', 'two', 4, 30000)");
+    cr_expect_str_eq(first, "00,01,02,03");
+    cr_expect_str_eq(second, "04,05,06,07", "locked rows are skipped, not waited for");
+    pg_ask(one, "COMMIT");
+    cr_expect_str_eq(pg_ask(one, "SELECT string_agg(queue || ' ' || state || ' ' || jobs || ' ' || (oldest_age_ms >= 0), ';') FROM jobs.depth()"), "ingest queued 4 true;ingest running 8 true");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET priority = 1 WHERE id = 'dddddddd-0000-7000-8000-00000000000b'");
+    cr_expect_str_eq(pg_ask(one, "SELECT right(job_id::text, 2) FROM jobs.claim('ingest', 'one', 1, 30000)"), "0b", "a lower number is sooner");
+    PQfinish(one);
+    PQfinish(two);
+}
