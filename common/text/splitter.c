@@ -22,7 +22,7 @@ struct reader {
     uint32_t page;
 };
 
-/* The pieces of the chunk in hand and one more; those before fresh were in the last chunk as well. */
+/* The pieces of the chunk in hand and one more; those before fresh were in the last chunk too. */
 struct window {
     struct piece *pieces;
     size_t count, fresh, max, overlap;
@@ -90,7 +90,8 @@ static bool read_piece(struct reader *r, struct piece *ret_piece) {
         .start_byte = at, .end_byte = at + bytes,
         .start_char = first, .end_char = first + utf8_count(r->text + at, bytes),
         .page = r->page,
-        .before = from == 0 ? BREAK_PARAGRAPH : at == from ? BREAK_CHAR : space_level(r->text, from, at),
+        .before = from == 0 ? BREAK_PARAGRAPH
+                : at == from ? BREAK_CHAR : space_level(r->text, from, at),
     };
     r->at_byte = ret_piece->end_byte;
     r->at_char = ret_piece->end_char;
@@ -131,7 +132,8 @@ static size_t next_start(const struct window *w, size_t end) {
     return best;
 }
 
-static void add_chunk(struct arena *mem, struct chunk_list *list, const struct window *w, size_t end) {
+static void add_chunk(struct arena *mem, struct chunk_list *list, const struct window *w,
+                      size_t end) {
     if (list->count == list->size) {
         size_t size = list->size ? 2 * list->size : 16;
         struct text_chunk *larger = arena_alloc(mem, size * sizeof *larger);
@@ -157,7 +159,8 @@ enum status split_text(struct arena *mem, const char *text, size_t len,
     if (!opt)
         opt = &DEFAULTS;
     if (opt->max_tokens < 16 || opt->max_tokens > 8000 || opt->overlap_tokens > opt->max_tokens / 3)
-        return fail(why, ST_INVALID, "split: %zu tokens with overlap of %zu", opt->max_tokens, opt->overlap_tokens);
+        return fail(why, ST_INVALID, "split: %zu tokens with overlap of %zu", opt->max_tokens,
+                    opt->overlap_tokens);
     if (!utf8_is_text(text, len, &bad))
         return fail_as(why, ERR_DOC_DAMAGED, "split: not UTF-8 text at byte %zu", bad);
 
@@ -168,7 +171,8 @@ enum status split_text(struct arena *mem, const char *text, size_t len,
     struct chunk_list list = { 0 };
     for (fill(&w, &r); w.count > w.fresh; fill(&w, &r)) {
         if (opt->max_chunks_count && list.count == opt->max_chunks_count)
-            return fail_as(why, ERR_DOC_TOO_COMPLEX, "split: more than %zu chunks", opt->max_chunks_count);
+            return fail_as(why, ERR_DOC_TOO_COMPLEX, "split: more than %zu chunks",
+                           opt->max_chunks_count);
         size_t end = chunk_end(&w);
         add_chunk(mem, &list, &w, end);
         size_t start = next_start(&w, end);

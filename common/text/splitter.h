@@ -15,7 +15,7 @@
 #include "core/status.h"
 
 enum {
-    SPLIT_MAX_TOKENS = 360,         /* defaults of struct split_options: a long paragraph, about 160 words */
+    SPLIT_MAX_TOKENS = 360,         /* defaults of struct split_options: about 160 words */
     SPLIT_OVERLAP_TOKENS = 60,
     SPLIT_GAP_BYTES = 128,          /* white space longer than this always ends a chunk */
 };

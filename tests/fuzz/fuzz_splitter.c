@@ -21,11 +21,13 @@ static uint32_t page_at(const char *text, size_t at) {
     return page;
 }
 
-static void check_chunk(const char *text, size_t covered, const struct text_chunk *c, size_t max_tokens) {
+static void check_chunk(const char *text, size_t covered, const struct text_chunk *c,
+                        size_t max_tokens) {
     require(c->start_byte < c->end_byte && c->end_byte > covered);
     require(!token_is_space(text[c->start_byte]) && !token_is_space(text[c->end_byte - 1]));
     require(utf8_is_text(text + c->start_byte, c->end_byte - c->start_byte, NULL));
-    require(c->start_char == utf8_count(text, c->start_byte) && c->end_char == utf8_count(text, c->end_byte));
+    require(c->start_char == utf8_count(text, c->start_byte));
+    require(c->end_char == utf8_count(text, c->end_byte));
     require(c->page_from == page_at(text, c->start_byte) && c->page_to == page_at(text, c->end_byte));
     require(c->token_count <= max_tokens);
     for (size_t at = covered; at < c->start_byte; at++)
