@@ -203,6 +203,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.resource = self.named_resource(service, body)
             self.cloud.require(self.identity, self.action, self.resource)
         status, headers, payload = self.cloud.moto.call(service, action, request.headers, body)
+        if payload == b"null":  # moto's way of saying nothing; AWS sends no body, to CreateAlias for one
+            payload = b""
         self.answer(status, {"Content-Type": headers.get("Content-Type", "application/x-amz-json-1.1")}, payload)
         return status
 
