@@ -7,6 +7,7 @@
 #include "core/scopes.h"
 #include "core/str.h"
 #include "edge.pb-c.h"
+#include "exchange.h"
 #include "json/writer.h"
 #include "rest/schema.h"
 #include "rest/shape.h"
@@ -156,12 +157,7 @@ static void put_request_body(struct json_writer *w, const struct http_route *r) 
 
 /* The message that a row's good answer is; NULL when it is no JSON of ours. */
 static const ProtobufCMessageDescriptor *answer_of(const struct http_route *r) {
-    if (!r->reply || r->success == 204 || str_ends_with(r->path, "/content"))
-        return NULL;
-    if (!r->reply_member)
-        return r->reply;
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(r->reply, r->reply_member);
-    return field ? field->descriptor : NULL;
+    return r->success == 204 || r->handle == serve_content ? NULL : r->reply;
 }
 
 static void put_success_content(struct json_writer *w, const struct http_route *r) {

@@ -32,7 +32,6 @@ struct http_route {
     http_fn handle;
     const char *method;                         /* on the bus; NULL: the edge answers */
     const ProtobufCMessageDescriptor *req, *reply;      /* NULL: no members; no JSON body */
-    const char *reply_member;                   /* this field of the reply is the body; NULL: the reply itself */
     int success;                                /* HTTP status of a good answer */
     const char *tag, *summary;
 };

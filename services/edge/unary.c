@@ -36,13 +36,6 @@ static enum status read_json(struct exchange *x, struct buffer *out) {
     return body_read_all(x, out);
 }
 
-/* The part of the reply that the row names. */
-static const ProtobufCMessage *answer_part(const struct http_route *route, const ProtobufCMessage *reply) {
-    const ProtobufCFieldDescriptor *field =
-        route->reply_member ? protobuf_c_message_descriptor_get_field_by_name(reply->descriptor, route->reply_member) : NULL;
-    return field ? *(ProtobufCMessage *const *)((const char *)reply + field->offset) : reply;
-}
-
 enum status serve_unary(struct exchange *x) {
     CLEANUP(buffer_end) struct buffer json = { .limit_bytes = x->route->body_max_bytes };
     ProtobufCMessage *reply = NULL;
@@ -57,8 +50,5 @@ enum status serve_unary(struct exchange *x) {
         return st;
     if (x->route->success == 204)
         return answer_whole(x, &(struct answer_head){ .http_status = 204 }, "", 0);
-    const ProtobufCMessage *body = answer_part(x->route, reply);
-    if (!body)
-        return fail(&x->call.why, ST_INTERNAL, "%s: the reply is empty", x->route->method);
-    return answer_message(x, x->route->success, body);
+    return answer_message(x, x->route->success, reply);
 }

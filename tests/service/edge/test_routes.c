@@ -68,14 +68,6 @@ Test(edge_routes, every_path_parameter_is_a_required_field) {
         }
 }
 
-Test(edge_routes, reply_members_exist) {
-    for (const struct http_route *r = ROUTES; r->verb; r++)
-        if (r->reply_member) {
-            const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(r->reply, r->reply_member);
-            cr_expect(field && shape_of(field) == SHAPE_OBJECT && !shape_is_repeated(field), "%s", r->path);
-        }
-}
-
 static bool has_field(const ProtobufCMessageDescriptor *d, const struct fill_rule *rule) {
     return str_equal(d->name, rule->message) && protobuf_c_message_descriptor_get_field_by_name(d, rule->field);
 }

@@ -1,0 +1,62 @@
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "patience.h"
+
+/* A connection over loopback; *ret_server is our end, the vigil knows the client's address. */
+static int connect_pair(int *ret_server, struct vigil *v) {
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof at;
+    int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert_eq(bind(listener, (struct sockaddr *)&at, len), 0);
+    cr_assert_eq(listen(listener, 1), 0);
+    cr_assert_eq(getsockname(listener, (struct sockaddr *)&at, &len), 0);
+    cr_assert_eq(connect(client, (struct sockaddr *)&at, len), 0);
+    *ret_server = accept(listener, NULL, NULL);
+    cr_assert_eq(getsockname(client, (struct sockaddr *)&at, &len), 0);
+    close(listener);
+    *v = (struct vigil){ .address = "127.0.0.1", .port = ntohs(at.sin_port) };
+    return client;
+}
+
+Test(edge_patience, a_read_that_takes_too_long_is_cut_and_can_be_answered, .timeout = 10) {
+    struct patience *p = patience_new();
+    struct vigil v;
+    int server;
+    int client = connect_pair(&server, &v);
+    char byte = 'x';
+    int64_t began_ms = clock_mono_ms();
+    patience_begin(p, &v, began_ms + 100);
+    cr_expect_eq(recv(server, &byte, 1, 0), 0);
+    cr_expect(patience_end(p, &v));
+    cr_expect_lt(clock_mono_ms() - began_ms, 5000);
+    cr_expect_eq(send(server, "late", 4, MSG_NOSIGNAL), 4);
+    cr_expect_eq(recv(client, &byte, 1, 0), 1);
+    cr_expect_eq(byte, 'l');
+    patience_destroy(&p);
+    close(client);
+    close(server);
+}
+
+Test(edge_patience, who_is_in_time_is_left_alone, .timeout = 10) {
+    struct patience *p = patience_new();
+    struct vigil v, w;
+    int server, other;
+    int client = connect_pair(&server, &v), second = connect_pair(&other, &w);
+    char byte;
+    patience_begin(p, &v, clock_mono_ms() + 60000);
+    patience_begin(p, &w, clock_mono_ms() + 50);
+    cr_expect_eq(recv(other, &byte, 1, 0), 0);
+    cr_expect_eq(send(client, "y", 1, 0), 1);
+    cr_expect_eq(recv(server, &byte, 1, 0), 1);
+    cr_expect_not(patience_end(p, &v));
+    cr_expect(patience_end(p, &w));
+    patience_destroy(&p);
+    close(client);
+    close(second);
+    close(server);
+    close(other);
+}
