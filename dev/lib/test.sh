@@ -51,11 +51,11 @@ report() {
 # C: libraries and service handlers under the address and undefined-behaviour sanitizers, against a real PostgreSQL.
 lane_unit() {
     local began log="$SHARED/test-logs/unit.log" status=0 passed failed
-    step "build (asan, ubsan)" build asan -DCMAKE_BUILD_TYPE=Debug -DCORDON_SANITIZE=address,undefined
+    step "build (asan, ubsan)" build asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCORDON_SANITIZE=address,undefined
     step "throw-away PostgreSQL" start_test_postgres
     began=$EPOCHREALTIME
     CORDON_TEST_DATABASE_URL=$(<"$SHARED/test-postgres.url") \
-        ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+        ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$ROOT/dev/lib/lsan.supp:print_suppressions=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
         ctest --test-dir "$SHARED/build/asan" -V --no-tests=error >"$log" 2>&1 || status=$?
     stop_test_postgres
     read -r passed failed < <(awk '
