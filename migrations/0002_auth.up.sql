@@ -137,40 +137,23 @@ BEGIN
     RETURN signed || '.' || encode(ext.hmac(convert_to(signed, 'UTF8'), k.secret, 'sha256'), 'hex');
 END $$;
 
--- A MAC compared in a time that does not depend on where it differs: both sides are hashed once more under the key.
-CREATE FUNCTION authz.mac_is_valid(message text, mac_hex text, kid_text text) RETURNS boolean
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    key_bytes  bytea;
-BEGIN
-    IF (kid_text ~ '^[1-9][0-9]{0,4}$') IS NOT TRUE OR (mac_hex ~ '^[0-9a-f]{64}$') IS NOT TRUE OR message IS NULL THEN
-        RETURN false;
-    END IF;
-    SELECT t.secret INTO key_bytes FROM authz.ticket_keys t
-        WHERE t.kid = kid_text::integer AND (t.retired_at IS NULL OR t.retired_at > clock_timestamp() - interval '70 s');
-    IF key_bytes IS NULL THEN
-        RETURN false;
-    END IF;
-    RETURN coalesce(
-        ext.hmac(ext.hmac(convert_to(message, 'UTF8'), key_bytes, 'sha256'), key_bytes, 'sha256')
-            = ext.hmac(decode(mac_hex, 'hex'), key_bytes, 'sha256'), false);
-END $$;
-
 -- Verify a ticket by itself: shape, MAC, fields, expiry. Raises 28000 for anything else than a good one.
 CREATE FUNCTION authz.read_ticket(ticket text) RETURNS authz.claims
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    part  text[];
-    c     authz.claims;
+    part    text[] := string_to_array(ticket, '.');
+    secret  bytea;
+    c       authz.claims;
 BEGIN
-    IF (length(ticket) BETWEEN 70 AND 8192) IS NOT TRUE THEN
+    IF (length(ticket) BETWEEN 70 AND 8192 AND cardinality(part) = 4 AND part[1] = '1') IS NOT TRUE THEN
         RAISE EXCEPTION 'ticket refused: shape' USING ERRCODE = '28000';
     END IF;
-    part := string_to_array(ticket, '.');
-    IF (cardinality(part) = 4) IS NOT TRUE OR (part[1] = '1') IS NOT TRUE OR (part[3] ~ '^[0-9a-f]+$') IS NOT TRUE THEN
-        RAISE EXCEPTION 'ticket refused: shape' USING ERRCODE = '28000';
-    END IF;
-    IF authz.mac_is_valid(part[1] || '.' || part[2] || '.' || part[3], part[4], part[2]) IS NOT TRUE THEN
+    SELECT k.secret INTO secret FROM authz.ticket_keys k
+        WHERE k.kid::text = part[2] AND (k.retired_at IS NULL OR k.retired_at > clock_timestamp() - interval '70 s');
+    -- Hashed once more before they are compared: where two hashes differ tells nothing about the MAC.
+    IF secret IS NULL OR (
+        sha256(convert_to(encode(ext.hmac(convert_to('1.' || part[2] || '.' || part[3], 'UTF8'), secret, 'sha256'), 'hex'), 'UTF8'))
+            = sha256(convert_to(part[4], 'UTF8'))) IS NOT TRUE THEN
         RAISE EXCEPTION 'ticket refused: signature' USING ERRCODE = '28000';
     END IF;
     BEGIN
@@ -191,12 +174,6 @@ BEGIN
     END IF;
     RETURN c;
 END $$;
-
--- What the proof of authz.enter() signs: this ticket, in this transaction of this backend.
-CREATE FUNCTION authz.entered_message(ticket text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'entered.' || pg_backend_pid() || '.' || (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint || '.' || ticket
-$$;
 
 -- Verify a ticket and that it still stands: session, user and tenant are not revoked or, for a job, its lease is held.
 -- p_locks keeps that job's row locked until this transaction ends. Raises 28000 when any of it is not so.
@@ -239,9 +216,10 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     c  authz.claims := authz.verify(ticket, true);
 BEGIN
-    PERFORM set_config('authz.ticket', ticket, true);
-    PERFORM set_config('authz.proof', encode(ext.hmac(convert_to(authz.entered_message(ticket), 'UTF8'), k.secret, 'sha256'), 'hex'), true)
-        FROM authz.ticket_keys k WHERE k.kid = split_part(ticket, '.', 2)::integer;
+    -- what current_claims() verifies: this ticket, in this transaction of this backend
+    PERFORM set_config('authz.ticket', ticket, true), set_config('authz.proof', encode(ext.hmac(convert_to(
+            'entered.' || pg_backend_pid() || '.' || extract(epoch FROM transaction_timestamp()) || '.' || ticket, 'UTF8'), k.secret, 'sha256'), 'hex'), true)
+        FROM authz.ticket_keys k WHERE k.kid::text = split_part(ticket, '.', 2);
     tenant_id := c.tenant_id;
     user_id := c.user_id;
     session_id := c.session_id;
@@ -256,13 +234,18 @@ CREATE FUNCTION authz.current_claims() RETURNS authz.claims
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ticket  text := current_setting('authz.ticket', true);
+    secret  bytea;
     c       authz.claims;
 BEGIN
     -- unset before the first use in a session, '' after a transaction that used it
     IF ticket IS NULL OR ticket = '' THEN
         RETURN NULL;
     END IF;
-    IF authz.mac_is_valid(authz.entered_message(ticket), current_setting('authz.proof', true), split_part(ticket, '.', 2)) IS NOT TRUE THEN
+    SELECT k.secret INTO secret FROM authz.ticket_keys k WHERE k.kid::text = split_part(ticket, '.', 2);
+    IF secret IS NULL OR (
+        sha256(convert_to(encode(ext.hmac(convert_to(
+                'entered.' || pg_backend_pid() || '.' || extract(epoch FROM transaction_timestamp()) || '.' || ticket, 'UTF8'), secret, 'sha256'), 'hex'), 'UTF8'))
+            = sha256(convert_to(current_setting('authz.proof', true), 'UTF8'))) IS NOT TRUE THEN
         RAISE EXCEPTION 'ticket refused: not entered' USING ERRCODE = '28000';
     END IF;
     c := jsonb_populate_record(NULL::authz.claims, convert_from(decode(split_part(ticket, '.', 3), 'hex'), 'UTF8')::jsonb);
@@ -272,36 +255,18 @@ BEGIN
     RETURN c;
 END $$;
 
-CREATE FUNCTION authz.tenant() RETURNS uuid
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
+-- What policies ask. These run as their caller and have parsed bodies, so that the planner can inline them.
+CREATE FUNCTION authz.tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
     RETURN (authz.current_claims()).tenant_id;
-END $$;
-
-CREATE FUNCTION authz.may(scope text) RETURNS boolean
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
+CREATE FUNCTION authz.may(scope text) RETURNS boolean LANGUAGE sql STABLE PARALLEL RESTRICTED
     RETURN coalesce(scope = ANY ((authz.current_claims()).scopes), false);
-END $$;
-
-CREATE FUNCTION authz.user_id() RETURNS uuid
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
+CREATE FUNCTION authz.user_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
     RETURN (authz.current_claims()).user_id;
-END $$;
-
-CREATE FUNCTION authz.session_id() RETURNS uuid
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
+CREATE FUNCTION authz.session_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
     RETURN (authz.current_claims()).session_id;
-END $$;
-
 -- The one document that a job's ticket is about; NULL for every other ticket.
-CREATE FUNCTION authz.job_document() RETURNS uuid
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
+CREATE FUNCTION authz.job_document() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
     RETURN (authz.current_claims()).document_id;
-END $$;
 
 -- A ticket for the bearer of a token that auth has verified: makes the user and the session when they are new. Refuses
 -- with 28000 an unknown or suspended tenant, a disabled user, a revoked or expired session, and a token id that was
@@ -411,10 +376,9 @@ END $$;
 GRANT EXECUTE ON FUNCTION authz.mint(text, text, text, timestamptz, text, text[], text, text) TO cordon_auth;
 GRANT EXECUTE ON FUNCTION authz.mint_job(uuid, uuid, text, uuid, uuid, bigint, text) TO cordon_jobs_definer;
 GRANT EXECUTE ON FUNCTION authz.check(text) TO cordon_audit_definer;
-GRANT EXECUTE ON FUNCTION authz.current_claims() TO cordon_jobs_definer, cordon_keys_definer, cordon_audit_definer;
 GRANT EXECUTE ON FUNCTION authz.rotate_ticket_key() TO cordon_owner;
 GRANT EXECUTE ON FUNCTION authz.enter(text) TO cordon_auth, cordon_ingest, cordon_query, cordon_audit_reader;
-GRANT EXECUTE ON FUNCTION authz.tenant(), authz.may(text), authz.user_id(), authz.session_id(), authz.job_document()
+GRANT EXECUTE ON FUNCTION authz.current_claims(), authz.tenant(), authz.may(text), authz.user_id(), authz.session_id(), authz.job_document()
     TO cordon_auth, cordon_ingest, cordon_query, cordon_audit_reader, cordon_jobs_definer, cordon_keys_definer, cordon_audit_definer;
 
 RESET ROLE;

@@ -116,7 +116,7 @@ Test(db_grants, public_may_nothing) {
 Test(db_grants, definer_functions_are_locked) {
     expect_none("no fixed search_path",
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN " OURS
-        " AND coalesce(p.proconfig[1], '') <> 'search_path=pg_catalog, pg_temp'");
+        " AND coalesce(p.proconfig[1], '') <> 'search_path=pg_catalog, pg_temp' AND (p.prosecdef OR p.prosqlbody IS NULL)");
     /* audit.make_partitions is the owner's: only the owner can make partitions; it takes no argument */
     expect_none("definer function of the wrong owner",
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN " OURS
