@@ -175,7 +175,8 @@ function speaks_of(statement, runs) {
   return runs.every((run) => run.words.some((w) => statement.document.words.has(w) || statement.document.terms.has(concept(w))));
 }
 
-export async function rank(model, question, sources) {
+// The statements that may be said, best first: [{statement, score}].
+async function rank(model, question, sources) {
   const list = read_sources(sources);
   const runs = names(question);
   const parts = question_parts(question, runs, list);
@@ -187,12 +188,12 @@ export async function rank(model, question, sources) {
     if (!speaks_of(statement, runs) || words(statement.text).length < 3 || (IDENTITY.test(statement.text) && !ASKS_IDENTITY.test(question)))
       continue;
     const covered = coverage(statement, parts);
+    if (covered < COVERAGE_MIN || (type && !type.test(without(statement.text, own))))
+      continue;
     const likeness = cosine(about, await model.embed(statement.text));
-    const is_typed = !type || type.test(without(statement.text, own));
-    const score = 0.7 * covered + 0.3 * likeness - (is_typed ? 0 : 0.2);
-    scored.push({ statement, covered, likeness, is_typed, score });
+    scored.push({ statement, score: 0.7 * covered + 0.3 * likeness });
   }
-  return scored.sort((a, b) => b.score - a.score);
+  return scored.filter((s) => s.score >= SCORE_MIN).sort((a, b) => b.score - a.score);
 }
 
 function tidy(text) {
@@ -205,7 +206,7 @@ export async function answer(model, text) {
   const prompt = parse_prompt(text);
   if (!prompt || !prompt.sources.length || !prompt.question)
     return NOT_FOUND;
-  const ranked = (await rank(model, prompt.question, prompt.sources)).filter((r) => r.is_typed && r.covered >= COVERAGE_MIN && r.score >= SCORE_MIN);
+  const ranked = await rank(model, prompt.question, prompt.sources);
   if (!ranked.length)
     return NOT_FOUND;
   const said = [];
