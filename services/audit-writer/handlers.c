@@ -9,7 +9,7 @@
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
 
-enum { OPEN_MAX_MS = 15000, READY_MAX_MS = 1000, SCRAPE_MAX_MS = 500 };
+enum { OPEN_MAX_MS = 15000, READY_MAX_MS = 1000, SCRAPE_MAX_MS = 500, TICKET_MAX_BYTES = 8192 };
 
 /* ---- audit.Append ---- */
 
@@ -74,6 +74,15 @@ static enum status read_events(struct call *call, const Audit__AppendRequest *re
     return ST_OK;
 }
 
+/* One that could not be a ticket would make the database refuse the parameter, and with it the whole batch. */
+static bool is_ticket_text(const char *text) {
+    size_t len = text ? strlen(text) : 0;
+    for (size_t i = 0; i < len; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return false;
+    return len > 0 && len <= TICKET_MAX_BYTES;
+}
+
 /* AppendRequest{1 to 64 events} -> AppendReply{their places in the log}. All are committed or none is.
  * ST_FORBIDDEN: without_tenant from anybody but auth, or an action that is the database's to write. */
 static enum status on_append(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -86,7 +95,7 @@ static enum status on_append(void *self, struct call *call, const ProtobufCMessa
     if (req->without_tenant && call->peer != PEER_AUTH)
         return fail(&call->why, ST_FORBIDDEN, "audit: only auth reports events without a tenant");
     const char *ticket = req->without_tenant ? NULL : call->ticket;
-    if (!req->without_tenant && (!ticket || !*ticket))
+    if (!req->without_tenant && !is_ticket_text(ticket))
         return fail(&call->why, ST_UNAUTHENTICATED, "audit: no ticket");
 
     CLEANUP(events_end) struct events events = { 0 };

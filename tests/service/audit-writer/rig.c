@@ -77,10 +77,7 @@ enum status rig_commit(struct rig_call calls[], size_t count) {
     struct why why = { 0 };
     for (size_t i = 0; i < count; i++)
         list[i] = &calls[i].call;
-    enum status st = batch_commit(pool, list, count, clock_mono_ms() + 10000, &why);
-    if (st != ST_OK)
-        fprintf(stderr, "batch: %s\n", why.text);
-    return st;
+    return batch_commit(pool, list, count, clock_mono_ms() + 10000, &why);
 }
 
 const char *rig_append(enum audit_action action, const char *ticket, const char *document_id) {

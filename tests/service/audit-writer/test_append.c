@@ -112,6 +112,8 @@ Test(audit_append, a_ticket_is_needed_and_must_be_good) {
     cr_assert_eq(ask(&a), ST_UNAUTHENTICATED);
     a.ticket = "1.1.7b7d.00";
     cr_assert_eq(ask(&a), ST_UNAUTHENTICATED);
+    a.ticket = "1.1.\xff\xfe.00";
+    cr_assert_eq(ask(&a), ST_UNAUTHENTICATED, "bytes that PostgreSQL would refuse as text");
 }
 
 Test(audit_append, nobody_may_say_that_a_change_happened) {

@@ -1,6 +1,7 @@
 /* Batches against a real PostgreSQL: places without gaps, repeats and conflicts, refusals that stay alone, several
  * writers at once. */
 #include <pthread.h>
+#include <unistd.h>
 
 #include "committer.h"
 #include "rig.h"
@@ -171,13 +172,18 @@ Test(audit_batch, a_head_that_contradicts_itself_is_not_built_upon) {
     rig_call_end(&c);
 }
 
-Test(audit_batch, a_read_only_database_is_unavailable_and_recovers) {
-    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET default_transaction_read_only = on', current_database()); END $$");
+Test(audit_batch, a_database_that_admits_nobody_is_unavailable_and_recovers) {
     struct rig_call c;
     rig_call(&c, AUDIT_SEARCH_DISCLOSE, ticket_a(), NULL, NULL);
+    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I CONNECTION LIMIT 0', current_database()); END $$");
     cr_assert_eq(rig_commit(&c, 1), ST_UNAVAILABLE);
-    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I RESET default_transaction_read_only', current_database()); END $$");
-    cr_assert_eq(rig_commit(&c, 1), ST_OK);
+    cr_assert_eq(c.call.status, ST_UNAVAILABLE);
+    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I CONNECTION LIMIT -1', current_database()); END $$");
+    int64_t deadline_ms = clock_mono_ms() + 10000;
+    while (rig_commit(&c, 1) != ST_OK) {
+        cr_assert_lt(clock_mono_ms(), deadline_ms, "the pool does not come back");
+        usleep(20000);
+    }
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 1);
     rig_call_end(&c);
 }

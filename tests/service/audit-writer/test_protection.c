@@ -15,7 +15,7 @@ static const char *partition(void) {
 
 /* SQLSTATE of sql as role, within a transaction that is rolled back. */
 static const char *try_as(const char *role, const char *sql) {
-    pg_ask(pg_admin(), "BEGIN; SET LOCAL ROLE %s", role);
+    pg_ask(pg_admin(), "BEGIN; SET LOCAL ROLE \"%s\"", role);
     const char *state = pg_try(pg_admin(), "%s", sql);
     pg_ask(pg_admin(), "ROLLBACK");
     return state;
@@ -26,15 +26,13 @@ static void refused_for_all(const char *verb, const char *table, const char *res
     snprintf(sql, sizeof sql, "%s %s %s", verb, table, rest);
     for (int i = 0; i < ROLE_COUNT; i++)
         cr_expect_str_eq(try_as(ROLES[i], sql), "42501", "%s: %s", ROLES[i], sql);
-    cr_expect_str_eq(try_as("postgres", sql), "42501", "superuser: %s", sql);
+    cr_expect_str_eq(try_as(pg_ask(pg_admin(), "SELECT current_user"), sql), "42501", "superuser: %s", sql);
     pg_ask(pg_admin(), "BEGIN; SET LOCAL session_replication_role = replica");
     cr_expect_str_eq(pg_try(pg_admin(), "%s", sql), "42501", "superuser as replica: %s", sql);
     pg_ask(pg_admin(), "ROLLBACK");
 }
 
 Test(audit_protection, nobody_updates_deletes_or_truncates_the_log) {
-    const char *superuser = pg_ask(pg_admin(), "SELECT current_user");
-    cr_assert_str_eq(superuser, "postgres", "this test says SET ROLE postgres");
     rig_append(AUDIT_SEARCH_DISCLOSE, pg_ticket(PG_SLUG_A, "clinician", "alice"), DOCUMENT_A1);
     const char *tables[] = { "audit.audit_logs", partition() };
     for (int t = 0; t < 2; t++) {
