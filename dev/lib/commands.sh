@@ -243,7 +243,7 @@ command_tenants() {
     local token
     token=$(get_token user=operator roles=platform_admin)
     case ${1:-list} in
-        list) list_tenants "$token" | jq -r '.[] | [.slug, .status, .tenant_id // .id, .name] | @tsv' | column -t -s $'\t' ;;
+        list) all_of /api/v1/tenants tenants "$token" | jq -r '[.slug, .status, .id, .name] | join("  ")' ;;
         create)
             (($# == 3)) || die "./cordon tenants create SLUG NAME"
             create_tenant "$token" "$2" "$3" | jq .
@@ -252,7 +252,16 @@ command_tenants() {
     esac
 }
 
-list_tenants() { api_ok 200 GET /api/v1/tenants "$1" | jq '.tenants // .items // .'; }
+# all_of PATH MEMBER TOKEN: every page of a list, one JSON object a line.
+all_of() {
+    local cursor='' page
+    while :; do
+        page=$(api_ok 200 GET "$1?limit=100${cursor:+&cursor=$cursor}" "$3")
+        jq -c --arg member "$2" '.[$member][]?' <<<"$page"
+        cursor=$(jq -r '.next_cursor // ""' <<<"$page")
+        [[ -n $cursor ]] || return 0
+    done
+}
 
 create_tenant() {
     api_ok "200 201" POST /api/v1/tenants "$1" -H 'Content-Type: application/json' \

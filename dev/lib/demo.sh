@@ -27,45 +27,35 @@ demo() {
 demo_tenants() {
     local token have slug
     token=$(get_token user=operator roles=platform_admin)
-    have=$(list_tenants "$token" | jq -r '.[].slug')
+    have=$(all_of /api/v1/tenants tenants "$token" | jq -r .slug)
     for slug in demo lakeside; do
         grep -qx "$slug" <<<"$have" || create_tenant "$token" "$slug" "$(demo_tenant_name "$slug")"
     done
     note "demo, lakeside"
 }
 
-# documents_of TOKEN: all of a tenant's documents, one JSON object a line.
-documents_of() {
-    local cursor='' page
-    while :; do
-        page=$(api_ok 200 GET "/api/v1/documents?limit=100${cursor:+&cursor=$cursor}" "$1")
-        jq -c '(.documents // .items)[]' <<<"$page"
-        cursor=$(jq -r '.next_cursor // ""' <<<"$page")
-        [[ -n $cursor ]] || return 0
-    done
-}
+documents_of() { all_of /api/v1/documents documents "$1"; }
 
-# samples TENANT: path, content type and title from the manifest, tab-separated.
+# samples TENANT: file name and content type from the manifest, tab-separated.
 samples() {
-    jq -r --arg tenant "$1" '(.documents // .)[] | select(.tenant == $tenant) | [(.file // .path), .content_type, .title // ""] | @tsv' \
+    jq -r --arg tenant "$1" '.[] | select(.tenant == $tenant) | [.file, .content_type] | @tsv' \
         "$ROOT/dev/samples/manifest.json"
 }
 
 demo_upload() {
-    local tenant token have file type title name sent=0 there=0
+    local tenant token have name type file sent=0 there=0
     for tenant in demo lakeside; do
         token=$(get_token "tenant=$tenant" roles=admin)
-        have=$(documents_of "$token" | jq -r 'select(.status != "failed") | .name // .document_name // .filename')
-        while IFS=$'\t' read -r file type title; do
-            name=${file##*/}
-            [[ $file == */* ]] || file=$tenant/$file
+        have=$(documents_of "$token" | jq -r 'select(.status != "failed") | .file_name')
+        while IFS=$'\t' read -r name type; do
+            file="$ROOT/dev/samples/$tenant/$name"
             if grep -qxF "$name" <<<"$have"; then
                 there=$((there + 1))
                 continue
             fi
-            [[ -r $ROOT/dev/samples/$file ]] || refuse "the manifest names $file, which is not in dev/samples"
+            [[ -r $file ]] || refuse "the manifest names $file, which is not there"
             api_ok 202 POST /api/v1/documents "$token" -H "Content-Type: $type" \
-                -H "Content-Disposition: attachment; filename=\"$name\"" --data-binary "@$ROOT/dev/samples/$file" >/dev/null
+                -H "Content-Disposition: attachment; filename=\"$name\"" --data-binary "@$file" >/dev/null
             sent=$((sent + 1))
         done < <(samples "$tenant")
     done
@@ -77,7 +67,7 @@ demo_await() {
     for tenant in demo lakeside; do
         token=$(get_token "tenant=$tenant" roles=admin)
         while :; do
-            failed=$(documents_of "$token" | jq -r 'select(.status == "failed") | "\(.name // .document_id): \(.reason_code)"')
+            failed=$(documents_of "$token" | jq -r 'select(.status == "failed") | "\(.file_name): \(.reason_code)"')
             [[ -z $failed ]] || refuse "could not be ingested:" "$failed"
             waiting=$(documents_of "$token" | jq -r 'select(.status == "processing") | .status' | wc -l)
             ((waiting > 0)) || break
@@ -91,8 +81,7 @@ demo_await() {
 
 demo_question() {
     local question token reply
-    question=$(jq -r '(.demo_question // empty)' "$ROOT/dev/samples/manifest.json" 2>/dev/null)
-    question=${question:-What medicines was the patient discharged with?}
+    question="Why did Marguerite Hollis's heart failure get worse before she was admitted?"
     token=$(get_token tenant=demo user=maya)
     reply=$(api_ok 200 POST /api/v1/query "$token" -H 'Content-Type: application/json' \
         --data-binary "$(jq -n --arg question "$question" '{question: $question, top_k: 8}')")
