@@ -1,0 +1,70 @@
+#include "fake_bedrock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/str.h"
+#include "json/writer.h"
+
+static bool refuse(int fd, int status, const char *code) {
+    char header[128];
+    (void)snprintf(header, sizeof header, "x-amzn-errortype: %s\r\n", code);
+    return loopback_answer(fd, status, header, "{}");
+}
+
+static bool invoke(struct fake_bedrock *fake, const char *body, int fd) {
+    int now = atomic_fetch_add(&fake->at_once, 1) + 1, most = atomic_load(&fake->most_at_once);
+    while (now > most && !atomic_compare_exchange_weak(&fake->most_at_once, &most, now))
+        continue;
+    usleep((useconds_t)fake->delay_ms * 1000);
+    atomic_fetch_sub(&fake->at_once, 1);
+    const char *number = strstr(body, "\"text ");
+    unsigned long axis = number ? strtoul(number + 6, NULL, 10) : 0;
+    struct buffer out = { 0 };
+    (void)buffer_add_str(&out, "{\"embedding\":[");
+    for (unsigned long i = 0; i < 1024; i++)
+        (void)buffer_printf(&out, "%s%d", i ? "," : "", i == axis);
+    (void)buffer_add_str(&out, "],\"inputTextTokenCount\":2}");
+    (void)loopback_answer(fd, 200, "", out.data);
+    buffer_end(&out);
+    return true;
+}
+
+static bool converse(struct fake_bedrock *fake, const char *body, int fd) {
+    (void)snprintf(fake->last_body, sizeof fake->last_body, "%s", body);
+    struct buffer out = { 0 };
+    struct json_writer w;
+    (void)buffer_add_str(&out, "{\"output\":{\"message\":{\"content\":[{\"text\":");
+    json_begin(&w, &out);
+    json_put_text(&w, fake->answer);
+    (void)buffer_add_str(&out, "}]}},\"stopReason\":\"end_turn\",\"usage\":{\"inputTokens\":21,\"outputTokens\":7}}");
+    (void)loopback_answer(fd, 200, "", out.data);
+    buffer_end(&out);
+    return true;
+}
+
+static bool answer(void *ctx, const struct loopback_request *request, int fd) {
+    struct fake_bedrock *fake = ctx;
+    const char *body = request->body.data ? request->body.data : "";
+    if (str_equal(request->target, "/"))
+        return loopback_answer(fd, 200, "", "<R><Arn>arn:aws:iam::123456789012:user/embedding-worker</Arn></R>");
+    bool is_invoke = str_ends_with(request->target, "/invoke");
+    atomic_fetch_add(is_invoke ? &fake->invokes : &fake->converses, 1);
+    if (fake->refuses)
+        return refuse(fd, 403, "AccessDeniedException");
+    if (atomic_load(&fake->throttles) > 0 && atomic_fetch_sub(&fake->throttles, 1) > 0)
+        return refuse(fd, 429, "ThrottlingException");
+    return is_invoke ? invoke(fake, body, fd) : converse(fake, body, fd);
+}
+
+void fake_bedrock_start(struct fake_bedrock *fake) {
+    memset(fake, 0, sizeof *fake);
+    fake->answer = "Yes [1].";
+    fake->server = loopback_start(answer, fake);
+}
+
+void fake_bedrock_stop(struct fake_bedrock *fake) {
+    loopback_stop(&fake->server);
+}

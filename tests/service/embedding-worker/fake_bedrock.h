@@ -1,0 +1,19 @@
+/* fake_bedrock — Bedrock and STS on loopback. The vector of "text 7" is 1 along axis 7. */
+#ifndef CORDON_TESTS_FAKE_BEDROCK_H
+#define CORDON_TESTS_FAKE_BEDROCK_H
+
+#include "support/loopback.h"
+
+struct fake_bedrock {
+    struct loopback *server;
+    atomic_int delay_ms, throttles;         /* of each invoke; how many more are refused with 429 */
+    atomic_bool refuses;                    /* AccessDeniedException for every model */
+    atomic_int invokes, converses, at_once, most_at_once;
+    const char *answer;                     /* of converse */
+    char last_body[65536];                  /* of converse */
+};
+
+void fake_bedrock_start(struct fake_bedrock *fake);
+void fake_bedrock_stop(struct fake_bedrock *fake);
+
+#endif
