@@ -41,7 +41,7 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE SCHEMA ext;
+CREATE SCHEMA IF NOT EXISTS ext;       -- an operator may have made it, with the extensions in it
 CREATE SCHEMA authz AUTHORIZATION cordon_owner;
 CREATE SCHEMA auth  AUTHORIZATION cordon_owner;
 CREATE SCHEMA app   AUTHORIZATION cordon_owner;
@@ -49,8 +49,8 @@ CREATE SCHEMA jobs  AUTHORIZATION cordon_owner;
 CREATE SCHEMA keys  AUTHORIZATION cordon_owner;
 
 -- Extension objects are always written ext.<name> (operators as OPERATOR(ext.<=>)): no search_path reaches them.
-CREATE EXTENSION pgcrypto WITH SCHEMA ext;
-CREATE EXTENSION vector WITH SCHEMA ext;
+CREATE EXTENSION IF NOT EXISTS pgcrypto WITH SCHEMA ext;
+CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA ext;
 GRANT USAGE ON SCHEMA ext TO cordon_owner, cordon_authz_definer, cordon_jobs_definer, cordon_keys_definer,
     cordon_audit_definer, cordon_ingest, cordon_query;
 
@@ -75,13 +75,15 @@ GRANT USAGE ON LANGUAGE plpgsql, sql TO cordon_owner, cordon_authz_definer, cord
 
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 
--- Large objects have no row-level security: nobody gets to use them.
+-- Large objects have no row-level security: nobody gets to use them. (Where the administrator is no superuser, as on
+-- RDS, this and some of the above only warn: functions of the server itself cannot be revoked there.)
 DO $$
 DECLARE
     f regprocedure;
 BEGIN
     FOR f IN SELECT p.oid::regprocedure FROM pg_proc p
              WHERE p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname LIKE 'lo\_%' OR p.proname IN ('loread', 'lowrite'))
+               AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
     LOOP
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f);
     END LOOP;

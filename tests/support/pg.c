@@ -142,6 +142,7 @@ void pg_close(void) {
     PQfinish(pg.admin);
     PGconn *admin = connect_to(NULL, "postgres");
     pg_ask(admin, "DROP DATABASE %s WITH (FORCE)", pg.database);
+    pg_ask(admin, "DROP DATABASE IF EXISTS %s_empty WITH (FORCE)", pg.database);
     PQfinish(admin);
     arena_destroy(&pg.mem);
     pg.admin = NULL;
@@ -153,6 +154,14 @@ PGconn *pg_admin(void) {
 
 const char *pg_url(const char *role) {
     return url_for(role, pg.database);
+}
+
+const char *pg_empty(void) {
+    PGconn *admin = connect_to(NULL, "postgres");
+    pg_ask(admin, "DROP DATABASE IF EXISTS %s_empty WITH (FORCE)", pg.database);
+    pg_ask(admin, "CREATE DATABASE %s_empty", pg.database);
+    PQfinish(admin);
+    return url_for(NULL, arena_printf(pg.mem, "%s_empty", pg.database));
 }
 
 PGconn *pg_connect(const char *role) {

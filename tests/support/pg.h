@@ -23,6 +23,8 @@ void pg_close(void);
 PGconn *pg_admin(void);
 /* libpq text for logging in as role ("cordon_query"; NULL: the superuser). Lives until pg_close(). */
 const char *pg_url(const char *role);
+/* Make an empty database beside it, dropped with it; returns the superuser's URL. */
+const char *pg_empty(void);
 /* A new connection as role; the caller's to PQfinish. Fails the test when refused. */
 PGconn *pg_connect(const char *role);
 
