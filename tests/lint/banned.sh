@@ -21,7 +21,7 @@ rule() {
 none='$^'
 ours=(common services)
 
-rule 'unbounded or unchecked C library calls' '(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atoll|atof|alloca|tmpnam|mktemp)\s*\(' "$none" "${ours[@]}" tests
+rule 'unbounded or unchecked C library calls' '(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atoll|atof|alloca|tmpnam|mktemp)\s*\(' "$none" "${ours[@]}"
 rule 'a shell, or a fork of a process with threads' '(?<![\w.>])(system|popen|fork|vfork)\s*\(' 'services/ingest-worker/sandbox/.*' "${ours[@]}"
 rule 'the environment is read in config.c only' '(?<![\w.>])(getenv|secure_getenv|setenv|putenv)\s*\(|\benviron\b' 'common/config/config\.c|services/ingest-worker/sandbox/.*|services/migrate/.*' "${ours[@]}"
 rule 'guessable randomness' '(?<![\w.>])(rand|srand|random|srandom|drand48|lrand48)\s*\(' "$none" "${ours[@]}"
@@ -29,7 +29,8 @@ rule 'plain comparison where the name says secret' '(?<![\w.>])(memcmp|strcmp|st
 rule 'the simple query protocol' '(?<![\w.>])(PQexec|PQsendQuery)\s*\(' 'services/migrate/.*' "${ours[@]}"
 rule 'libpq outside the database layer' '(?<![\w.>])PQ(execParams|execPrepared|sendQueryParams|sendQueryPrepared|connectdb\w*|connectStart\w*|prepare)\s*\(' 'common/db/.*|services/migrate/.*' "${ours[@]}"
 rule 'named prepared statements outlive their transaction' '(?<![\w.>])PQ(sendP|p)repare\s*\((?![^,]*,\s*"")' "$none" "${ours[@]}"
-rule 'sleeping instead of waiting for an event' '(?<![\w.>])(sleep|usleep)\s*\(' "$none" "${ours[@]}"
+# Draining waits for civetweb's threads, which tell nobody when they are done.
+rule 'sleeping instead of waiting for an event' '(?<![\w.>])(sleep|usleep)\s*\(' 'services/edge/serve\.c' "${ours[@]}"
 rule 'exit from a library' '(?<![\w.>])(exit|_exit|quick_exit)\s*\(' 'services/ingest-worker/sandbox/.*|services/migrate/.*|common/service/.*' "${ours[@]}"
 rule 'output from a library' '(?<![\w.>])(printf|puts|perror|syslog|zsys_\w+|log_event|log_line)\s*\(' 'common/obs/.*|common/service/.*|common/config/.*' common
 rule 'a secret in a log line or a failure' '\b(fail|fail_as|log_event|LOG_TEXT)\s*\([^;]*(secret_text\(|->ticket\b|bearer_token|->password|authorization)' "$none" "${ours[@]}"
@@ -52,7 +53,8 @@ drawers=$(git ls-files -- common services | grep -E '/(utils?|helpers?|misc|comm
 untidy=$(git ls-files -- common services proto migrations tests | grep -E '\.(c|h|def|proto|sql)$' |
     xargs grep -nP '\t|[ ]+$' -- | cut -c1-120 || true)
 [[ -z $untidy ]] || { printf 'tabs or trailing blanks:\n%s\n' "$untidy"; failed=1; }
-wide=$(git ls-files -- common services | grep -E '\.[ch]$' | xargs grep -nP '^(?!    \{).{161,}$' -- | cut -c1-120 || true)
-[[ -z $wide ]] || { printf 'lines above 160 columns:\n%s\n' "$wide"; failed=1; }
+# Rows of tables and texts may be wider than a screen, code may not.
+wide=$(git ls-files -- common services | grep -E '\.[ch]$' | xargs grep -nP '^(?! +(?:\{|/\*|\.help|")).{161,}$' -- | cut -c1-120 || true)
+[[ -z $wide ]] || { printf 'lines above 160 columns that are neither rows nor texts:\n%s\n' "$wide"; failed=1; }
 
 exit "$failed"
