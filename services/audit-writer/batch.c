@@ -51,35 +51,53 @@ static size_t events_of(struct batch_call *calls[], size_t count) {
     return events;
 }
 
-/* Ask the database whose tickets these are. One that is refused fails its call only. */
+/* Place of the ticket among the distinct ones, which it joins when it is new. */
+static int distinct_ticket(const char *tickets[], size_t *count, const char *ticket) {
+    size_t at = 0;
+    while (at < *count && strcmp(tickets[at], ticket) != 0)
+        at++;
+    if (at == *count)
+        tickets[(*count)++] = ticket;
+    return (int)at;
+}
+
+static void free_texts(const char ***texts_p) {
+    free(*texts_p);
+}
+
+/* Ask the database whose tickets these are, each once: callers hold one for a second, and verifying it
+ * is what a small event costs most. One that is refused fails its calls only. */
 static enum status check_tickets(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
     static const struct sql CLAIMS = { "claims",
         "SELECT tenant_id, user_id, session_id, job_id, refused FROM audit.claims($1::text[]) ORDER BY ordinal", 1 };
-    CLEANUP(array_end) struct array tickets;
-    array_init(&tickets, ARRAY_TEXT);
+    CLEANUP(free_texts) const char **tickets = xalloc((count + 1) * sizeof *tickets);
+    size_t ticket_count = 0;
     for (size_t i = 0; i < count; i++)
         if (calls[i]->ticket)
-            array_add_text(&tickets, calls[i]->ticket);
-    if (tickets.count == 0)
+            (void)distinct_ticket(tickets, &ticket_count, calls[i]->ticket);
+    if (ticket_count == 0)
         return ST_OK;
+    CLEANUP(array_end) struct array list;
+    array_init(&list, ARRAY_TEXT);
+    for (size_t i = 0; i < ticket_count; i++)
+        array_add_text(&list, tickets[i]);
 
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = plain_tx_run(tx, &CLAIMS, (struct db_param[]){ array_param(&tickets) }, &rows, why);
+    enum status st = plain_tx_run(tx, &CLAIMS, (struct db_param[]){ array_param(&list) }, &rows, why);
     if (st != ST_OK)
         return st;
-    if ((uint32_t)db_count(rows) != tickets.count)
-        return fail(why, ST_INTERNAL, "audit: claims of %d tickets of %u", db_count(rows), tickets.count);
-    int row = 0;
+    if ((size_t)db_count(rows) != ticket_count)
+        return fail(why, ST_INTERNAL, "audit: claims of %d tickets of %zu", db_count(rows), ticket_count);
     for (size_t i = 0; i < count; i++) {
         struct batch_call *call = calls[i];
         if (!call->ticket)
             continue;
+        int row = distinct_ticket(tickets, &ticket_count, call->ticket);
         if (!db_is_null(rows, row, 4))
             call->status = fail(&call->why, ST_UNAUTHENTICATED, "%s", db_text(rows, row, 4));
         for (size_t k = 0; call->status == ST_OK && k < call->count; k++)
             call->stamps[k] = (struct audit_stamp){ .tenant_id = db_uuid(rows, row, 0), .actor_id = db_uuid(rows, row, 1),
                                                     .session_id = db_uuid(rows, row, 2), .job_id = db_uuid(rows, row, 3) };
-        row++;
     }
     return ST_OK;
 }
