@@ -140,6 +140,21 @@ enum status guard_check(const struct mg_request_info *in, struct framing *ret_fr
     return st;
 }
 
+bool guard_is_verbatim(const struct mg_request_info *in) {
+    for (int i = 0; i < in->num_headers; i++) {
+        const char *value = in->http_headers[i].value, *gap = in->http_headers[i].name + strlen(in->http_headers[i].name) + 1;
+        for (; gap < value; gap++)
+            if (*gap != ' ' && *gap != '\t')
+                return false;
+        const char *end = value + strlen(value);            /* was CR; NULs also stand for its LF and for the head's last one */
+        if (gap != value || end[1] != '\0')
+            return false;
+        if (i + 1 < in->num_headers ? in->http_headers[i + 1].name != end + 2 : memcmp(end + 2, "\r\0", 2) != 0)
+            return false;
+    }
+    return true;
+}
+
 bool guard_has_body(const struct framing *framing) {
     return framing->is_chunked || framing->length_bytes > 0;
 }

@@ -23,6 +23,11 @@ struct framing {
 
 /* ST_INVALID: REQ_002 malformed, REQ_012 too many headers. *ret_framing on ST_OK. */
 enum status guard_check(const struct mg_request_info *in, struct framing *ret_framing, struct why *why) MUST_USE;
+/* Did civetweb read all of the head, and each line in the one way? It stops at a line that begins with a
+ * space, takes a bare LF for the end of a line and drops spaces before a colon, all without a word. But it
+ * parses in place: names and values lie in the received head one behind the other with NULs where the
+ * separators were, so the gaps between them show what was skipped. Only for heads that civetweb made. */
+bool guard_is_verbatim(const struct mg_request_info *in);
 /* Does the request announce a body? */
 bool guard_has_body(const struct framing *framing);
 

@@ -72,6 +72,8 @@ static enum status serve_preflight(struct exchange *x) {
 
 static enum status serve_request(struct exchange *x) {
     enum status st = guard_check(x->in, &x->framing, &x->call.why);
+    if (st == ST_OK && !guard_is_verbatim(x->in))
+        st = fail_as(&x->call.why, ERR_REQ_MALFORMED, "guard: lines that were skipped or bent");
     if (st != ST_OK)
         return st;
     x->origin = cors_allows(x->edge->settings->allowed_origins, x->framing.origin) ? x->framing.origin : NULL;
