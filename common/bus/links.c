@@ -15,6 +15,7 @@ enum {
     PING_ID = 1,                /* below every client's correlation ids */
     GREETING_MS = 3000,
     REOPEN_MS = 250,
+    REOPEN_WRONG_MS = 2000,
     FRAMES_PER_TURN = 128,
 };
 
@@ -184,8 +185,9 @@ static void on_greeted(struct links *links, struct link *link, struct arena *mem
     if (!is_right) {
         set_state(links, link, link->state, "not the process it should be");
         link_close(links, link);
+        link->due_ms += REOPEN_WRONG_MS;
     } else if (reply->draining) {
-        set_state(links, link, LINK_DRAINING, "draining");
+        set_state(links, link, LINK_DRAINING, NULL);    /* still the one that said GOAWAY: its successor is not there yet */
     } else {
         set_state(links, link, LINK_UP, "up");
         links->events.on_up(links->events.ctx, link->peer);

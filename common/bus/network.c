@@ -2,7 +2,7 @@
 
 #include "core/clock.h"
 
-enum { TICK_MS = 100, NOTES_PER_TURN = 256, POLL_MAX = 256 };
+enum { TICK_MS = 100, NOTES_PER_TURN = 256, POLL_MAX = 1024 };
 
 static void note_to_inbound(struct bus *bus, const struct route_id *from, const struct note *note, zmq_msg_t *frame) {
     if (bus->in)

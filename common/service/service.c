@@ -30,7 +30,7 @@ struct process {
 };
 
 static int answer_option(const struct service *svc, const char *option) {
-    static struct skeleton_table table;
+    struct skeleton_table table;
     skeleton_table_fill(&table, svc);
     static const struct setting NONE[] = { { 0 } };
     const struct setting *const tables[] = { svc->settings ? svc->settings : NONE, table.rows, NULL };

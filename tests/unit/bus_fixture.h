@@ -87,7 +87,7 @@ static inline void node_start(struct node *n) {
 }
 
 /* A query or ingest-worker that edge may call. port 0: a free one. */
-static inline void callee_start(struct node *n, enum peer self, unsigned port, unsigned workers, test_handler handle, void *ctx) {
+static inline void callee_init(struct node *n, enum peer self, unsigned port, unsigned workers, test_handler handle, void *ctx) {
     node_init(n, self);
     snprintf(n->listen, sizeof n->listen, "tcp://127.0.0.1:%u", port ? port : free_port());
     n->opt.listen = n->listen;
@@ -95,6 +95,10 @@ static inline void callee_start(struct node *n, enum peer self, unsigned port, u
     n->worker_count = workers;
     n->handle = handle;
     n->ctx = ctx;
+}
+
+static inline void callee_start(struct node *n, enum peer self, unsigned port, unsigned workers, test_handler handle, void *ctx) {
+    callee_init(n, self, port, workers, handle, ctx);
     node_start(n);
 }
 

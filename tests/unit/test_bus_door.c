@@ -381,8 +381,8 @@ Test(bus_door, an_oversized_frame_costs_its_sender_the_connection_only) {
     node_stop(&d.query);
 }
 
-/* DATA without credit would fill the callee's memory: the call is cancelled instead. */
-static enum status read_once(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+/* Runs until it is cancelled. */
+static enum status run_until_cancelled(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
     (void)body, (void)ret_reply;
     atomic_int *seen = ctx;
     while (!call_is_cancelled(call))
@@ -391,10 +391,52 @@ static enum status read_once(void *ctx, struct call *call, ProtobufCBinaryData b
     return fail(&call->why, ST_UNAVAILABLE, "cancelled");
 }
 
+Test(bus_door, a_call_whose_time_runs_out_in_the_queue_is_dropped) {
+    struct door d;
+    atomic_int seen = 0;
+    callee_start(&d.query, PEER_QUERY, 0, 1, run_until_cancelled, &seen);
+    raw_start(&d.edge, PEER_EDGE, PEER_QUERY, d.query.listen);
+    cr_assert(gets_in(&d.edge));
+    Bus__Envelope first = make_call(5, "query.Search"), second = make_call(6, "query.Search");
+    raw_send(&d.edge, &first);
+    WAIT_FOR(metric(&d.query, "cordon_in_flight ") == 1);
+    second.budget_ms = 20;
+    raw_send(&d.edge, &second);
+    WAIT_FOR(metric(&d.query, "cordon_queue_depth ") == 1);
+    usleep(30000);
+    first.kind = BUS__KIND__CANCEL;
+    raw_send(&d.edge, &first);
+    WAIT_FOR(metric(&d.query, "cordon_expired_total ") == 1);
+    door_close(&d);
+}
+
+Test(bus_door, a_drain_says_goaway_and_pings_tell_of_it) {
+    struct door d;
+    door_open(&d);
+    Bus__Envelope ping = make_call(7, "bus.Ping");
+    raw_send(&d.edge, &ping);
+    cr_assert(is_pong(raw_recv(&d.edge, PATIENCE_MS), 7));
+    bus_drain(d.query.bus);
+    Bus__Envelope *e = raw_recv(&d.edge, PATIENCE_MS);
+    cr_assert(e);
+    cr_expect_eq(e->kind, BUS__KIND__GOAWAY);
+    raw_send(&d.edge, &ping);
+    e = raw_recv(&d.edge, PATIENCE_MS);
+    cr_assert(is_pong(e, 7));
+    Bus__PingReply *pong = bus__ping_reply__unpack(NULL, e->body.len, e->body.data);
+    cr_assert(pong);
+    cr_expect(pong->draining);
+    cr_expect_str_eq(pong->process, "query");
+    bus__ping_reply__free_unpacked(pong, NULL);
+    cr_expect(bus_wait_quiet(d.query.bus, clock_mono_ms() + PATIENCE_MS), "a caller that does not leave holds the drain up");
+    door_close(&d);
+}
+
+/* DATA without credit would fill the callee's memory: the call is cancelled instead. */
 Test(bus_door, data_beyond_the_credit_cancels_the_call) {
     struct door d;
     atomic_int seen = 0;
-    callee_start(&d.query, PEER_QUERY, 0, 1, read_once, &seen);
+    callee_start(&d.query, PEER_QUERY, 0, 1, run_until_cancelled, &seen);
     raw_start(&d.edge, PEER_EDGE, PEER_QUERY, d.query.listen);
     cr_assert(gets_in(&d.edge));
     Bus__Envelope e = make_call(5, "query.Search");

@@ -1,10 +1,17 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit.pb-c.h"
+#include "auth.pb-c.h"
 #include "bus/envelope.h"
 #include "bus/methods.h"
 #include "bus/peers.h"
+#include "core/str.h"
+#include "embedding.pb-c.h"
+#include "ingest.pb-c.h"
+#include "query.pb-c.h"
 
 TestSuite(envelope, .timeout = 10);
 
@@ -97,4 +104,26 @@ Test(methods, reads_are_repeatable_and_writes_are_not) {
     cr_expect_not(method_is_repeatable("ingest.DeleteDocument"));
     cr_expect_not(method_is_repeatable("auth.CreateTenant"));
     cr_expect_not(method_is_repeatable("query.Nothing"));
+}
+
+/* A row for a method that was renamed would silently stop to be repeated. */
+Test(methods, every_repeatable_row_names_a_real_rpc) {
+    static const ProtobufCServiceDescriptor *const SERVICES[] = {
+        &auth__auth__descriptor, &ingest__ingest__descriptor, &embedding__embedding__descriptor, &query__query__descriptor, &audit__audit__descriptor,
+    };
+    static const char *const ROWS[] = {
+#define REPEATABLE(method) method,
+#include "bus/methods.def"
+#undef REPEATABLE
+    };
+    for (size_t row = 0; row < sizeof ROWS / sizeof *ROWS; row++) {
+        unsigned found = str_equal(ROWS[row], "bus.Ping");
+        for (size_t i = 0; i < sizeof SERVICES / sizeof *SERVICES; i++)
+            for (unsigned n = 0; n < SERVICES[i]->n_methods; n++) {
+                char method[128];
+                (void)snprintf(method, sizeof method, "%s.%s", SERVICES[i]->package, SERVICES[i]->methods[n].name);
+                found += str_equal(method, ROWS[row]);
+            }
+        cr_expect_eq(found, 1, "%s", ROWS[row]);
+    }
 }

@@ -114,9 +114,9 @@ Test(bus_pool, a_full_queue_answers_busy_with_advice) {
     struct node query, edge;
     struct gate gate;
     gate_init(&gate);
-    node_init(&query, PEER_QUERY);
-    callee_start(&query, PEER_QUERY, 0, 0, pass_gate, &gate);
+    callee_init(&query, PEER_QUERY, 0, 0, pass_gate, &gate);
     query.opt.queue_max_count = 1;
+    node_start(&query);
     caller_start(&edge, PEER_QUERY, query.listen);
     struct background waiting;
     background_start(&waiting, &edge, 1500);
@@ -137,8 +137,9 @@ Test(bus_pool, a_busy_replica_hands_a_repeatable_call_on) {
     struct node busy, idle, edge;
     atomic_uint count = 0;
     char endpoints[160];
-    callee_start(&busy, PEER_QUERY, 0, 0, answer, NULL);
+    callee_init(&busy, PEER_QUERY, 0, 0, answer, NULL);
     busy.opt.queue_max_count = 0;
+    node_start(&busy);
     callee_start(&idle, PEER_QUERY, 0, 1, answer, &count);
     two_endpoints(endpoints, sizeof endpoints, &busy, &idle);
     caller_start(&edge, PEER_QUERY, endpoints);
@@ -218,15 +219,14 @@ Test(bus_pool, a_call_made_before_the_replica_is_there_is_answered) {
 
 /* ---- a replica as a process of its own, to be killed ---- */
 
-static pid_t spawn_replica(unsigned port, test_handler handle, unsigned queue_max, unsigned workers) {
+static pid_t spawn_replica(unsigned port, test_handler handle) {
     pid_t pid = fork();
     if (pid != 0)
         return pid;
     struct node query;
     struct gate gate;
     gate_init(&gate);
-    callee_start(&query, PEER_QUERY, port, workers, handle, &gate);
-    query.opt.queue_max_count = queue_max;
+    callee_start(&query, PEER_QUERY, port, 2, handle, &gate);
     for (;;)
         pause();
 }
@@ -239,7 +239,7 @@ static void reap(pid_t pid, int signal_number) {
 /* A call is with the replica that dies; the other one has the answer. */
 static void survive(int signal_number) {
     unsigned ports[2] = { free_port(), free_port() };
-    pid_t stuck = spawn_replica(ports[0], pass_gate, 16, 2);
+    pid_t stuck = spawn_replica(ports[0], pass_gate);
     struct node good, edge;
     atomic_uint count = 0;
     char endpoints[160];
@@ -267,7 +267,7 @@ Test(bus_pool, a_frozen_replicas_calls_are_answered_by_another) { survive(SIGSTO
 
 Test(bus_pool, what_may_not_be_repeated_is_not) {
     unsigned port = free_port();
-    pid_t stuck = spawn_replica(port, pass_gate, 16, 2);
+    pid_t stuck = spawn_replica(port, pass_gate);
     struct node edge;
     char endpoint[64];
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%u", port);

@@ -6,10 +6,10 @@ enum { PART_BYTES = 1000, MANY_PARTS = 200 };
 
 struct upload {
     sem_t may_read;                     /* one post lets the handler read one part */
-    bool is_paced;
+    atomic_bool is_paced;
     atomic_uint read_count;
     atomic_bool was_cancelled;
-    enum status early;                  /* refuse with this before reading anything */
+    atomic_uint early;                  /* refuse with this before reading anything */
 };
 
 static struct node worker, edge;
@@ -21,7 +21,7 @@ static enum status take_upload(void *ctx, struct call *call, ProtobufCBinaryData
     (void)body;
     struct upload *u = ctx;
     if (u->early)
-        return fail(&call->why, u->early, "not this one");
+        return fail(&call->why, (enum status)u->early, "not this one");
     uint64_t bytes = 0;
     for (bool is_end = false; !is_end;) {
         if (u->is_paced)
