@@ -226,6 +226,8 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
     char payload[SHA256_HEX_BYTES];
     (void)sha256_hex(request->body_len ? request->body : "", request->body_len, payload);
     struct backoff backoff = { .base_ms = 100, .cap_ms = 3000, .deadline_ms = request->deadline_ms, .attempts = request->attempts };
+    enum status cause = ST_OK;      /* what AWS said the last time it said something */
+    struct why cause_why = { 0 };
     for (;;) {
         int64_t from_us = clock_mono_us();
         reply->error[0] = '\0';
@@ -239,6 +241,14 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
         else if (tap.status == ST_OK)
             st = unreachable(request, st, why);
         count(aws, request, outcome_name(st, reply), clock_mono_us() - from_us);
+        if (st == ST_TIMEOUT && cause != ST_OK) {       /* the time went by over AWS's refusals: they are the reason */
+            *why = cause_why;
+            return cause;
+        }
+        if (was_answered && st != ST_OK) {
+            cause = st;
+            cause_why = *why;
+        }
         bool is_worth_it = st != ST_OK && !tap.was_used &&
                            (was_answered ? aws_kind_is_retryable(reply->kind) : status_is_retryable(st) && st != ST_TIMEOUT);
         if (!is_worth_it || !backoff_wait(&backoff, was_answered ? asked_wait_ms(reply) : 0))

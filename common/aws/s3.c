@@ -96,9 +96,3 @@ enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struc
     enum status st = aws_send(s3->aws, &request, &reply, why);
     return st == ST_NOT_FOUND ? ST_OK : st;
 }
-
-enum status s3_check(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) {
-    struct s3_head head;
-    enum status st = s3_head(s3, key, deadline_ms, &head, why);
-    return st == ST_NOT_FOUND ? ST_OK : st;
-}

@@ -28,12 +28,10 @@ enum status s3_get(struct s3 *s3, const char *key, int64_t from, int64_t length,
 
 struct s3_head { int64_t bytes; char etag[80]; };
 
-/* ST_NOT_FOUND: no such object. */
+/* ST_NOT_FOUND: no such object. S3 says so only to an identity that has s3:ListBucket, others are refused. */
 enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct s3_head *ret_head, struct why *why) MUST_USE;
 /* ST_OK also when there was none. */
 enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) MUST_USE;
-/* Is the bucket there and ours to use? For readiness: HEAD of a key that need not exist. */
-enum status s3_check(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) MUST_USE;
 
 /* ---- an object that comes in portions ---- */
 
