@@ -33,7 +33,7 @@ def free_base():
     raise RuntimeError("no free block of ports")
 
 
-def wait_for(what, probe, seconds=60):
+def wait_for(what, probe, seconds=60, every=0.05):
     """Ask probe until it gives something true; fail with `what` when the deadline passes."""
     deadline = time.monotonic() + seconds
     last = None
@@ -44,7 +44,7 @@ def wait_for(what, probe, seconds=60):
                 return last
         except (requests.ConnectionError, OSError) as error:
             last = error
-        time.sleep(0.05)
+        time.sleep(every)
     raise AssertionError(f"{what}: not within {seconds} s (last: {last!r})")
 
 
@@ -88,7 +88,7 @@ class Stack:
             answer = self.call("GET", f"/api/v1/documents/{document_id}", **who)
             document = answer.json().get("document", answer.json()) if answer.status_code == 200 else None
             return document if document and document["status"] != "processing" else None
-        return wait_for(f"document {document_id} settled", settled, seconds)
+        return wait_for(f"document {document_id} settled", settled, seconds, 0.2)
 
     def ingest(self, body, content_type="text/plain", name="note.txt", **who):
         answer = self.upload(body, content_type, name, **who)
