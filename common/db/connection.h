@@ -40,9 +40,10 @@ bool connection_stands(struct db_connection *c);
 enum status connection_run(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
                            PGresult *ret_rows[], struct why *why) MUST_USE;
 
-/* What every transaction begins with: RESET ALL takes away whatever an earlier user of the connection
- * SET, and BEGIN. Nothing else can be left behind: statements have no names, temporary tables cannot be made. */
-extern const struct sql SQL_RESET, SQL_BEGIN;
+/* What every transaction begins with, in this order: RESET ALL, BEGIN, CLOSE ALL. Gone is then what an
+ * earlier user of the connection SET or held open. Prepared names may be left, but are never used;
+ * temporary tables cannot be made. */
+extern const struct sql SQL_RESET, SQL_BEGIN, SQL_CLOSE;
 
 /* COMMIT, and look at the tag: a failed transaction answers ROLLBACK with success. When the answer is
  * lost the outcome is unknown: ST_UNAVAILABLE, safe to repeat by id. */

@@ -8,24 +8,25 @@ enum status db_run(struct db_pool *pool, const struct sql *q, const struct db_pa
     enum status st = db_pool_borrow(pool, deadline_ms, &c, why);
     if (st != ST_OK)
         return st;
-    const struct db_step steps[] = { { .sql = &SQL_RESET }, { .sql = q, .params = params } };
-    PGresult *rows[2] = { NULL };
-    st = connection_run(c, steps, 2, deadline_ms, rows, why);
+    const struct db_step steps[] = { { .sql = &SQL_RESET }, { .sql = &SQL_CLOSE }, { .sql = q, .params = params } };
+    PGresult *rows[3] = { NULL };
+    st = connection_run(c, steps, 3, deadline_ms, rows, why);
     db_pool_return(pool, &c);
     PQclear(rows[0]);
+    PQclear(rows[1]);
     if (st == ST_OK && ret_rows)
-        *ret_rows = rows[1];
+        *ret_rows = rows[2];
     else
-        PQclear(rows[1]);
+        PQclear(rows[2]);
     return st;
 }
 
 enum status plain_tx_begin(struct plain_tx *tx, struct db_pool *pool, int64_t deadline_ms, struct why *why) {
-    const struct db_step steps[] = { { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN } };
+    const struct db_step steps[] = { { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN }, { .sql = &SQL_CLOSE } };
     *tx = (struct plain_tx){ .pool = pool, .deadline_ms = deadline_ms };
     enum status st = db_pool_borrow(pool, deadline_ms, &tx->conn, why);
     if (st == ST_OK)
-        st = connection_run(tx->conn, steps, 2, deadline_ms, NULL, why);
+        st = connection_run(tx->conn, steps, 3, deadline_ms, NULL, why);
     if (st != ST_OK)
         plain_tx_end(tx);
     return st;

@@ -28,13 +28,13 @@ static void read_claims(const PGresult *rows, struct claims *ret_claims) {
 /* One attempt on one connection. *ret_lost: it broke before anything happened on it. */
 static enum status enter(struct tenant_tx *tx, const char *ticket, const struct uuid *request_id, bool *ret_lost,
                          struct why *why) {
-    enum { AT_ENTER = 2, STEPS = 4 };
+    enum { AT_ENTER = 3, STEPS = 5 };
     char request[UUID_TEXT_BYTES] = "";
     if (request_id && !uuid_is_nil(request_id))
         uuid_format(request_id, request);
     const struct db_param ticket_param = DB_TEXT(ticket), request_param = DB_TEXT(request);
     const struct db_step steps[STEPS] = {
-        { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN },
+        { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN }, { .sql = &SQL_CLOSE },
         { .sql = &ENTER, .params = &ticket_param }, { .sql = &NOTE_REQUEST, .params = &request_param },
     };
     PGresult *rows[STEPS] = { NULL };
