@@ -80,7 +80,8 @@ enum status audit_append(struct call *call, const struct audit_record *record, s
     return append(call, record, 1, true, ret_event_id);
 }
 
-enum status audit_append_many(struct call *call, const struct audit_record records[], size_t count, struct uuid ret_event_ids[]) {
+enum status audit_append_many(struct call *call, const struct audit_record records[], size_t count,
+                              struct uuid ret_event_ids[]) {
     return append(call, records, count, true, ret_event_ids);
 }
 

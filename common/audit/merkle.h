@@ -19,8 +19,9 @@ struct merkle_range {
     struct merkle_hash nodes[MERKLE_NODES_MAX];     /* as many as size has digits 1 */
 };
 
-struct merkle_hash merkle_leaf(const void *entry, size_t len);      /* SHA-256(0x00 || entry) */
-struct merkle_hash merkle_node(const struct merkle_hash *left, const struct merkle_hash *right);    /* SHA-256(0x01 || left || right) */
+/* SHA-256(0x00 || entry), and SHA-256(0x01 || left || right). */
+struct merkle_hash merkle_leaf(const void *entry, size_t len);
+struct merkle_hash merkle_node(const struct merkle_hash *left, const struct merkle_hash *right);
 bool merkle_equal(const struct merkle_hash *a, const struct merkle_hash *b);
 
 unsigned merkle_node_count(uint64_t size);                          /* nodes of a range over size leaves */

@@ -89,7 +89,8 @@ enum status audit_record_check(const struct audit_record *record, json_t **ret_d
     if (record->action >= AUDIT_ACTION_COUNT || record->outcome >= AUDIT_OUTCOME_COUNT)
         return fail(why, ST_INVALID, "audit: unknown action or outcome");
     if (record->document_count > AUDIT_DOCUMENTS_MAX || record->chunk_count > AUDIT_CHUNKS_MAX)
-        return fail(why, ST_INVALID, "audit: %zu documents and %zu chunks in one event", record->document_count, record->chunk_count);
+        return fail(why, ST_INVALID, "audit: %zu documents and %zu chunks in one event", record->document_count,
+                    record->chunk_count);
     if (has_nil(record->document_ids, record->document_count) || has_nil(record->chunk_ids, record->chunk_count))
         return fail(why, ST_INVALID, "audit: a nil id");
     return audit_detail_parse(record->detail_json, ret_detail, why);

@@ -47,7 +47,8 @@ void array_add_micros(struct array *a, int64_t unix_us) {
 }
 
 struct db_param array_param(struct array *a) {
-    uint32_t header[HEADER_BYTES / 4] = { htonl(a->count > 0), htonl(a->has_null), htonl((uint32_t)a->type), htonl(a->count), htonl(1) };
+    uint32_t header[HEADER_BYTES / 4] = { htonl(a->count > 0), htonl(a->has_null), htonl((uint32_t)a->type),
+                                          htonl(a->count), htonl(1) };
     memcpy(a->bytes.data, header, sizeof header);
     return db_bytes_param(a->bytes.data, a->count > 0 ? a->bytes.len : 12);     /* an empty array has no dimension */
 }

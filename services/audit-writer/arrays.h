@@ -9,7 +9,9 @@
 #include "core/uuid.h"
 #include "db/sql.h"
 
-enum array_type { ARRAY_BYTEA = 17, ARRAY_BIGINT = 20, ARRAY_TEXT = 25, ARRAY_TIMESTAMPTZ = 1184, ARRAY_UUID = 2950 };   /* pg_type.oid */
+enum array_type {       /* pg_type.oid */
+    ARRAY_BYTEA = 17, ARRAY_BIGINT = 20, ARRAY_TEXT = 25, ARRAY_TIMESTAMPTZ = 1184, ARRAY_UUID = 2950
+};
 
 struct array {
     enum array_type type;

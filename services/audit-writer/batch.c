@@ -6,13 +6,19 @@
 #include "arrays.h"
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/str.h"
 #include "heads.h"
 
 enum { ATTEMPTS_MAX = 3 };
 
 /* ---- what is on the log already, and what this batch has put there so far ---- */
 
-struct known { struct uuid event_id, tenant_id; int64_t seq; uint8_t content_digest[MERKLE_HASH_BYTES]; bool is_used; };
+struct known {
+    struct uuid event_id, tenant_id;
+    int64_t seq;
+    uint8_t content_digest[MERKLE_HASH_BYTES];
+    bool is_used;
+};
 struct ledger { struct known *slots; size_t mask; };        /* open addressing, at most half full */
 
 static void ledger_end(struct ledger *l) {
@@ -36,7 +42,8 @@ static struct known *ledger_slot(struct ledger *l, const struct uuid *event_id) 
             return &l->slots[i];
 }
 
-static void ledger_put(struct ledger *l, const struct uuid *event_id, const struct uuid *tenant_id, int64_t seq, const uint8_t *digest) {
+static void ledger_put(struct ledger *l, const struct uuid *event_id, const struct uuid *tenant_id, int64_t seq,
+                       const uint8_t *digest) {
     struct known *k = ledger_slot(l, event_id);
     *k = (struct known){ .event_id = *event_id, .tenant_id = *tenant_id, .seq = seq, .is_used = true };
     memcpy(k->content_digest, digest, sizeof k->content_digest);
@@ -54,7 +61,7 @@ static size_t events_of(struct batch_call *calls[], size_t count) {
 /* Place of the ticket among the distinct ones, which it joins when it is new. */
 static int distinct_ticket(const char *tickets[], size_t *count, const char *ticket) {
     size_t at = 0;
-    while (at < *count && strcmp(tickets[at], ticket) != 0)
+    while (at < *count && !str_equal(tickets[at], ticket))
         at++;
     if (at == *count)
         tickets[(*count)++] = ticket;
@@ -96,14 +103,17 @@ static enum status check_tickets(struct plain_tx *tx, struct batch_call *calls[]
         if (!db_is_null(rows, row, 4))
             call->status = fail(&call->why, ST_UNAUTHENTICATED, "%s", db_text(rows, row, 4));
         for (size_t k = 0; call->status == ST_OK && k < call->count; k++)
-            call->stamps[k] = (struct audit_stamp){ .tenant_id = db_uuid(rows, row, 0), .actor_id = db_uuid(rows, row, 1),
-                                                    .session_id = db_uuid(rows, row, 2), .job_id = db_uuid(rows, row, 3) };
+            call->stamps[k] = (struct audit_stamp){
+                .tenant_id = db_uuid(rows, row, 0), .actor_id = db_uuid(rows, row, 1),
+                .session_id = db_uuid(rows, row, 2), .job_id = db_uuid(rows, row, 3) };
     }
     return ST_OK;
 }
 
-static enum status find_repeats(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct ledger *ledger, struct why *why) {
-    static const struct sql FIND = { "find_events", "SELECT event_id, tenant_id, seq, content_digest FROM audit.find_events($1::uuid[])", 1 };
+static enum status find_repeats(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct ledger *ledger,
+                                struct why *why) {
+    static const struct sql FIND = { "find_events",
+        "SELECT event_id, tenant_id, seq, content_digest FROM audit.find_events($1::uuid[])", 1 };
     CLEANUP(array_end) struct array ids;
     array_init(&ids, ARRAY_UUID);
     for (size_t i = 0; i < count; i++)
@@ -123,15 +133,16 @@ static enum status find_repeats(struct plain_tx *tx, struct batch_call *calls[],
 }
 
 /* Give each new event of the call its place; a repeat keeps the one it has. Events placed go to placed[]. */
-static enum status place(struct batch_call *call, struct heads *heads, struct ledger *ledger, struct audit_event *placed[],
-                         size_t *placed_count, struct why *why) {
+static enum status place(struct batch_call *call, struct heads *heads, struct ledger *ledger,
+                         struct audit_event *placed[], size_t *placed_count, struct why *why) {
     for (size_t k = 0; k < call->count; k++) {
         const struct audit_event *e = call->events[k];
         const struct known *known = ledger_slot(ledger, &e->event_id);
         if (known->is_used && (!uuid_equal(&known->tenant_id, &call->stamps[k].tenant_id) ||
                                memcmp(known->content_digest, e->content_digest, MERKLE_HASH_BYTES) != 0)) {
             char text[UUID_TEXT_BYTES];
-            call->status = fail(&call->why, ST_CONFLICT, "audit: event %s is on the log with other content", uuid_format(&e->event_id, text));
+            call->status = fail(&call->why, ST_CONFLICT, "audit: event %s is on the log with other content",
+                                uuid_format(&e->event_id, text));
             return ST_OK;
         }
     }
@@ -170,8 +181,10 @@ static void add_ids_text(struct array *a, const struct uuid *ids, size_t count) 
     array_add_text(a, text.data);
 }
 
-enum column { C_EVENT, C_TENANT, C_SEQ, C_OCCURRED, C_RECORDED, C_KIND, C_ACTION, C_OUTCOME, C_ACTOR, C_SESSION, C_JOB, C_REQUEST,
-              C_RESOURCE, C_DOCUMENTS, C_TICKET, C_CONTENT, C_BYTES, C_LEAF, COLUMNS };
+enum column {
+    C_EVENT, C_TENANT, C_SEQ, C_OCCURRED, C_RECORDED, C_KIND, C_ACTION, C_OUTCOME, C_ACTOR, C_SESSION, C_JOB,
+    C_REQUEST, C_RESOURCE, C_DOCUMENTS, C_TICKET, C_CONTENT, C_BYTES, C_LEAF, COLUMNS
+};
 
 static void add_row(struct array c[COLUMNS], const struct audit_event *e) {
     const struct audit_stamp *s = &e->stamp;
@@ -195,19 +208,22 @@ static void add_row(struct array c[COLUMNS], const struct audit_event *e) {
     array_add(&c[C_LEAF], e->leaf.bytes, MERKLE_HASH_BYTES);
 }
 
-static enum status insert(struct plain_tx *tx, struct heads *heads, struct audit_event *const placed[], size_t count, struct why *why) {
+static enum status insert(struct plain_tx *tx, struct heads *heads, struct audit_event *const placed[], size_t count,
+                          struct why *why) {
     static const struct sql INSERT = { "insert_audit_logs",
-        "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, actor_id, session_id,"
-        " job_id, request_id, resource_id, document_ids, ticket_digest, content_digest, event, leaf_hash)"
+        "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome,"
+        " actor_id, session_id, job_id, request_id, resource_id, document_ids, ticket_digest, content_digest, event, leaf_hash)"
         " SELECT e, t, s, o, r, k, a, u, ac, se, jo, re, rs, d::uuid[], ti, co, b, l"
-        " FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],"
-        " $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[], $15::bytea[], $16::bytea[], $17::bytea[], $18::bytea[])"
+        " FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],"
+        " $8::text[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[], $15::bytea[],"
+        " $16::bytea[], $17::bytea[], $18::bytea[])"
         " AS x (e, t, s, o, r, k, a, u, ac, se, jo, re, rs, d, ti, co, b, l)", COLUMNS };
     static const enum array_type TYPES[COLUMNS] = {
         [C_EVENT] = ARRAY_UUID, [C_TENANT] = ARRAY_UUID, [C_SEQ] = ARRAY_BIGINT, [C_OCCURRED] = ARRAY_TIMESTAMPTZ,
         [C_RECORDED] = ARRAY_TIMESTAMPTZ, [C_KIND] = ARRAY_TEXT, [C_ACTION] = ARRAY_TEXT, [C_OUTCOME] = ARRAY_TEXT,
-        [C_ACTOR] = ARRAY_UUID, [C_SESSION] = ARRAY_UUID, [C_JOB] = ARRAY_UUID, [C_REQUEST] = ARRAY_UUID, [C_RESOURCE] = ARRAY_UUID,
-        [C_DOCUMENTS] = ARRAY_TEXT, [C_TICKET] = ARRAY_BYTEA, [C_CONTENT] = ARRAY_BYTEA, [C_BYTES] = ARRAY_BYTEA, [C_LEAF] = ARRAY_BYTEA,
+        [C_ACTOR] = ARRAY_UUID, [C_SESSION] = ARRAY_UUID, [C_JOB] = ARRAY_UUID, [C_REQUEST] = ARRAY_UUID,
+        [C_RESOURCE] = ARRAY_UUID, [C_DOCUMENTS] = ARRAY_TEXT, [C_TICKET] = ARRAY_BYTEA, [C_CONTENT] = ARRAY_BYTEA,
+        [C_BYTES] = ARRAY_BYTEA, [C_LEAF] = ARRAY_BYTEA,
     };
     struct array columns[COLUMNS];
     struct db_param params[COLUMNS];
@@ -239,14 +255,16 @@ enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t
     enum status st = heads_lock(&heads, tx, calls, count, why);
     if (st != ST_OK || heads.count == 0)
         return st;
-    st = find_repeats(tx, calls, count, &ledger, why);      /* under the locks: whoever held them before has committed */
+    /* under the locks: whoever held them before has committed */
+    st = find_repeats(tx, calls, count, &ledger, why);
     for (size_t i = 0; st == ST_OK && i < count; i++)
         if (calls[i]->status == ST_OK)
             st = place(calls[i], &heads, &ledger, placed, &placed_count, why);
     return st == ST_OK && placed_count > 0 ? insert(tx, &heads, placed, placed_count, why) : st;
 }
 
-static enum status attempt(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms, struct why *why) {
+static enum status attempt(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
+                           struct why *why) {
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
     for (size_t i = 0; i < count; i++)
         calls[i]->status = ST_OK;
@@ -260,7 +278,8 @@ static enum status attempt(struct db_pool *pool, struct batch_call *calls[], siz
 
 /* Another writer took the same event id at the same moment, a deadlock, a connection that was lost, even
  * a COMMIT whose answer was: all are resolved by asking again, for what is on the log is found there. */
-static enum status attempt_repeatedly(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms, struct why *why) {
+static enum status attempt_repeatedly(struct db_pool *pool, struct batch_call *calls[], size_t count,
+                                      int64_t deadline_ms, struct why *why) {
     enum status st = ST_INTERNAL;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         *why = (struct why){ 0 };
@@ -271,7 +290,8 @@ static enum status attempt_repeatedly(struct db_pool *pool, struct batch_call *c
     return st;
 }
 
-enum status batch_commit(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms, struct why *why) {
+enum status batch_commit(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
+                         struct why *why) {
     enum status st = attempt_repeatedly(pool, calls, count, deadline_ms, why);
     if (st == ST_OK)
         return ST_OK;

@@ -17,7 +17,7 @@ struct batch_call {
     size_t count;
     const char *ticket;         /* NULL: none, and stamps are already filled (the outbox, auth's denials) */
     struct audit_stamp *stamps; /* count of them; batch_append fills seq, recorded_at and, when 0, occurred_at */
-    enum status status;         /* ST_OK: on the log. Otherwise nothing of it is, unless `unknown` is told by a failed COMMIT */
+    enum status status;         /* ST_OK: on the log. ST_UNAVAILABLE: not on it, or not known. Otherwise not on it. */
     struct why why;
 };
 

@@ -46,7 +46,8 @@ static size_t gather(struct committer *c, struct waiting *taken[BATCH_CALLS_MAX]
 
 /* A conflict means that somebody used an id twice for different things: a bug, or an attempt to replace
  * what is on the record. */
-static void report(struct committer *c, struct waiting *const taken[], size_t count, enum status st, const struct why *why) {
+static void report(struct committer *c, struct waiting *const taken[], size_t count, enum status st,
+                   const struct why *why) {
     for (size_t i = 0; i < count; i++) {
         const struct batch_call *call = taken[i]->call;
         if (call->status == ST_OK)
@@ -60,7 +61,8 @@ static void report(struct committer *c, struct waiting *const taken[], size_t co
     }
     if (st != ST_OK) {
         counter_add(c->failures, 1);
-        log_event(LOG_ERROR, "audit_batch_failed", LOG_TEXT("status", status_name(st)), LOG_NUMBER("calls", count), LOG_TEXT("why", why->text));
+        log_event(LOG_ERROR, "audit_batch_failed", LOG_TEXT("status", status_name(st)), LOG_NUMBER("calls", count),
+                  LOG_TEXT("why", why->text));
     }
 }
 
@@ -102,9 +104,11 @@ struct committer *committer_new(struct db_pool *pool, struct metrics *metrics) {
     struct committer *c = xalloc(sizeof *c);
     c->pool = pool;
     c->last = &c->first;
-    c->events = metrics_counter(metrics, "cordon_audit_events_total", "Events that calls put on the log, repeats included.", "");
+    c->events = metrics_counter(metrics, "cordon_audit_events_total",
+                                "Events that calls put on the log, repeats included.", "");
     c->batches = metrics_counter(metrics, "cordon_audit_batches_total", "Group commits tried.", "");
-    c->conflicts = metrics_counter(metrics, "cordon_audit_conflicts_total", "Event ids used again with other content. Alarm on any.", "");
+    c->conflicts = metrics_counter(metrics, "cordon_audit_conflicts_total",
+                                   "Event ids used again with other content. Alarm on any.", "");
     c->failures = metrics_counter(metrics, "cordon_audit_batch_failures_total", "Group commits that failed whole.", "");
     c->commit_seconds = metrics_histogram(metrics, "cordon_audit_commit_seconds", "Time of one group commit.", "");
     pthread_mutex_init(&c->lock, NULL);

@@ -33,9 +33,11 @@ static bool read_ids(struct arena *mem, const ProtobufCBinaryData *in, size_t co
     return true;
 }
 
-static enum status read_event(struct call *call, const Audit__Event *in, const struct audit_origin *origin, struct audit_event **ret_event) {
+static enum status read_event(struct call *call, const Audit__Event *in, const struct audit_origin *origin,
+                              struct audit_event **ret_event) {
     struct audit_record record = { .action = audit_action_find(in->action), .outcome = audit_outcome_find(in->outcome),
-                                   .document_count = in->n_document_ids, .chunk_count = in->n_chunk_ids, .detail_json = in->detail_json };
+                                   .document_count = in->n_document_ids, .chunk_count = in->n_chunk_ids,
+                                   .detail_json = in->detail_json };
     if (!uuid_from_bytes(in->event_id.data, in->event_id.len, &record.event_id) || !is_fresh_v7(&record.event_id))
         return fail(&call->why, ST_INVALID, "audit: event_id is no UUIDv7 of about now");
     if (record.action == AUDIT_ACTION_COUNT)
@@ -60,8 +62,10 @@ static void events_end(struct events *e) {
     e->count = 0;
 }
 
-static enum status read_events(struct call *call, const Audit__AppendRequest *req, const char *ticket, struct events *events) {
-    struct audit_origin origin = { .reported_by = peer_name(call->peer), .request_id = call->request_id, .ticket = ticket };
+static enum status read_events(struct call *call, const Audit__AppendRequest *req, const char *ticket,
+                               struct events *events) {
+    struct audit_origin origin = { .reported_by = peer_name(call->peer), .request_id = call->request_id,
+                                   .ticket = ticket };
     for (size_t i = 0; i < req->n_events; i++) {
         enum status st = read_event(call, req->events[i], &origin, &events->items[i]);
         if (st != ST_OK)
@@ -155,7 +159,8 @@ static void writer_close(void **self_p) {
     *self_p = NULL;
 }
 
-static enum status connect(struct audit_writer *writer, const struct db_options *options, struct metrics *metrics, struct why *why) {
+static enum status connect(struct audit_writer *writer, const struct db_options *options, struct metrics *metrics,
+                           struct why *why) {
     enum status st = db_pool_new(options, &writer->db, why);
     if (st == ST_OK)
         st = db_boot_check(writer->db, "cordon_audit", writer->is_production, clock_mono_ms() + OPEN_MAX_MS, why);
@@ -171,7 +176,8 @@ static enum status writer_open(void **ret_self, const void *settings_in, struct 
     struct audit_writer *writer = xalloc(sizeof *writer);
     writer->is_production = rt->is_production;
     writer->backlog_rows = metrics_gauge(rt->metrics, "cordon_audit_backlog_rows", "Records in the outbox.", "");
-    writer->backlog_oldest_seconds = metrics_gauge(rt->metrics, "cordon_audit_backlog_oldest_seconds", "Age of the oldest record in the outbox.", "");
+    writer->backlog_oldest_seconds = metrics_gauge(rt->metrics, "cordon_audit_backlog_oldest_seconds",
+                                                   "Age of the oldest record in the outbox.", "");
     struct db_options options = { .url = secret_text(settings->database_url), .process = rt->process,
                                   .connections = (int)settings->connections, .is_production = rt->is_production };
     enum status st = connect(writer, &options, rt->metrics, why);

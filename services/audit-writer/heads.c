@@ -51,12 +51,15 @@ static enum status read_head(struct head *head, const PGresult *rows, int row, s
         if (root_len == sizeof computed.bytes && memcmp(root, computed.bytes, root_len) == 0)
             return ST_OK;
     }
-    log_event(LOG_ERROR, "audit_head_damaged", LOG_TEXT("tenant", uuid_format(&head->tenant_id, tenant)), LOG_NUMBER("size", head->old_size));
+    log_event(LOG_ERROR, "audit_head_damaged", LOG_TEXT("tenant", uuid_format(&head->tenant_id, tenant)),
+              LOG_NUMBER("size", head->old_size));
     return fail(why, ST_INTERNAL, "audit: the head of tenant %s contradicts itself", tenant);
 }
 
-enum status heads_lock(struct heads *h, struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
-    static const struct sql LOCK = { "lock_heads", "SELECT tenant_id, size, range, root, locked_at FROM audit.lock_heads($1::uuid[])", 1 };
+enum status heads_lock(struct heads *h, struct plain_tx *tx, struct batch_call *calls[], size_t count,
+                       struct why *why) {
+    static const struct sql LOCK = { "lock_heads",
+        "SELECT tenant_id, size, range, root, locked_at FROM audit.lock_heads($1::uuid[])", 1 };
     collect(h, calls, count);
     if (h->count == 0)
         return ST_OK;

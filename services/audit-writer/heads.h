@@ -20,7 +20,8 @@ struct heads {
 
 /* Lock the heads of all calls whose status is ST_OK. ST_INTERNAL: a stored head contradicts itself, and
  * nothing may be appended to it. */
-enum status heads_lock(struct heads *h, struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) MUST_USE;
+enum status heads_lock(struct heads *h, struct plain_tx *tx, struct batch_call *calls[], size_t count,
+                       struct why *why) MUST_USE;
 void heads_end(struct heads *h);                            /* may run twice */
 
 struct head *heads_find(struct heads *h, const struct uuid *tenant_id);     /* NULL: not locked */

@@ -13,7 +13,13 @@
 #include "db/listen.h"
 #include "obs/log.h"
 
-enum { DRAIN_EVENTS = 256, DRAIN_MAX_MS = 5000, LOOK_EVERY_MS = 1000, RETRY_MAX_MS = 5000, PARTITIONS_EVERY_MS = 3600 * 1000 };
+enum {
+    DRAIN_EVENTS = 256,
+    DRAIN_MAX_MS = 5000,
+    LOOK_EVERY_MS = 1000,
+    RETRY_EVERY_MS = 3000,      /* while it fails */
+    PARTITIONS_EVERY_MS = 3600 * 1000,
+};
 
 struct outbox {
     struct db_pool *pool;
@@ -27,28 +33,35 @@ struct outbox {
 
 /* ---- one batch ---- */
 
-enum { D_EVENT, D_TENANT, D_OCCURRED, D_ACTION, D_ACTOR, D_SESSION, D_JOB, D_REQUEST, D_RESOURCE, D_DOCUMENTS, D_DETAIL };
+enum {
+    D_EVENT, D_TENANT, D_OCCURRED, D_ACTION, D_ACTOR, D_SESSION, D_JOB, D_REQUEST, D_RESOURCE, D_DOCUMENTS, D_DETAIL
+};
 
 static size_t read_documents(const PGresult *rows, int row, struct uuid out[AUDIT_DOCUMENTS_MAX]) {
     const char *text;
     size_t len, count = 0;
-    while (count < AUDIT_DOCUMENTS_MAX && db_text_item(rows, row, D_DOCUMENTS, (int)count, &text, &len) && uuid_parse(text, len, &out[count]))
+    while (count < AUDIT_DOCUMENTS_MAX && db_text_item(rows, row, D_DOCUMENTS, (int)count, &text, &len) &&
+           uuid_parse(text, len, &out[count]))
         count++;
     return count;
 }
 
 /* A detail that a trigger wrote against the rules must not block the rest: the event says so instead. */
-static enum status read_record(const PGresult *rows, int row, struct audit_event **ret_event, struct audit_stamp *ret_stamp, struct why *why) {
+static enum status read_record(const PGresult *rows, int row, struct audit_event **ret_event,
+                               struct audit_stamp *ret_stamp, struct why *why) {
     struct uuid documents[AUDIT_DOCUMENTS_MAX];
-    struct audit_record record = { .event_id = db_uuid(rows, row, D_EVENT), .action = audit_action_find(db_text(rows, row, D_ACTION)),
+    struct audit_record record = {
+        .event_id = db_uuid(rows, row, D_EVENT), .action = audit_action_find(db_text(rows, row, D_ACTION)),
         .outcome = AUDIT_SUCCESS, .document_ids = documents, .document_count = read_documents(rows, row, documents),
         .resource_id = db_uuid(rows, row, D_RESOURCE), .detail_json = db_text(rows, row, D_DETAIL) };
     struct audit_origin origin = { .reported_by = "database", .request_id = db_uuid(rows, row, D_REQUEST) };
     *ret_stamp = (struct audit_stamp){ .tenant_id = db_uuid(rows, row, D_TENANT), .actor_id = db_uuid(rows, row, D_ACTOR),
-        .session_id = db_uuid(rows, row, D_SESSION), .job_id = db_uuid(rows, row, D_JOB), .occurred_at_us = db_micros(rows, row, D_OCCURRED) };
+        .session_id = db_uuid(rows, row, D_SESSION), .job_id = db_uuid(rows, row, D_JOB),
+        .occurred_at_us = db_micros(rows, row, D_OCCURRED) };
     if (audit_event_new(&record, &origin, ret_event, why) == ST_OK)
         return ST_OK;
-    log_event(LOG_ERROR, "audit_outbox_detail", LOG_TEXT("action", db_text(rows, row, D_ACTION)), LOG_TEXT("why", why->text));
+    log_event(LOG_ERROR, "audit_outbox_detail", LOG_TEXT("action", db_text(rows, row, D_ACTION)),
+              LOG_TEXT("why", why->text));
     record.detail_json = "{\"detail_refused\":true}";
     return audit_event_new(&record, &origin, ret_event, why);
 }
@@ -142,15 +155,16 @@ static void *run(void *arg) {
     struct outbox *o = arg;
     int wait_ms = 0;
     for (;;) {
-        struct pollfd fds[2] = { { .fd = o->stop_fd, .events = POLLIN }, { .fd = db_listener_fd(o->listener), .events = POLLIN } };
+        struct pollfd fds[2] = { { .fd = o->stop_fd, .events = POLLIN },
+                                 { .fd = db_listener_fd(o->listener), .events = POLLIN } };
         if (poll(fds, 2, wait_ms) > 0 && (fds[0].revents & POLLIN))
             return NULL;
-        bool is_woken;
+        bool is_woken = false;          /* or time has passed: we look either way */
         struct why ignored = { 0 };     /* not listening only means that we look every second */
         if (db_listener_turn(o->listener, clock_mono_ms() + LOOK_EVERY_MS, &is_woken, &ignored) != ST_OK)
             is_woken = false;
         keep_partitions(o);
-        wait_ms = drain_all(o) ? LOOK_EVERY_MS : wait_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : wait_ms * 2 + 100;
+        wait_ms = drain_all(o) ? LOOK_EVERY_MS : RETRY_EVERY_MS;
     }
 }
 
@@ -159,10 +173,13 @@ enum status outbox_new(struct db_pool *pool, const struct db_options *options, s
     struct outbox *o = xalloc(sizeof *o);
     o->pool = pool;
     o->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    o->moved = metrics_counter(metrics, "cordon_audit_outbox_events_total", "Records moved from the outbox onto the log.", "");
-    o->failures = metrics_counter(metrics, "cordon_audit_outbox_failures_total", "Batches of the outbox that failed and wait.", "");
+    o->moved = metrics_counter(metrics, "cordon_audit_outbox_events_total",
+                               "Records moved from the outbox onto the log.", "");
+    o->failures = metrics_counter(metrics, "cordon_audit_outbox_failures_total",
+                                  "Batches of the outbox that failed and wait.", "");
     o->partitions_at_ms = clock_mono_ms() + PARTITIONS_EVERY_MS;    /* open() has made them once */
-    enum status st = o->stop_fd < 0 ? fail(why, ST_INTERNAL, "audit: no eventfd") : db_listener_new(options, "audit_outbox", &o->listener, why);
+    enum status st = o->stop_fd < 0 ? fail(why, ST_INTERNAL, "audit: no eventfd")
+                                    : db_listener_new(options, "audit_outbox", &o->listener, why);
     if (st != ST_OK) {
         outbox_destroy(&o);
         return st;

@@ -167,7 +167,7 @@ Test(audit_append, the_same_id_with_other_content_is_a_conflict_and_is_counted) 
     cr_assert_eq(counter_value(metrics_counter(metrics, "cordon_audit_conflicts_total", "", "")), 1);
 }
 
-Test(audit_append, every_rpc_has_one_row) {
+Test(audit_append, every_rpc_is_routed) {
     const ProtobufCServiceDescriptor *d = &audit__audit__descriptor;
     for (unsigned i = 0; i < d->n_methods; i++) {
         unsigned rows = 0;
