@@ -3,6 +3,7 @@ AWS stand-in, the OpenID provider), driven over HTTP as a client would. Nothing 
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import time
@@ -17,8 +18,8 @@ PROCESSES = ["edge", "auth", "ingest-worker", "embedding-worker", "query", "audi
 
 
 def free_base():
-    """First block of 40 ports, from 21000 up, in which nobody listens."""
-    for base in range(21000, 29000, 100):
+    """A block of 40 ports in which nobody listens; a random one, as two suites may start at once."""
+    for base in random.sample(range(21000, 29000, 100), 80):
         taken = False
         for port in [base - 1] + [base + n for n in range(40)]:
             with socket.socket() as s:
