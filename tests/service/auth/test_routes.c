@@ -1,22 +1,10 @@
 /* The table of routes agrees with proto/auth.proto, and nobody but edge may use it. */
-#include <criterion/criterion.h>
-#include <string.h>
-
 #include "auth.h"
 #include "auth.pb-c.h"
+#include "support/routes.h"
 
 Test(auth_routes, every_rpc_is_routed) {
-    const ProtobufCServiceDescriptor *d = &auth__auth__descriptor;
-    unsigned rows = 0;
-    for (const struct route *r = AUTH.routes; r->method; r++, rows++) {
-        const ProtobufCMethodDescriptor *rpc = protobuf_c_service_descriptor_get_method_by_name(d, strchr(r->method, '.') + 1);
-        cr_assert_not_null(rpc, "%s is no rpc", r->method);
-        cr_expect_eq(r->req, rpc->input, "%s", r->method);
-        cr_expect_eq(r->reply, rpc->output, "%s", r->method);
-        cr_expect_not_null((void *)r->handle);
-        cr_expect_eq(peer_of_method(r->method), PEER_AUTH);
-    }
-    cr_assert_eq(rows, d->n_methods);
+    assert_every_rpc_is_routed(&AUTH, &auth__auth__descriptor);
 }
 
 Test(auth_routes, only_edge_may_call) {
