@@ -31,7 +31,7 @@ static void check(const ProtobufCMessageDescriptor *want, const char *text, size
         abort();
     if (st != ST_OK || !print(f.msg, &once))
         return;
-    fill_init(&f, mem, RULES, want, &why);
+    fill_init(&f, mem, NULL, want, &why);       /* what was left out is printed as empty, which a rule may refuse */
     if (fill_json(&f, once.data, once.len) != ST_OK || !print(f.msg, &twice) || strcmp(once.data, twice.data) != 0)
         abort();
 }
