@@ -6,7 +6,6 @@
 #include "arrays.h"
 #include "core/arena.h"
 #include "core/clock.h"
-#include "core/str.h"
 #include "heads.h"
 
 enum { ATTEMPTS_MAX = 3 };
@@ -58,18 +57,21 @@ static size_t events_of(struct batch_call *calls[], size_t count) {
     return events;
 }
 
-/* Place of the ticket among the distinct ones, which it joins when it is new. */
-static int distinct_ticket(const char *tickets[], size_t *count, const char *ticket) {
-    size_t at = 0;
-    while (at < *count && !str_equal(tickets[at], ticket))
-        at++;
-    if (at == *count)
-        tickets[(*count)++] = ticket;
-    return (int)at;
+/* Place of the call's ticket among the distinct ones, which it joins when it is new. Told by their
+ * digests: comparing those in a time that depends on them reveals nothing of a ticket. */
+static int distinct_ticket(const struct batch_call *seen[], size_t *count, const struct batch_call *call) {
+    const uint8_t *wanted = call->events[0]->ticket_digest;
+    for (size_t at = 0; at < *count; at++) {
+        const uint8_t *digest = seen[at]->events[0]->ticket_digest;
+        if (memcmp(digest, wanted, MERKLE_HASH_BYTES) == 0)
+            return (int)at;
+    }
+    seen[(*count)++] = call;
+    return (int)*count - 1;
 }
 
-static void free_texts(const char ***texts_p) {
-    free(*texts_p);
+static void free_seen(const struct batch_call ***seen_p) {
+    free(*seen_p);
 }
 
 /* Ask the database whose tickets these are, each once: callers hold one for a second, and verifying it
@@ -77,17 +79,17 @@ static void free_texts(const char ***texts_p) {
 static enum status check_tickets(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
     static const struct sql CLAIMS = { "claims",
         "SELECT tenant_id, user_id, session_id, job_id, refused FROM audit.claims($1::text[]) ORDER BY ordinal", 1 };
-    CLEANUP(free_texts) const char **tickets = xalloc((count + 1) * sizeof *tickets);
+    CLEANUP(free_seen) const struct batch_call **seen = xalloc((count + 1) * sizeof *seen);
     size_t ticket_count = 0;
     for (size_t i = 0; i < count; i++)
         if (calls[i]->ticket)
-            (void)distinct_ticket(tickets, &ticket_count, calls[i]->ticket);
+            (void)distinct_ticket(seen, &ticket_count, calls[i]);
     if (ticket_count == 0)
         return ST_OK;
     CLEANUP(array_end) struct array list;
     array_init(&list, ARRAY_TEXT);
     for (size_t i = 0; i < ticket_count; i++)
-        array_add_text(&list, tickets[i]);
+        array_add_text(&list, seen[i]->ticket);
 
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     enum status st = plain_tx_run(tx, &CLAIMS, (struct db_param[]){ array_param(&list) }, &rows, why);
@@ -99,7 +101,7 @@ static enum status check_tickets(struct plain_tx *tx, struct batch_call *calls[]
         struct batch_call *call = calls[i];
         if (!call->ticket)
             continue;
-        int row = distinct_ticket(tickets, &ticket_count, call->ticket);
+        int row = distinct_ticket(seen, &ticket_count, call);
         if (!db_is_null(rows, row, 4))
             call->status = fail(&call->why, ST_UNAUTHENTICATED, "%s", db_text(rows, row, 4));
         for (size_t k = 0; call->status == ST_OK && k < call->count; k++)
