@@ -22,7 +22,8 @@ static enum status open_all(struct bus *bus, struct why *why) {
     enum status st = open_inner(bus, why);
     if (st != ST_OK)
         return st;
-    bus->late = metrics_counter(opt->metrics, "cordon_bus_late_replies_total", "Replies that nobody waited for any more.", "");
+    bus->late =
+        metrics_counter(opt->metrics, "cordon_bus_late_replies_total", "Replies that nobody waited for any more.", "");
     bus->out = outbound_new(bus->zmq_context, opt, bus->inner, bus->up_counts, bus->late);
     if (opt->listen) {
         st = zap_open(bus->zmq_context, opt, &bus->zap, why);      /* before the door that it guards */

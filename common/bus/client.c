@@ -170,7 +170,8 @@ static enum status send_call(struct bus_stream *s, const ProtobufCMessage *req, 
     return ST_OK;
 }
 
-static enum status open_stream(struct call *call, const char *method, const ProtobufCMessage *req, bool is_stream, struct bus_stream *s) {
+static enum status open_stream(struct call *call, const char *method, const ProtobufCMessage *req, bool is_stream,
+                               struct bus_stream *s) {
     struct bus_client *c = call->bus;
     int64_t left_ms = call->deadline_ms - clock_mono_ms();
     if (left_ms <= 0)
@@ -212,7 +213,8 @@ static enum status peer_failure(struct bus_stream *s, const Bus__Envelope *e) {
     struct why *why = &s->call->why;
     if (!status_is_known(e->status))
         return fail(why, ST_INTERNAL, "%s: the reply has an unknown status", s->method);
-    enum status st = fail(why, (enum status)e->status, "%s: the peer said %s %s", s->method, status_name((enum status)e->status), e->code);
+    enum status st = fail(why, (enum status)e->status, "%s: the peer said %s %s", s->method,
+                          status_name((enum status)e->status), e->code);
     enum error_code code = error_from_text(e->code);
     if (error_status(code) == st)
         why->code = code;
@@ -220,7 +222,8 @@ static enum status peer_failure(struct bus_stream *s, const Bus__Envelope *e) {
     return st;
 }
 
-static enum status decode_reply(struct bus_stream *s, const ProtobufCMessageDescriptor *want, ProtobufCMessage **ret_reply) {
+static enum status decode_reply(struct bus_stream *s, const ProtobufCMessageDescriptor *want,
+                                ProtobufCMessage **ret_reply) {
     const Bus__Envelope *e = s->reply->e;
     if (e->status != ST_OK)
         return peer_failure(s, e);
@@ -255,7 +258,8 @@ static void drop_part(struct bus_stream *s) {
         give_credit(s);
 }
 
-static enum status wait_reply(struct bus_stream *s, const ProtobufCMessageDescriptor *want, ProtobufCMessage **ret_reply) {
+static enum status wait_reply(struct bus_stream *s, const ProtobufCMessageDescriptor *want,
+                              ProtobufCMessage **ret_reply) {
     while (!has_ended(s)) {
         enum status st = wait_event(s);
         if (st != ST_OK)
@@ -268,8 +272,8 @@ static enum status wait_reply(struct bus_stream *s, const ProtobufCMessageDescri
 
 /* ---- the interface ---- */
 
-enum status bus_ask(struct call *call, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *want,
-                    ProtobufCMessage **ret_reply) {
+enum status bus_ask(struct call *call, const char *method, const ProtobufCMessage *req,
+                    const ProtobufCMessageDescriptor *want, ProtobufCMessage **ret_reply) {
     struct bus_stream s;
     enum status st = open_stream(call, method, req, false, &s);
     if (st != ST_OK)
@@ -279,7 +283,8 @@ enum status bus_ask(struct call *call, const char *method, const ProtobufCMessag
     return st;
 }
 
-enum status bus_stream_open(struct call *call, const char *method, const ProtobufCMessage *req, struct bus_stream **ret_stream) {
+enum status bus_stream_open(struct call *call, const char *method, const ProtobufCMessage *req,
+                            struct bus_stream **ret_stream) {
     struct bus_stream *s = xalloc(sizeof *s);
     enum status st = open_stream(call, method, req, true, s);
     if (st != ST_OK) {
@@ -336,7 +341,8 @@ enum status bus_stream_read(struct bus_stream *s, const void **ret_data, size_t 
     return ST_OK;
 }
 
-enum status bus_stream_finish(struct bus_stream *s, const ProtobufCMessageDescriptor *want, ProtobufCMessage **ret_reply) {
+enum status bus_stream_finish(struct bus_stream *s, const ProtobufCMessageDescriptor *want,
+                              ProtobufCMessage **ret_reply) {
     while (s->parts)
         drop_part(s);
     return wait_reply(s, want, ret_reply);

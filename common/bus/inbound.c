@@ -52,7 +52,8 @@ static void on_gone(struct inbound *in, struct remote *remote);
 /* Takes the frame. False: the caller is gone, or so far behind that its streams would have holes, which
  * is the same to us. */
 static bool send_frame(struct inbound *in, struct remote *remote, zmq_msg_t *frame) {
-    bool is_sent = !remote->is_gone && zmq_send(in->router, remote->id.bytes, remote->id.len, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0 &&
+    bool is_sent = !remote->is_gone &&
+                   zmq_send(in->router, remote->id.bytes, remote->id.len, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0 &&
                    zmq_msg_send(frame, in->router, ZMQ_DONTWAIT) >= 0;
     if (!is_sent) {
         (void)zmq_msg_close(frame);
@@ -68,7 +69,8 @@ static void send_envelope(struct inbound *in, struct remote *remote, Bus__Envelo
     (void)send_frame(in, remote, &frame);
 }
 
-static void refuse(struct inbound *in, struct remote *remote, uint64_t id, enum status st, enum error_code code, uint32_t retry_after_ms) {
+static void refuse(struct inbound *in, struct remote *remote, uint64_t id, enum status st, enum error_code code,
+                   uint32_t retry_after_ms) {
     Bus__Envelope reply = BUS__ENVELOPE__INIT;
     reply.kind = BUS__KIND__REPLY;
     reply.correlation_id = id;
@@ -179,7 +181,9 @@ static void on_gone(struct inbound *in, struct remote *remote) {
 static void admit(struct inbound *in, struct remote *remote, const Bus__Envelope *e, zmq_msg_t *frame) {
     uint32_t budget_ms = e->budget_ms < ENVELOPE_BUDGET_MAX_MS ? e->budget_ms : ENVELOPE_BUDGET_MAX_MS;
     struct served *s = xalloc(sizeof *s);
-    *s = (struct served){ .slot = ++in->next_slot, .remote = remote, .id = e->correlation_id, .deadline_ms = clock_mono_ms() + budget_ms };
+    *s = (struct served){
+        .slot = ++in->next_slot, .remote = remote, .id = e->correlation_id, .deadline_ms = clock_mono_ms() + budget_ms
+    };
     (void)zmq_msg_init(&s->call);
     (void)zmq_msg_move(&s->call, frame);
     remote->call_count++;
@@ -245,16 +249,19 @@ static void on_follow_up(struct inbound *in, const struct remote *remote, const 
     else if (e->kind == BUS__KIND__DATA)
         on_data(in, s, frame);
     else
-        note_send(in->inner, &s->worker, &(struct note){ .kind = NOTE_CREDIT, .id = s->slot, .credit = e->credit }, NULL);
+        note_send(in->inner, &s->worker, &(struct note){ .kind = NOTE_CREDIT, .id = s->slot, .credit = e->credit },
+                  NULL);
 }
 
-static void on_envelope(struct inbound *in, const struct route_id *from, enum peer peer, const Bus__Envelope *e, zmq_msg_t *frame) {
+static void on_envelope(struct inbound *in, const struct route_id *from, enum peer peer, const Bus__Envelope *e,
+                        zmq_msg_t *frame) {
     struct remote *remote = remotes_meet(&in->remotes, from, peer);
     if (!remote)
         return;
     if (e->kind == BUS__KIND__CALL)
         on_call(in, remote, e, frame);
-    else if (e->version == BUS_VERSION && (e->kind == BUS__KIND__DATA || e->kind == BUS__KIND__CREDIT || e->kind == BUS__KIND__CANCEL))
+    else if (e->version == BUS_VERSION &&
+             (e->kind == BUS__KIND__DATA || e->kind == BUS__KIND__CREDIT || e->kind == BUS__KIND__CANCEL))
         on_follow_up(in, remote, e, frame);
     else
         counter_add(in->malformed, 1);
@@ -279,7 +286,8 @@ static bool read_frame(struct inbound *in) {
     (void)zmq_msg_init(&frame);
     bool has_one = zmq_msg_recv(&id, in->router, ZMQ_DONTWAIT) >= 0;
     struct route_id from = { 0 };
-    bool is_whole = has_one && zmq_msg_more(&id) && zmq_msg_size(&id) <= sizeof from.bytes && zmq_msg_recv(&frame, in->router, 0) >= 0;
+    bool is_whole = has_one && zmq_msg_more(&id) && zmq_msg_size(&id) <= sizeof from.bytes &&
+                    zmq_msg_recv(&frame, in->router, 0) >= 0;
     if (is_whole && !zmq_msg_more(&frame)) {
         from.len = (uint8_t)zmq_msg_size(&id);
         memcpy(from.bytes, zmq_msg_data(&id), from.len);
@@ -335,16 +343,19 @@ void inbound_note(struct inbound *in, const struct route_id *worker, const struc
 
 /* ---- life ---- */
 
-enum status inbound_open(void *zmq_context, const struct bus_options *opt, void *inner, struct inbound **ret_in, struct why *why) {
+enum status inbound_open(void *zmq_context, const struct bus_options *opt, void *inner, struct inbound **ret_in,
+                         struct why *why) {
     struct inbound *in = xalloc(sizeof *in);
     in->opt = opt;
     in->inner = inner;
     in->queue_end = &in->queue;
     struct metrics *m = opt->metrics;
-    in->malformed = metrics_counter(m, "cordon_bus_malformed_total", "Frames that were no valid envelope.", "side=\"callee\"");
+    in->malformed =
+        metrics_counter(m, "cordon_bus_malformed_total", "Frames that were no valid envelope.", "side=\"callee\"");
     in->shed = metrics_counter(m, "cordon_shed_total", "Calls answered BUSY because the queue was full.", "");
     in->expired = metrics_counter(m, "cordon_expired_total", "Calls whose time ran out before they began.", "");
-    in->undelivered = metrics_counter(m, "cordon_bus_undelivered_total", "Frames whose caller was gone or did not read.", "");
+    in->undelivered =
+        metrics_counter(m, "cordon_bus_undelivered_total", "Frames whose caller was gone or did not read.", "");
     in->queued = metrics_gauge(m, "cordon_queue_depth", "Calls that wait for a worker.", "");
     in->in_flight = metrics_gauge(m, "cordon_in_flight", "Calls that run.", "");
     in->callers = metrics_gauge(m, "cordon_bus_callers", "Connections of callers.", "");

@@ -12,7 +12,8 @@ enum { INBOUND_BUSY_RETRY_MS = 1000 };
 struct inbound;
 
 /* Binds. inner: the network thread's inproc ROUTER. Statuses as sockets_serve. */
-enum status inbound_open(void *zmq_context, const struct bus_options *opt, void *inner, struct inbound **ret_in, struct why *why) MUST_USE;
+enum status inbound_open(void *zmq_context, const struct bus_options *opt, void *inner, struct inbound **ret_in,
+                         struct why *why) MUST_USE;
 void inbound_close(struct inbound **in_p);
 
 /* One note of a worker: READY, PART, CREDIT, DONE. The frame is taken if it is moved on. */

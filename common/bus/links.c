@@ -31,13 +31,15 @@ struct links {
     struct counter *malformed;
 };
 
-struct links *links_new(void *zmq_context, const struct bus_options *opt, atomic_uint *up_counts, struct links_events events) {
+struct links *links_new(void *zmq_context, const struct bus_options *opt, atomic_uint *up_counts,
+                        struct links_events events) {
     struct links *links = xalloc(sizeof *links);
     links->zmq_context = zmq_context;
     links->opt = opt;
     links->up_counts = up_counts;
     links->events = events;
-    links->malformed = metrics_counter(opt->metrics, "cordon_bus_malformed_total", "Frames that were no valid envelope.", "side=\"caller\"");
+    links->malformed = metrics_counter(opt->metrics, "cordon_bus_malformed_total",
+                                       "Frames that were no valid envelope.", "side=\"caller\"");
     for (unsigned i = 0; i < PEER_COUNT; i++)
         links->down_since_ms[i] = clock_mono_ms();
     return links;
@@ -119,7 +121,8 @@ static void add_link(struct links *links, enum peer peer, const char *address) {
     struct link *link = xalloc(sizeof *link);
     *link = (struct link){ .peer = peer, .slot = slot, .address = xstrdup(address), .is_wanted = true };
     link->up = metrics_gauge(links->opt->metrics, "cordon_bus_link_up", "1 while this replica takes calls.", labels);
-    link->outstanding = metrics_gauge(links->opt->metrics, "cordon_bus_outstanding", "Calls under way to this replica.", labels);
+    link->outstanding =
+        metrics_gauge(links->opt->metrics, "cordon_bus_outstanding", "Calls under way to this replica.", labels);
     links->of[index][slot] = link;
     link_open(links, link);
 }
@@ -145,7 +148,8 @@ struct link *links_pick(struct links *links, enum peer peer, uint64_t tried) {
     struct link *best = NULL;
     for (unsigned n = 0; n < LINKS_PER_PEER_MAX; n++) {
         struct link *link = links->of[index][(links->next_pick[index] + n) % LINKS_PER_PEER_MAX];
-        if (is_usable(link) && !(tried >> link->slot & 1) && (!best || link->outstanding_count < best->outstanding_count))
+        if (is_usable(link) && !(tried >> link->slot & 1) &&
+            (!best || link->outstanding_count < best->outstanding_count))
             best = link;
     }
     if (best)
@@ -187,7 +191,8 @@ static void on_greeted(struct links *links, struct link *link, struct arena *mem
         link_close(links, link);
         link->due_ms += REOPEN_WRONG_MS;
     } else if (reply->draining) {
-        set_state(links, link, LINK_DRAINING, NULL);    /* still the one that said GOAWAY: its successor is not there yet */
+        /* Still the one that said GOAWAY: its successor is not there yet. */
+        set_state(links, link, LINK_DRAINING, NULL);
     } else {
         set_state(links, link, LINK_UP, "up");
         links->events.on_up(links->events.ctx, link->peer);

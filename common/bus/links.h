@@ -42,7 +42,8 @@ struct links_events {
 struct links;
 
 /* up_counts: PEER_COUNT numbers of usable links, for other threads to read. opt, up_counts: borrowed. */
-struct links *links_new(void *zmq_context, const struct bus_options *opt, atomic_uint *up_counts, struct links_events events);
+struct links *links_new(void *zmq_context, const struct bus_options *opt, atomic_uint *up_counts,
+                        struct links_events events);
 void links_destroy(struct links **links_p);
 
 /* Take over the peer's present addresses: new ones are connected, missing ones end when their calls did. */

@@ -120,23 +120,29 @@ static const char *hopeless(const struct outbound *out, const struct pending *p,
     return out->parked_count > OUTBOUND_PARKED_MAX ? "too many calls wait for a replica" : NULL;
 }
 
-/* After a failed dispatch: wait, or end. */
-static void park(struct outbound *out, struct pending **place) {
+/* After a failed dispatch: wait, or end. False: it ended. */
+static bool park(struct outbound *out, struct pending **place) {
     struct pending *p = *place;
     int64_t now_ms = clock_mono_ms();
     const char *reason = hopeless(out, p, now_ms);
-    if (now_ms >= p->deadline_ms)
-        give_up(out, place, ST_TIMEOUT, "no replica in time");
-    else if (reason)
-        give_up(out, place, ST_UNAVAILABLE, reason);
-    else
-        p->tried = 0;
+    bool is_late = now_ms >= p->deadline_ms;
+    if (is_late || reason) {
+        give_up(out, place, is_late ? ST_TIMEOUT : ST_UNAVAILABLE, is_late ? "no replica in time" : reason);
+        return false;
+    }
+    p->tried = 0;
+    return true;
 }
 
 static void on_ask(struct outbound *out, const struct route_id *from, const struct note *note, zmq_msg_t *frame) {
     struct pending *p = xalloc(sizeof *p);
-    *p = (struct pending){ .id = note->id, .client = *from, .peer = note->peer, .is_stream = note->is_stream,
-                           .is_repeatable = note->is_repeatable, .deadline_ms = note->deadline_ms, .asked_ms = clock_mono_ms() };
+    *p = (struct pending){ .id = note->id,
+                           .client = *from,
+                           .peer = note->peer,
+                           .is_stream = note->is_stream,
+                           .is_repeatable = note->is_repeatable,
+                           .deadline_ms = note->deadline_ms,
+                           .asked_ms = clock_mono_ms() };
     (void)zmq_msg_init(&p->call);
     (void)zmq_msg_move(&p->call, frame);
     struct pending **place = find(out, p->id);
@@ -144,7 +150,7 @@ static void on_ask(struct outbound *out, const struct route_id *from, const stru
     *place = p;
     out->parked_count++;
     if (!dispatch(out, p))
-        park(out, place);
+        (void)park(out, place);
 }
 
 static void send_cancel(struct pending *p) {
@@ -221,36 +227,34 @@ static void on_frame(void *ctx, struct link *link, const Bus__Envelope *e, zmq_m
         drop(out, place);
 }
 
-static void on_lost_call(struct outbound *out, struct pending **place) {
+/* False: the call ended. */
+static bool on_lost_call(struct outbound *out, struct pending **place) {
     struct pending *p = *place;
     if (!may_repeat(p)) {
         give_up(out, place, ST_UNAVAILABLE, "the replica went away, the outcome is unknown");
-        return;
+        return false;
     }
     set_link(out, p, NULL);
     p->asked_ms = clock_mono_ms();
     counter_add(out->retries[peer_index(p->peer)], 1);
-    if (!dispatch(out, p))
-        park(out, place);
+    return dispatch(out, p) || park(out, place);
 }
 
 static void on_lost(void *ctx, struct link *link) {
     struct outbound *out = ctx;
     for (unsigned i = 0; i < BUCKET_COUNT && link->outstanding_count; i++)
-        for (struct pending **place = &out->buckets[i], *p; (p = *place);) {
-            if (p->link == link)
-                on_lost_call(out, place);
-            if (*place == p)
-                place = &p->next;
-        }
+        for (struct pending **place = &out->buckets[i]; *place;)
+            if ((*place)->link != link || on_lost_call(out, place))
+                place = &(*place)->next;
 }
 
+/* peer: PEER_NONE for all. */
 static void retry_parked(struct outbound *out, enum peer peer) {
     for (unsigned i = 0; i < BUCKET_COUNT && out->parked_count; i++)
-        for (struct pending **place = &out->buckets[i], *p; (p = *place);) {
-            if (!p->link && (peer == PEER_NONE || p->peer == peer) && !dispatch(out, p))
-                park(out, place);
-            if (*place == p)
+        for (struct pending **place = &out->buckets[i]; *place;) {
+            struct pending *p = *place;
+            bool is_due = !p->link && (peer == PEER_NONE || p->peer == peer);
+            if (!is_due || dispatch(out, p) || park(out, place))
                 place = &p->next;
         }
 }
@@ -259,14 +263,16 @@ static void on_up(void *ctx, enum peer peer) {
     retry_parked(ctx, peer);
 }
 
-struct outbound *outbound_new(void *zmq_context, const struct bus_options *opt, void *inner, atomic_uint *up_counts, struct counter *late) {
+struct outbound *outbound_new(void *zmq_context, const struct bus_options *opt, void *inner, atomic_uint *up_counts,
+                              struct counter *late) {
     struct outbound *out = xalloc(sizeof *out);
     out->inner = inner;
     out->late = late;
     for (unsigned i = 0; i < PEER_COUNT; i++) {
         char labels[48];
         (void)snprintf(labels, sizeof labels, "peer=\"%s\"", peer_name(peer_at(i)));
-        out->retries[i] = metrics_counter(opt->metrics, "cordon_bus_retries_total", "Calls sent again to another replica.", labels);
+        out->retries[i] =
+            metrics_counter(opt->metrics, "cordon_bus_retries_total", "Calls sent again to another replica.", labels);
     }
     out->links = links_new(zmq_context, opt, up_counts, (struct links_events){ out, on_frame, on_lost, on_up });
     return out;

@@ -19,7 +19,8 @@ enum {
 struct outbound;
 
 /* inner: the network thread's inproc ROUTER. late: counter of replies that nobody waited for. */
-struct outbound *outbound_new(void *zmq_context, const struct bus_options *opt, void *inner, atomic_uint *up_counts, struct counter *late);
+struct outbound *outbound_new(void *zmq_context, const struct bus_options *opt, void *inner, atomic_uint *up_counts,
+                              struct counter *late);
 void outbound_destroy(struct outbound **out_p);
 
 /* One note of a client or the resolver: ASK, PASS, FORGET, ADDRESSES. The frame is taken if it is moved on. */

@@ -73,7 +73,8 @@ static enum status parse_endpoints(struct resolver *r, const struct bus_options 
 
 static void format_address(const struct addrinfo *at, struct buffer *out) {
     char host[INET6_ADDRSTRLEN], port[PORT_BYTES], text[ADDRESS_BYTES];
-    if (getnameinfo(at->ai_addr, at->ai_addrlen, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    if (getnameinfo(at->ai_addr, at->ai_addrlen, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return;
     int len = snprintf(text, sizeof text, at->ai_family == AF_INET6 ? "tcp://[%s]:%s" : "tcp://%s:%s", host, port);
     (void)buffer_add(out, text, (size_t)len + 1);
@@ -146,7 +147,8 @@ static void *run(void *arg) {
     return NULL;
 }
 
-enum status resolver_start(void *zmq_context, const struct bus_options *opt, struct resolver **ret_resolver, struct why *why) {
+enum status resolver_start(void *zmq_context, const struct bus_options *opt, struct resolver **ret_resolver,
+                           struct why *why) {
     struct resolver *r = xalloc(sizeof *r);
     r->zmq_context = zmq_context;
     (void)pthread_mutex_init(&r->lock, NULL);

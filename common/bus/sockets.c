@@ -26,15 +26,17 @@ static bool set_int(void *socket, int option, int value) {
 }
 
 static bool set_key(void *socket, int option, const char *text) {
-    return text && strlen(text) == BUS_KEY_TEXT_BYTES - 1 && zmq_setsockopt(socket, option, text, BUS_KEY_TEXT_BYTES) == 0;
+    return text && strlen(text) == BUS_KEY_TEXT_BYTES - 1 &&
+           zmq_setsockopt(socket, option, text, BUS_KEY_TEXT_BYTES) == 0;
 }
 
 static bool set_limits(void *socket) {
     int64_t frame_max = BUS_FRAME_MAX_BYTES;
-    return set_int(socket, ZMQ_IPV6, 1) && set_int(socket, ZMQ_LINGER, 0) && set_int(socket, ZMQ_SNDHWM, HIGH_WATER_FRAMES) &&
-           set_int(socket, ZMQ_RCVHWM, HIGH_WATER_FRAMES) &&
+    return set_int(socket, ZMQ_IPV6, 1) && set_int(socket, ZMQ_LINGER, 0) &&
+           set_int(socket, ZMQ_SNDHWM, HIGH_WATER_FRAMES) && set_int(socket, ZMQ_RCVHWM, HIGH_WATER_FRAMES) &&
            zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &frame_max, sizeof frame_max) == 0 &&
-           set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_EVERY_MS) && set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS) &&
+           set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_EVERY_MS) &&
+           set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS) &&
            set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_TCP_KEEPALIVE, 1);
 }
 
@@ -51,8 +53,10 @@ static bool set_client(void *socket, const struct bus_options *opt, enum peer pe
     char public_key[BUS_KEY_TEXT_BYTES];
     const char *secret_key = secret_text(opt->secret_key);
     return strlen(secret_key) == BUS_KEY_TEXT_BYTES - 1 && zmq_curve_public(public_key, secret_key) == 0 &&
-           set_limits(socket) && set_int(socket, ZMQ_IMMEDIATE, 1) && set_int(socket, ZMQ_RECONNECT_IVL, RECONNECT_MIN_MS) &&
-           set_int(socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) && set_int(socket, ZMQ_CONNECT_TIMEOUT, CONNECT_MS) &&
+           set_limits(socket) && set_int(socket, ZMQ_IMMEDIATE, 1) &&
+           set_int(socket, ZMQ_RECONNECT_IVL, RECONNECT_MIN_MS) &&
+           set_int(socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
+           set_int(socket, ZMQ_CONNECT_TIMEOUT, CONNECT_MS) &&
            set_key(socket, ZMQ_CURVE_SERVERKEY, opt->public_keys[peer_index(peer)]) &&
            set_key(socket, ZMQ_CURVE_PUBLICKEY, public_key) && set_key(socket, ZMQ_CURVE_SECRETKEY, secret_key);
 }
@@ -74,7 +78,8 @@ enum status sockets_serve(void *zmq_context, const struct bus_options *opt, void
         int cause = zmq_errno();
         (void)zmq_close(router);
         bool is_malformed = cause == EINVAL || cause == EPROTONOSUPPORT || cause == ENOCOMPATPROTO;
-        return fail(why, is_malformed ? ST_INVALID : ST_UNAVAILABLE, "cannot bind %s: %s", opt->listen, zmq_strerror(cause));
+        return fail(why, is_malformed ? ST_INVALID : ST_UNAVAILABLE, "cannot bind %s: %s", opt->listen,
+                    zmq_strerror(cause));
     }
     *ret_router = router;
     return ST_OK;

@@ -8,7 +8,8 @@
 /* A ROUTER bound to opt->listen whose handshakes need a live ZAP handler in the same context: without
  * one everybody is refused. ST_INVALID: a key or the address is no such thing; ST_UNAVAILABLE: the
  * address is taken. */
-enum status sockets_serve(void *zmq_context, const struct bus_options *opt, void **ret_router, struct why *why) MUST_USE;
+enum status sockets_serve(void *zmq_context, const struct bus_options *opt, void **ret_router,
+                          struct why *why) MUST_USE;
 
 /* A DEALER connecting to one replica. NULL: the address or a key is malformed. */
 void *sockets_call(void *zmq_context, const struct bus_options *opt, enum peer peer, const char *address);

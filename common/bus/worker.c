@@ -66,7 +66,8 @@ static void incoming_end(struct incoming *in) {
 }
 
 /* The network thread has checked the CALL, so it opens. */
-static void begin_call(struct bus_worker *w, const struct note *note, zmq_msg_t *frame, struct call *call, ProtobufCBinaryData *ret_body) {
+static void begin_call(struct bus_worker *w, const struct note *note, zmq_msg_t *frame, struct call *call,
+                       ProtobufCBinaryData *ret_body) {
     size_t len = zmq_msg_size(frame);
     struct arena *mem = arena_new(envelope_cap_bytes(len) + BUS_BODY_CAP_BYTES);
     Bus__Envelope *e = envelope_open(mem, zmq_msg_data(frame), len);
@@ -74,8 +75,15 @@ static void begin_call(struct bus_worker *w, const struct note *note, zmq_msg_t 
     w->incoming = (struct incoming){ .socket = w->socket, .slot = note->id, .id = e->correlation_id,
                                      .is_stream = e->credit > 0, .part_credit = e->credit };
     w->incoming.parts_end = &w->incoming.parts;
-    *call = (struct call){ .mem = mem, .bus = w->client, .method = e->method, .ticket = e->ticket, .traceparent = e->traceparent,
-                           .peer = note->peer, .attempt = e->attempt, .deadline_ms = note->deadline_ms, .incoming = &w->incoming };
+    *call = (struct call){ .mem = mem,
+                           .bus = w->client,
+                           .method = e->method,
+                           .ticket = e->ticket,
+                           .traceparent = e->traceparent,
+                           .peer = note->peer,
+                           .attempt = e->attempt,
+                           .deadline_ms = note->deadline_ms,
+                           .incoming = &w->incoming };
     (void)uuid_from_bytes(e->request_id.data, e->request_id.len, &call->request_id);
     *ret_body = e->body;
 }

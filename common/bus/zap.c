@@ -30,7 +30,8 @@ static enum status read_keys(struct zap *zap, struct why *why) {
             return fail(why, ST_INVALID, "the public key of %s is not 40 characters of Z85", peer_name(peer_at(i)));
         for (unsigned j = 0; j < i; j++)
             if (zap->is_admitted[j] && memcmp(zap->keys[i], zap->keys[j], KEY_BYTES) == 0)
-                return fail(why, ST_INVALID, "%s and %s have the same public key", peer_name(peer_at(i)), peer_name(peer_at(j)));
+                return fail(why, ST_INVALID, "%s and %s have the same public key", peer_name(peer_at(i)),
+                            peer_name(peer_at(j)));
         zap->is_admitted[i] = true;
     }
     return ST_OK;

@@ -19,7 +19,8 @@ static bool has_limits(const struct setting *row) {
 static enum status check_length(const struct setting *row, const char *value, struct why *why) {
     int64_t len = (int64_t)strlen(value);
     if (has_limits(row) && (len < row->min || len > row->max))
-        return fail(why, ST_INVALID, "%s: needs %lld to %lld bytes", row->name, (long long)row->min, (long long)row->max);
+        return fail(why, ST_INVALID, "%s: needs %lld to %lld bytes", row->name, (long long)row->min,
+                    (long long)row->max);
     return ST_OK;
 }
 
@@ -33,7 +34,8 @@ static enum status load_text(const struct setting *row, const char *value, void 
 static enum status load_int(const struct setting *row, const char *value, void *settings, struct why *why) {
     int64_t min = has_limits(row) ? row->min : INT64_MIN, max = has_limits(row) ? row->max : INT64_MAX;
     if (!str_to_i64(value, min, max, member(row, settings)))
-        return fail(why, ST_INVALID, "%s: needs a whole number from %lld to %lld", row->name, (long long)min, (long long)max);
+        return fail(why, ST_INVALID, "%s: needs a whole number from %lld to %lld", row->name, (long long)min,
+                    (long long)max);
     return ST_OK;
 }
 
@@ -123,26 +125,29 @@ static const char *format_default(const struct setting *row) {
 }
 
 void config_print_help(FILE *out, const char *process, const char *about, const struct setting *const tables[]) {
-    (void)fprintf(out, "%s - %s\n\nusage: %s [--help | --settings-markdown | --version]\n\nSettings come from the environment:\n\n",
-                  process, about, process);
+    (void)fprintf(
+        out,
+        "%s - %s\n\nusage: %s [--help | --settings-markdown | --version]\n\nSettings come from the environment:\n\n",
+        process, about, process);
     for (const struct setting *const *table = tables; *table; table++)
         for (const struct setting *row = *table; row->name; row++) {
             char limits[96];
             format_limits(row, limits, sizeof limits);
-            (void)fprintf(out, "  %-36s %s%s%s; %s\n      %s\n", row->name, TYPES[row->type].name, *limits ? ", " : "", limits,
-                          format_default(row), row->help);
+            (void)fprintf(out, "  %-36s %s%s%s; %s\n      %s\n", row->name, TYPES[row->type].name, *limits ? ", " : "",
+                          limits, format_default(row), row->help);
         }
 }
 
 void config_print_markdown(FILE *out, const char *process, const char *about, const struct setting *const tables[]) {
-    (void)fprintf(out, "## %s\n\n%s\n\n| Variable | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n", process, about);
+    (void)fprintf(out, "## %s\n\n%s\n\n| Variable | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n",
+                  process, about);
     for (const struct setting *const *table = tables; *table; table++)
         for (const struct setting *row = *table; row->name; row++) {
             char limits[96];
             format_limits(row, limits, sizeof limits);
             const char *tick = row->fallback && *row->fallback ? "`" : "";
-            (void)fprintf(out, "| `%s` | %s | %s%s%s | %s | %s |\n", row->name, TYPES[row->type].name, tick, format_default(row),
-                          tick, limits, row->help);
+            (void)fprintf(out, "| `%s` | %s | %s%s%s | %s | %s |\n", row->name, TYPES[row->type].name, tick,
+                          format_default(row), tick, limits, row->help);
         }
     (void)fputc('\n', out);
 }

@@ -13,7 +13,9 @@ enum { LINE_BYTES = 4096, TAIL_BYTES = 8 };
 /* The one mutable state of the process outside its service struct: set before threads start. */
 static struct { const char *service; enum log_level least; } sink = { "-", LOG_INFO };
 
-static const char *const LEVELS[] = { [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error" };
+static const char *const LEVELS[] = {
+    [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error"
+};
 
 struct line { char text[LINE_BYTES]; size_t len; };
 

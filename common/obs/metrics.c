@@ -12,7 +12,8 @@
 struct counter { _Atomic uint64_t value; };
 struct gauge { _Atomic double value; };
 
-static const double BOUNDS_S[] = { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60 };
+static const double BOUNDS_S[] = { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                   0.25,   0.5,   1,      2.5,   5,    10,    30,   60 };
 enum { BOUND_COUNT = sizeof BOUNDS_S / sizeof *BOUNDS_S };
 
 struct histogram {
@@ -62,14 +63,17 @@ static int compare(const struct metric *metric, const char *name, const char *la
     return by_name ? by_name : strcmp(metric->labels, labels);
 }
 
-static struct metric *find_or_make(struct metrics *m, enum metric_type type, const char *name, const char *help, const char *labels) {
+static struct metric *find_or_make(struct metrics *m, enum metric_type type, const char *name, const char *help,
+                                   const char *labels) {
     (void)pthread_mutex_lock(&m->lock);
     struct metric **place = &m->first;
     while (*place && compare(*place, name, labels) < 0)
         place = &(*place)->next;
     if (!*place || compare(*place, name, labels) != 0) {
         struct metric *fresh = xalloc(sizeof *fresh);
-        *fresh = (struct metric){ .next = *place, .name = xstrdup(name), .help = xstrdup(help), .labels = xstrdup(labels), .type = type };
+        *fresh = (struct metric){
+            .next = *place, .name = xstrdup(name), .help = xstrdup(help), .labels = xstrdup(labels), .type = type
+        };
         *place = fresh;
     }
     struct metric *metric = *place;
@@ -104,7 +108,8 @@ void gauge_set(struct gauge *g, double value) {
 
 void gauge_add(struct gauge *g, double delta) {
     double seen = atomic_load_explicit(&g->value, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&g->value, &seen, seen + delta, memory_order_relaxed, memory_order_relaxed))
+    while (!atomic_compare_exchange_weak_explicit(&g->value, &seen, seen + delta, memory_order_relaxed,
+                                                  memory_order_relaxed))
         ;
 }
 
@@ -132,11 +137,13 @@ static void print_histogram(struct buffer *out, const struct metric *metric) {
         char bound[32] = "+Inf";
         if (i < BOUND_COUNT)
             (void)snprintf(bound, sizeof bound, "%g", BOUNDS_S[i]);
-        (void)buffer_printf(out, "%s_bucket{%s%sle=\"%s\"} %llu\n", metric->name, metric->labels, comma, bound, (unsigned long long)total);
+        (void)buffer_printf(out, "%s_bucket{%s%sle=\"%s\"} %llu\n", metric->name, metric->labels, comma, bound,
+                            (unsigned long long)total);
     }
     double sum_s = (double)atomic_load_explicit(&h->sum_us, memory_order_relaxed) / 1e6;
     (void)buffer_printf(out, "%s_sum%s%s%s %.17g\n", metric->name, open, metric->labels, close, sum_s);
-    (void)buffer_printf(out, "%s_count%s%s%s %llu\n", metric->name, open, metric->labels, close, (unsigned long long)total);
+    (void)buffer_printf(out, "%s_count%s%s%s %llu\n", metric->name, open, metric->labels, close,
+                        (unsigned long long)total);
 }
 
 void metrics_print(struct metrics *m, struct buffer *out) {
@@ -145,7 +152,8 @@ void metrics_print(struct metrics *m, struct buffer *out) {
     for (const struct metric *metric = m->first; metric; metric = metric->next) {
         if (strcmp(family, metric->name) != 0) {
             family = metric->name;
-            (void)buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family, metric->help, family, TYPE_NAMES[metric->type]);
+            (void)buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family, metric->help, family,
+                                TYPE_NAMES[metric->type]);
         }
         if (metric->type == COUNTER)
             print_value(out, metric, (double)counter_value(&metric->as.counter));

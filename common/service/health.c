@@ -24,9 +24,11 @@ static void collect_process(const struct health *h) {
     struct metrics *m = h->rt->metrics;
     struct rusage used;
     if (getrusage(RUSAGE_SELF, &used) == 0)
-        gauge_set(metrics_gauge(m, "process_cpu_seconds_total", "User and system time.", ""), seconds(used.ru_utime) + seconds(used.ru_stime));
+        gauge_set(metrics_gauge(m, "process_cpu_seconds_total", "User and system time.", ""),
+                  seconds(used.ru_utime) + seconds(used.ru_stime));
     gauge_set(metrics_gauge(m, "process_resident_memory_bytes", "Resident memory.", ""), resident_bytes());
-    gauge_set(metrics_gauge(m, "process_start_time_seconds", "Start time since the epoch.", ""), (double)h->started_us / 1e6);
+    gauge_set(metrics_gauge(m, "process_start_time_seconds", "Start time since the epoch.", ""),
+              (double)h->started_us / 1e6);
     char labels[96];
     (void)snprintf(labels, sizeof labels, "process=\"%s\",version=\"%s\"", h->rt->process, CORDON_VERSION);
     gauge_set(metrics_gauge(m, "cordon_build_info", "Which program this is; always 1.", labels), 1);
@@ -46,7 +48,8 @@ void health_ready(void *health, struct health_report *report) {
         if (h->svc->calls & peer_at(i)) {
             char name[48];
             (void)snprintf(name, sizeof name, "peer:%s", peer_name(peer_at(i)));
-            health_report_add(report, name, bus_peer_is_up(h->rt->bus, peer_at(i)) ? ST_OK : ST_UNAVAILABLE, "no replica is connected");
+            health_report_add(report, name, bus_peer_is_up(h->rt->bus, peer_at(i)) ? ST_OK : ST_UNAVAILABLE,
+                              "no replica is connected");
         }
     for (const struct ready_check *c = h->svc->ready; c && c->name; c++) {
         struct why why = { 0 };

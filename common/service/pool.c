@@ -48,10 +48,10 @@ static enum log_level level_of(enum status st) {
 
 static void log_failure(const struct call *call, enum status st, int64_t took_us) {
     char request[UUID_TEXT_BYTES];
-    log_event(level_of(st), "call_failed", LOG_TEXT("request", uuid_format(&call->request_id, request)), LOG_TEXT("method", call->method),
-              LOG_TEXT("peer", peer_name(call->peer)), LOG_TEXT("status", status_name(st)),
-              LOG_TEXT("code", error_text_code(call->why.code)), LOG_TEXT("why", call->why.text), LOG_NUMBER("attempt", call->attempt),
-              LOG_NUMBER("ms", took_us / 1000));
+    log_event(level_of(st), "call_failed", LOG_TEXT("request", uuid_format(&call->request_id, request)),
+              LOG_TEXT("method", call->method), LOG_TEXT("peer", peer_name(call->peer)),
+              LOG_TEXT("status", status_name(st)), LOG_TEXT("code", error_text_code(call->why.code)),
+              LOG_TEXT("why", call->why.text), LOG_NUMBER("attempt", call->attempt), LOG_NUMBER("ms", took_us / 1000));
 }
 
 static void turn(struct pool *pool, struct bus_worker *w, struct call *call, ProtobufCBinaryData body) {
@@ -98,8 +98,8 @@ static void make_metrics(struct pool *pool) {
     pool->methods[count].method = pool->rt->process;
 }
 
-enum status pool_start(const struct service *svc, void *self, const struct runtime *rt, unsigned worker_count, struct pool **ret_pool,
-                       struct why *why) {
+enum status pool_start(const struct service *svc, void *self, const struct runtime *rt, unsigned worker_count,
+                       struct pool **ret_pool, struct why *why) {
     struct pool *pool = xalloc(sizeof *pool);
     *pool = (struct pool){ .svc = svc, .self = self, .rt = rt };
     make_metrics(pool);
@@ -107,7 +107,8 @@ enum status pool_start(const struct service *svc, void *self, const struct runti
     pthread_attr_t attr;
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-    while (pool->started_count < worker_count && pthread_create(&pool->threads[pool->started_count], &attr, work, pool) == 0)
+    while (pool->started_count < worker_count &&
+           pthread_create(&pool->threads[pool->started_count], &attr, work, pool) == 0)
         pool->started_count++;
     (void)pthread_attr_destroy(&attr);
     *ret_pool = pool;       /* in any case: threads that began must be joined */
@@ -123,7 +124,8 @@ bool pool_join(struct pool **pool_p, int64_t deadline_ms) {
     for (; pool->joined_count < pool->started_count; pool->joined_count++) {
         int64_t left_ms = deadline_ms - clock_mono_ms();
         int64_t until_us = clock_unix_us() + (left_ms > 0 ? left_ms * 1000 : 0);
-        struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000 * 1000) };
+        struct timespec until = { .tv_sec = (time_t)(until_us / 1000000),
+                                  .tv_nsec = (long)(until_us % 1000000 * 1000) };
         if (pthread_timedjoin_np(pool->threads[pool->joined_count], NULL, &until) != 0)
             return false;
     }

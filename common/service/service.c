@@ -52,7 +52,8 @@ static int answer_option(const struct service *svc, const char *option) {
 /* No dump, no debugger of the same user, no new rights through exec, and as many descriptors as allowed. */
 static enum status harden(struct why *why) {
     struct rlimit none = { 0, 0 }, files;
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0 ||
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return fail(why, ST_INTERNAL, "the process cannot be hardened");
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -96,13 +97,18 @@ static enum status load_settings(struct process *p, struct why *why) {
 
 static void on_link(void *ctx, enum peer peer, const char *address, const char *what) {
     (void)ctx;
-    log_event(LOG_INFO, "link", LOG_TEXT("peer", peer_name(peer)), LOG_TEXT("address", address), LOG_TEXT("state", what));
+    log_event(LOG_INFO, "link", LOG_TEXT("peer", peer_name(peer)), LOG_TEXT("address", address),
+              LOG_TEXT("state", what));
 }
 
 static enum status start_bus(struct process *p, struct why *why) {
     struct bus_options *opt = &p->bus_options;
-    *opt = (struct bus_options){ .self = p->svc->peer, .secret_key = p->values.curve_secret_key, .callers = service_callers(p->svc),
-                                 .queue_max_count = (unsigned)p->values.queue_count, .metrics = p->runtime.metrics, .on_link = on_link };
+    *opt = (struct bus_options){ .self = p->svc->peer,
+                                 .secret_key = p->values.curve_secret_key,
+                                 .callers = service_callers(p->svc),
+                                 .queue_max_count = (unsigned)p->values.queue_count,
+                                 .metrics = p->runtime.metrics,
+                                 .on_link = on_link };
     opt->listen = p->svc->routes ? p->values.bus_listen : NULL;
     for (unsigned i = 0; i < PEER_COUNT; i++) {
         opt->public_keys[i] = p->values.public_keys[i];

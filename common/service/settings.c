@@ -57,11 +57,18 @@ void skeleton_table_fill(struct skeleton_table *table, const struct service *svc
     for (unsigned i = 0; i < PEER_COUNT; i++) {
         if (peers & peer_at(i))
             add_peer_row(table, peer_at(i), "PUBLIC_KEY",
-                         (struct setting){ .type = SET_TEXT, .min = 40, .max = 40, .offset = OFF(public_keys) + i * sizeof(char *),
+                         (struct setting){ .type = SET_TEXT,
+                                           .min = 40,
+                                           .max = 40,
+                                           .offset = OFF(public_keys) + i * sizeof(char *),
                                            .help = "CURVE public key of this peer, Z85." });
         if (svc->calls & peer_at(i))
             add_peer_row(table, peer_at(i), "ENDPOINTS",
-                         (struct setting){ .type = SET_TEXT, .min = 7, .max = 4096, .offset = OFF(endpoints) + i * sizeof(char *),
-                                           .help = "Where the peer's replicas listen: tcp://host:port, comma-separated; names are resolved to all their addresses." });
+                         (struct setting){ .type = SET_TEXT,
+                                           .min = 7,
+                                           .max = 4096,
+                                           .offset = OFF(endpoints) + i * sizeof(char *),
+                                           .help = "Where the peer's replicas listen: tcp://host:port, "
+                                                   "comma-separated; names are resolved to all their addresses." });
     }
 }
