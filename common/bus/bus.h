@@ -81,6 +81,8 @@ enum status bus_stream_open(struct call *call, const char *method, const Protobu
  * REPLY (the callee refused) makes it return ST_OK and drop the part: bus_stream_finish tells why. */
 enum status bus_stream_write(struct bus_stream *s, const void *data, size_t len, bool is_end,
                              const char *ticket) MUST_USE;
+/* True once the REPLY is here: nobody reads what is still written, so the caller may stop early. */
+bool bus_stream_is_answered(const struct bus_stream *s);
 /* Next part of a streamed reply. *ret_len 0 and *ret_data NULL: no more, call bus_stream_finish. The
  * bytes live until the next read. */
 enum status bus_stream_read(struct bus_stream *s, const void **ret_data, size_t *ret_len) MUST_USE;

@@ -317,6 +317,10 @@ enum status bus_stream_write(struct bus_stream *s, const void *data, size_t len,
     return ST_OK;
 }
 
+bool bus_stream_is_answered(const struct bus_stream *s) {
+    return s->reply != NULL;
+}
+
 enum status bus_stream_read(struct bus_stream *s, const void **ret_data, size_t *ret_len) {
     if (s->current) {
         arrival_free(&s->current);

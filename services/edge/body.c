@@ -4,7 +4,7 @@
 #include "core/clock.h"
 
 /* A read of READ_BYTES that takes longer than READ_PATIENCE_MS is slower than 6.4 KB/s: no client of ours. */
-enum { READ_BYTES = 64 << 10, READ_PATIENCE_MS = 10000, DISCARD_PATIENCE_MS = 300, DISCARD_MAX_BYTES = 1 << 20 };
+enum { READ_BYTES = 64 << 10, READ_PATIENCE_MS = 10000, DISCARD_PATIENCE_MS = 300, DISCARD_MAX_BYTES = 8 << 20 };
 
 enum status body_admit(struct exchange *x, int64_t max_bytes) {
     const struct framing *f = &x->framing;

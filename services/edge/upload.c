@@ -94,6 +94,13 @@ static enum status open_stream(struct upload *up) {
     return bus_stream_open(&up->x->call, up->x->route->method, &up->req.base, &up->stream);
 }
 
+/* The worker refused before the end: its reply is the answer, and the rest of the body need not be read. */
+static enum status stop_early(struct upload *up) {
+    ProtobufCMessage *reply = NULL;
+    enum status st = bus_stream_finish(up->stream, up->x->route->reply, &reply);
+    return st == ST_OK ? fail(&up->x->call.why, ST_INTERNAL, "upload: accepted before its end") : st;
+}
+
 /* Send what is gathered. The last part always carries a fresh ticket: the document is written with it. */
 static enum status flush(struct upload *up, bool is_end) {
     const char *ticket = NULL;
@@ -105,7 +112,7 @@ static enum status flush(struct upload *up, bool is_end) {
     }
     enum status st = bus_stream_write(up->stream, up->part, up->part_len, is_end, ticket);
     up->part_len = 0;
-    return st;
+    return st == ST_OK && !is_end && bus_stream_is_answered(up->stream) ? stop_early(up) : st;
 }
 
 static enum status finish(struct upload *up) {
@@ -154,14 +161,13 @@ static enum status upload_raw(struct upload *up) {
     if (st != ST_OK)
         return st;
     answer_continue(x);
-    for (up->part_len = BUS_PART_MAX_BYTES; up->part_len == BUS_PART_MAX_BYTES;) {
+    for (bool is_end = false; !is_end;) {
         st = body_read(x, up->part, BUS_PART_MAX_BYTES, up->file_max_bytes, &up->part_len);
-        bool is_end = up->part_len < BUS_PART_MAX_BYTES;
+        is_end = up->part_len < BUS_PART_MAX_BYTES;
         if (st == ST_OK)
             st = flush(up, is_end);
         if (st != ST_OK)
             return st;
-        up->part_len = is_end ? 0 : BUS_PART_MAX_BYTES;
     }
     return finish(up);
 }

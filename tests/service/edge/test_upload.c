@@ -131,6 +131,13 @@ Test(edge_upload, refusals_come_before_the_body) {
     cr_expect_eq(atomic_load(&seen.uploads), 0);
 }
 
+Test(edge_upload, a_refusal_half_way_ends_the_reading) {
+    uint8_t *bytes = pattern(3000000);
+    cr_expect_eq(send_raw("Content-Length: 3000000\r\nContent-Type: application/x-msdownload\r\n", bytes, 3000000), 415);
+    cr_expect(strstr(answer.data, "DOC_001"));
+    free(bytes);
+}
+
 Test(edge_upload, a_waiting_client_is_told_to_go_on_only_once_it_may) {
     char piece[512] = "";
     int fd = http_connect(&edge);
