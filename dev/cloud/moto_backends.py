@@ -36,6 +36,13 @@ class KeyPickler(pickle.Pickler):
         return load_pem, (value.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),)
 
 
+def skip_unused_private_keys():
+    """moto makes an RSA key pair for symmetric keys too, which takes seconds on a busy machine and is never used."""
+    from moto.kms import models
+    made = models.generate_private_key
+    models.generate_private_key = lambda spec: made(spec) if spec.startswith(("RSA", "ECC")) else None
+
+
 class Moto:
     SERVICES = ("kms", "secretsmanager", "logs")
 
@@ -43,6 +50,7 @@ class Moto:
         os.environ.setdefault("MOTO_ACCOUNT_ID", account)
         from moto.backends import get_backend
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        skip_unused_private_keys()
         self.folder, self.account, self.region = pathlib.Path(folder), account, region
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = threading.RLock()
