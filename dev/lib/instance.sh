@@ -204,7 +204,11 @@ own_environment_of() {
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             aws_environment query S3 KMS STS
             ;;
-        audit-writer) echo "DATABASE_URL=$(database_url cordon_audit db-audit)" ;; # AWS comes with the checkpoints it will anchor
+        audit-writer)
+            echo "DATABASE_URL=$(database_url cordon_audit db-audit)"
+            echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
+            aws_environment audit-writer S3 KMS STS
+            ;;
     esac
 }
 
