@@ -88,6 +88,12 @@ static int print_openapi(void) {
     return puts(out.data) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+static int print_endpoints(void) {
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
+    endpoints_print(&out);
+    return fputs(out.data, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static int print_error_codes(void) {
     (void)puts("# Error codes\n\n"
                "Every failure is `application/problem+json` (RFC 9457) with a `code` from this list and the `request_id` that\n"
@@ -103,6 +109,8 @@ static int print_error_codes(void) {
 bool edge_print(int argc, char **argv, int *ret_exit) {
     if (argc == 2 && str_equal(argv[1], "--openapi"))
         *ret_exit = print_openapi();
+    else if (argc == 2 && str_equal(argv[1], "--endpoints-markdown"))
+        *ret_exit = print_endpoints();
     else if (argc == 2 && str_equal(argv[1], "--error-codes-markdown"))
         *ret_exit = print_error_codes();
     else

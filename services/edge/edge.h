@@ -38,7 +38,7 @@ extern const struct service EDGE;
 /* This listener thread's bus client; made on first use, so that idle threads own no sockets. */
 struct bus_client *edge_bus(const struct mg_connection *conn);
 
-/* --openapi and --error-codes-markdown: print and return true, without settings or servers. */
+/* --openapi, --endpoints-markdown, --error-codes-markdown: print and return true, without settings or servers. */
 bool edge_print(int argc, char **argv, int *ret_exit);
 
 #endif

@@ -396,3 +396,10 @@ bool openapi_print(struct buffer *out) {
     json_close_object(&w);
     return json_finish(&w);
 }
+
+void endpoints_print(struct buffer *out) {
+    (void)buffer_add_str(out, "| endpoint | scope | answer | what it does |\n|---|---|---|---|\n");
+    for (const struct http_route *r = ROUTES; r->verb; r++)
+        (void)buffer_printf(out, "| `%s %s` | %s%s%s | %d | %s |\n", r->verb, r->path, r->auth == AUTH_NONE ? "" : "`",
+                            r->auth == AUTH_NONE ? "open" : scope_text(r->scope), r->auth == AUTH_NONE ? "" : "`", r->success, r->summary);
+}

@@ -164,3 +164,16 @@ Test(edge_docs, the_page_loads_nothing_from_elsewhere) {
     cr_expect(strstr(policy.data, "script-src 'sha256-"));
     buffer_end(&policy);
 }
+
+Test(edge_docs, api_md_holds_the_table_of_endpoints) {
+    CLEANUP(buffer_end) struct buffer table = { .limit_bytes = 0 };
+    CLEANUP(buffer_end) struct buffer page = { .limit_bytes = 0 };
+    char piece[4096];
+    FILE *file = fopen(CORDON_SOURCE_DIR "/docs/api.md", "re");
+    cr_assert_not_null(file);
+    for (size_t n; (n = fread(piece, 1, sizeof piece, file)) > 0;)
+        (void)buffer_add(&page, piece, n);
+    fclose(file);
+    endpoints_print(&table);
+    cr_expect(strstr(page.data, table.data), "docs/api.md is old: cordon-edge --endpoints-markdown prints the table");
+}

@@ -151,6 +151,22 @@ Test(edge_upload, a_waiting_client_is_told_to_go_on_only_once_it_may) {
     cr_expect_null(strstr(answer.data, "100 Continue"));
 }
 
+/* Takes the ten seconds that the edge waits for a piece of a body. */
+Test(edge_upload, a_body_that_trickles_is_cut) {
+    int fd = http_connect(&edge);
+    const char *head = UPLOAD " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer clinician\r\nContent-Length: 600000\r\n\r\n";
+    int64_t began_ms = clock_mono_ms();
+    http_send(fd, head, strlen(head));
+    for (int i = 0; i < 24; i++) {
+        http_send(fd, "x", 1);
+        usleep(500000);
+    }
+    cr_expect_eq(http_receive(fd, &answer), 408);
+    cr_expect(strstr(answer.data, "REQ_010"), "%s", answer.data);
+    cr_expect_lt(clock_mono_ms() - began_ms, 20000);
+    cr_expect_eq(atomic_load(&seen.uploads), 0);
+}
+
 static int send_form(const char *extra_headers, const char *parts, size_t parts_len) {
     char headers[512];
     snprintf(headers, sizeof headers, "Content-Type: multipart/form-data; boundary=XX\r\nContent-Length: %zu\r\n%s", parts_len, extra_headers);
