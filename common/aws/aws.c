@@ -144,7 +144,8 @@ static void find_error(struct aws_reply *reply) {
     const struct buffer *body = &reply->http.body;
     const char *code = http_response_header(&reply->http, "x-amzn-errortype");
     char *from_xml = NULL;
-    if (!code && body->len > 0 && body->data[0] == '{' && json_parse(body->data, body->len, HTTP_ERROR_BODY_MAX_BYTES, &json, &unused) == ST_OK)
+    bool may_be_json = !code && body->len > 0 && body->data[0] == '{';
+    if (may_be_json && json_parse(body->data, body->len, HTTP_ERROR_BODY_MAX_BYTES, &json, &unused) == ST_OK)
         (void)!json_get_text(json, "__type", JSON_OPTIONAL, 256, &code, &unused);
     if (!code && xml_text(mem, body->data, body->len, "Code", &from_xml))
         code = from_xml;
@@ -212,7 +213,8 @@ static enum status unreachable(const struct aws_request *request, enum status st
     if (st != ST_UNAVAILABLE)
         return st;
     struct why below = *why;
-    return fail_as(why, aws_public_error(request->service, AWS_TRANSIENT), "%s %s: %.180s", request->service, request->operation, below.text);
+    return fail_as(why, aws_public_error(request->service, AWS_TRANSIENT), "%s %s: %.180s", request->service, request->operation,
+                   below.text);
 }
 
 /* Seconds that the answer asks us to wait, in ms; at most 10 s are believed. */

@@ -7,7 +7,7 @@
 #include "json/reader.h"
 #include "json/writer.h"
 
-enum { ATTEMPTS = 6, EMBED_ATTEMPT_MS = 10000, CONVERSE_ATTEMPT_MS = 60000 };
+enum { ATTEMPTS = 6, PATIENT_ATTEMPTS = 20, EMBED_ATTEMPT_MS = 10000, CONVERSE_ATTEMPT_MS = 60000 };
 
 struct bedrock {
     struct aws *aws;
@@ -30,25 +30,32 @@ void bedrock_destroy(struct bedrock **bedrock_p) {
     *bedrock_p = NULL;
 }
 
-/* POST body to /model/<model>/<action>; the answer as a tree. */
-static enum status ask(struct bedrock *bedrock, const char *model, const char *action, const char *operation, const struct buffer *body,
-                       int64_t attempt_ms, int64_t deadline_ms, json_t **ret_answer, struct why *why) {
+/* One call of the runtime. */
+struct ask {
+    const char *model, *action, *operation;     /* "...", "invoke", "InvokeModel" */
+    const struct buffer *body;
+    int64_t attempt_ms, deadline_ms;
+    unsigned attempts;
+};
+
+/* POST the body to /model/<model>/<action>; the answer as a tree. */
+static enum status send_ask(struct bedrock *bedrock, const struct ask *ask, json_t **ret_answer, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     struct aws_request request = {
-        .service = "bedrock", .operation = operation, .method = "POST", .endpoint = bedrock->endpoint,
-        .path = arena_printf(mem, "/model/%s/%s", sigv4_encode(mem, model, false), action),
+        .service = "bedrock", .operation = ask->operation, .method = "POST", .endpoint = bedrock->endpoint,
+        .path = arena_printf(mem, "/model/%s/%s", sigv4_encode(mem, ask->model, false), ask->action),
         .headers = { { "content-type", "application/json" }, { "accept", "application/json" } },
-        .body = body->data, .body_len = body->len, .max_bytes = BEDROCK_ANSWER_MAX_BYTES,
-        .deadline_ms = deadline_ms, .attempt_ms = attempt_ms, .attempts = ATTEMPTS };
+        .body = ask->body->data, .body_len = ask->body->len, .max_bytes = BEDROCK_ANSWER_MAX_BYTES,
+        .deadline_ms = ask->deadline_ms, .attempt_ms = ask->attempt_ms, .attempts = ask->attempts };
     enum status st = aws_send(bedrock->aws, &request, &reply, why);
     if (st == ST_NOT_FOUND)
-        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock %s: no such model", operation);
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock %s: no such model", ask->operation);
     if (st != ST_OK)
         return st;
     struct why reason = { 0 };
     if (json_parse(reply.http.body.data, reply.http.body.len, BEDROCK_ANSWER_MAX_BYTES, ret_answer, &reason) != ST_OK)
-        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock %s: the answer is no JSON", operation);
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock %s: the answer is no JSON", ask->operation);
     return ST_OK;
 }
 
@@ -72,7 +79,7 @@ static bool read_vector(const json_t *array, float out[BEDROCK_DIMENSIONS]) {
     return true;
 }
 
-enum status bedrock_embed(struct bedrock *bedrock, const char *model, const char *text, int64_t deadline_ms,
+enum status bedrock_embed(struct bedrock *bedrock, const struct embed_request *embed, int64_t deadline_ms,
                           float out[BEDROCK_DIMENSIONS], uint32_t *ret_tokens, struct why *why) {
     CLEANUP(buffer_end) struct buffer body = { 0 };
     CLEANUP(json_destroy) json_t *answer = NULL;
@@ -80,7 +87,7 @@ enum status bedrock_embed(struct bedrock *bedrock, const char *model, const char
     json_begin(&w, &body);
     json_open_object(&w);
     json_put_name(&w, "inputText");
-    json_put_text(&w, text);
+    json_put_text(&w, embed->text);
     json_put_name(&w, "dimensions");
     json_put_i64(&w, BEDROCK_DIMENSIONS);
     json_put_name(&w, "normalize");
@@ -88,7 +95,9 @@ enum status bedrock_embed(struct bedrock *bedrock, const char *model, const char
     json_close_object(&w);
     if (!json_finish(&w))
         return fail(why, ST_INTERNAL, "bedrock InvokeModel: the request cannot be written");
-    enum status st = ask(bedrock, model, "invoke", "InvokeModel", &body, EMBED_ATTEMPT_MS, deadline_ms, &answer, why);
+    struct ask ask = { .model = embed->model, .action = "invoke", .operation = "InvokeModel", .body = &body, .deadline_ms = deadline_ms,
+                       .attempt_ms = EMBED_ATTEMPT_MS, .attempts = embed->is_patient ? PATIENT_ATTEMPTS : ATTEMPTS };
+    enum status st = send_ask(bedrock, &ask, &answer, why);
     if (st != ST_OK)
         return st;
     const json_t *vector = NULL;
@@ -168,6 +177,8 @@ enum status bedrock_converse(struct bedrock *bedrock, const struct converse_requ
     CLEANUP(json_destroy) json_t *answer = NULL;
     if (converse->max_tokens == 0 || !write_converse(converse, &body))
         return fail(why, ST_INTERNAL, "bedrock Converse: the request cannot be written");
-    enum status st = ask(bedrock, converse->model, "converse", "Converse", &body, CONVERSE_ATTEMPT_MS, deadline_ms, &answer, why);
+    struct ask ask = { .model = converse->model, .action = "converse", .operation = "Converse", .body = &body, .deadline_ms = deadline_ms,
+                       .attempt_ms = CONVERSE_ATTEMPT_MS, .attempts = ATTEMPTS };
+    enum status st = send_ask(bedrock, &ask, &answer, why);
     return st != ST_OK ? st : read_converse(answer, mem, ret_reply, why);
 }

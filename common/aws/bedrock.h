@@ -15,8 +15,13 @@ void bedrock_destroy(struct bedrock **bedrock_p);
 /* All: ST_LIMITED MODEL_002 when throttled to the end of the attempts, ST_UNAVAILABLE MODEL_001 when the model cannot be
  * reached, is not ours to use or answers nonsense; ST_TIMEOUT; ST_INTERNAL when Bedrock calls the request wrong. */
 
+struct embed_request {
+    const char *model, *text;       /* id, or ARN of an inference profile */
+    bool is_patient;                /* bulk: repeat a throttled call for about half a minute, not two seconds */
+};
+
 /* Titan Text Embeddings V2: one text, one vector of 1024 numbers and length 1 into out. */
-enum status bedrock_embed(struct bedrock *bedrock, const char *model, const char *text, int64_t deadline_ms,
+enum status bedrock_embed(struct bedrock *bedrock, const struct embed_request *embed, int64_t deadline_ms,
                           float out[BEDROCK_DIMENSIONS], uint32_t *ret_tokens, struct why *why) MUST_USE;
 
 struct converse_request {

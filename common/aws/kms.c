@@ -73,7 +73,8 @@ static enum status send_call(struct kms *kms, struct kms_call *call, const char 
         return fail(why, ST_INTERNAL, "kms %s: the request cannot be written", operation);
     struct aws_request request = {
         .service = "kms", .operation = operation, .method = "POST", .endpoint = kms->endpoint, .path = "/",
-        .headers = { { "content-type", "application/x-amz-json-1.1" }, { "x-amz-target", arena_printf(mem, "TrentService.%s", operation) } },
+        .headers = { { "content-type", "application/x-amz-json-1.1" },
+                     { "x-amz-target", arena_printf(mem, "TrentService.%s", operation) } },
         .body = call->body.data, .body_len = call->body.len, .max_bytes = ANSWER_MAX_BYTES,
         .deadline_ms = deadline_ms, .attempt_ms = attempts > 1 ? ATTEMPT_MS : 0, .attempts = attempts };
     enum status st = aws_send(kms->aws, &request, &call->reply, why);

@@ -10,7 +10,7 @@
 #include "core/str.h"
 #include "http/backoff.h"
 
-enum { IDLE_MAX = 64 };
+enum { IDLE_MAX = 64, TICK_MS = 10 };     /* curl rounds its timeouts down */
 
 struct http_client {
     bool allow_plain;
@@ -235,7 +235,7 @@ static enum status outcome(const struct exchange *x, CURLcode code, struct why *
     }
     if (x->is_over_cap)
         return fail(why, ST_UNAVAILABLE, "http: %s: the answer is over its limit", host);
-    if (code == CURLE_OPERATION_TIMEDOUT && clock_mono_ms() >= x->request->deadline_ms)
+    if (code == CURLE_OPERATION_TIMEDOUT && clock_mono_ms() + TICK_MS >= x->request->deadline_ms)
         return fail(why, ST_TIMEOUT, "http: %s: no answer in time", host);
     return fail(why, ST_UNAVAILABLE, "http: %s: %s", host, curl_easy_strerror(code));
 }

@@ -69,7 +69,8 @@ static void serve_one(struct embed_pool *pool, struct queue *queue) {
         push(queue, batch);
     (void)pthread_mutex_unlock(&pool->lock);
     struct why why = { 0 };
-    enum status st = bedrock_embed(pool->bedrock, pool->model, task->text, batch->deadline_ms, task->values, &task->tokens, &why);
+    struct embed_request embed = { pool->model, task->text, queue == &pool->queues[EMBED_BULK] };
+    enum status st = bedrock_embed(pool->bedrock, &embed, batch->deadline_ms, task->values, &task->tokens, &why);
     (void)pthread_mutex_lock(&pool->lock);
     batch->running--;
     if (st != ST_OK && batch->status == ST_OK) {

@@ -44,8 +44,10 @@ static enum status on_embed(void *self, struct call *call, const ProtobufCMessag
             return fail(&call->why, ST_INVALID, "texts[%zu]: not 1 to %d bytes of UTF-8", i, TEXT_MAX_BYTES);
         size_t first = first_equal(req->texts, i);
         task_of[i] = first < i ? task_of[first] : n_tasks;
-        if (first == i)
-            tasks[n_tasks++] = (struct embed_task){ .text = req->texts[i], .values = arena_alloc(call->mem, BEDROCK_DIMENSIONS * sizeof(float)) };
+        if (first < i)
+            continue;
+        float *values = arena_alloc(call->mem, BEDROCK_DIMENSIONS * sizeof *values);
+        tasks[n_tasks++] = (struct embed_task){ .text = req->texts[i], .values = values };
     }
     counter_add(w->texts, req->n_texts);
     counter_add(w->repeated_texts, req->n_texts - n_tasks);
@@ -192,7 +194,9 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
     w->aws = aws_open(&w->settings->aws, rt->is_production, rt->metrics);
     w->bedrock = bedrock_new(w->aws, w->settings->bedrock_endpoint);
     bool asks_sts = rt->is_production || *w->settings->sts_endpoint;    /* else there may be nobody to ask */
-    enum status st = !asks_sts ? ST_OK : sts_assert(w->aws, w->settings->sts_endpoint, w->settings->aws_identity, clock_mono_ms() + BOOT_MS, why);
+    enum status st = ST_OK;
+    if (asks_sts)
+        st = sts_assert(w->aws, w->settings->sts_endpoint, w->settings->aws_identity, clock_mono_ms() + BOOT_MS, why);
     if (st != ST_OK) {
         embedding_close(&self);
         return st;

@@ -26,8 +26,9 @@ static enum status ask_models(struct preflight *p, struct why *why) {
     float vector[BEDROCK_DIMENSIONS];
     uint32_t tokens = 0;
     struct converse_reply reply;
+    struct embed_request embed = { p->embed_model, "ready", false };
     struct converse_request converse = { p->chat_model, "Answer with the word ready.", "Are you ready?", 8 };
-    enum status st = bedrock_embed(p->bedrock, p->embed_model, "ready", clock_mono_ms() + ASK_MS, vector, &tokens, why);
+    enum status st = bedrock_embed(p->bedrock, &embed, clock_mono_ms() + ASK_MS, vector, &tokens, why);
     return st == ST_OK ? bedrock_converse(p->bedrock, &converse, clock_mono_ms() + ASK_MS, mem, &reply, why) : st;
 }
 
