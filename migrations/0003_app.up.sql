@@ -150,7 +150,8 @@ CREATE POLICY query_reads ON app.answers FOR SELECT TO cordon_query
 CREATE POLICY query_adds ON app.answers FOR INSERT TO cordon_query
     WITH CHECK (tenant_id = (SELECT authz.tenant()) AND user_id = (SELECT authz.user_id()) AND (SELECT authz.may('query')));
 
--- ingest-worker under a user's ticket: creates and deletes documents; under a job's ticket: that one document only
+-- ingest-worker under a user's ticket: creates and deletes documents; under a job's ticket: that one document only.
+-- Chunks write no audit record of their own: they come and go only with a change of their document, which does.
 CREATE POLICY ingest_reads ON app.subjects FOR SELECT TO cordon_ingest
     USING (tenant_id = (SELECT authz.tenant()) AND ((SELECT authz.may('documents:write')) OR (SELECT authz.may('job:ingest'))));
 CREATE POLICY ingest_adds ON app.subjects FOR INSERT TO cordon_ingest
@@ -171,15 +172,16 @@ CREATE POLICY ingest_adds ON app.chunks FOR INSERT TO cordon_ingest
     WITH CHECK (tenant_id = (SELECT authz.tenant()) AND document_id = (SELECT authz.job_document()));
 CREATE POLICY ingest_removes ON app.chunks FOR DELETE TO cordon_ingest
     USING (tenant_id = (SELECT authz.tenant())
-           AND ((SELECT authz.may('documents:write')) OR document_id = (SELECT authz.job_document())));
+           AND ((SELECT authz.may('documents:write')) OR document_id = (SELECT authz.job_document()))
+           AND EXISTS (SELECT FROM app.documents d WHERE d.tenant_id = chunks.tenant_id AND d.id = chunks.document_id
+                       AND d.status = CASE WHEN (SELECT authz.may('documents:write')) THEN 'deleted' ELSE 'processing' END));
 CREATE POLICY ingest_reads ON app.chunk_vectors FOR SELECT TO cordon_ingest
     USING (tenant_id = (SELECT authz.tenant())
            AND ((SELECT authz.may('documents:write')) OR document_id = (SELECT authz.job_document())));
 CREATE POLICY ingest_adds ON app.chunk_vectors FOR INSERT TO cordon_ingest
     WITH CHECK (tenant_id = (SELECT authz.tenant()) AND document_id = (SELECT authz.job_document()));
 CREATE POLICY ingest_removes ON app.chunk_vectors FOR DELETE TO cordon_ingest
-    USING (tenant_id = (SELECT authz.tenant())
-           AND ((SELECT authz.may('documents:write')) OR document_id = (SELECT authz.job_document())));
+    USING (tenant_id = (SELECT authz.tenant()) AND document_id = (SELECT authz.job_document()));
 
 -- jobs: a dead job's document becomes 'failed' in the same transaction, whoever found out
 CREATE POLICY jobs_definer_reads ON app.documents FOR SELECT TO cordon_jobs_definer USING (true);

@@ -68,12 +68,19 @@ BEGIN
     IF home IS NULL OR authz.may('documents:write') IS NOT TRUE THEN
         RAISE EXCEPTION 'documents:write is missing' USING ERRCODE = '42501';
     END IF;
-    -- the composite foreign key refuses a document of another tenant exactly as one that does not exist
+    -- With its document and by its uploader only: a newer key would hide the one that opens it. A document of another
+    -- tenant is refused exactly as one that does not exist.
+    PERFORM FROM app.documents d WHERE d.tenant_id = home AND d.id = put_document_key.document_id AND d.status = 'processing'
+        AND d.created_by = authz.user_id() AND d.key_version = put_document_key.version;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no such document waits for a key' USING ERRCODE = '23503';
+    END IF;
     INSERT INTO keys.document_keys (tenant_id, document_id, version, wrapped)
         VALUES (home, put_document_key.document_id, put_document_key.version, put_document_key.wrapped);
 END $$;
 
--- The newest key of the one document that the job's ticket is about.
+-- The newest key of the one document that the job's ticket is about, while it is being processed: a job asked for
+-- later is no way around the record that keys.open() wants.
 CREATE FUNCTION keys.job_document_key() RETURNS TABLE (version integer, wrapped bytea)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -83,6 +90,7 @@ BEGIN
         RAISE EXCEPTION 'not a job' USING ERRCODE = '42501';
     END IF;
     RETURN QUERY SELECT k.version, k.wrapped FROM keys.document_keys k
+        JOIN app.documents d ON d.tenant_id = k.tenant_id AND d.id = k.document_id AND d.status = 'processing'
         WHERE k.tenant_id = c.tenant_id AND k.document_id = c.document_id ORDER BY k.version DESC LIMIT 1;
 END $$;
 

@@ -219,6 +219,17 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         FROM taken t ORDER BY t.id
 $$;
 
+-- Asked at the end of a transaction that took a record: is it in the log? Whoever drains cannot lose one.
+CREATE FUNCTION audit.refuse_loss() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM audit.audit_logs l WHERE l.event_id = OLD.event_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit: a record was taken and not put on the log' USING ERRCODE = '42501';
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION audit.backlog(OUT waiting bigint, OUT oldest_age_ms bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*), coalesce(greatest(0, (extract(epoch FROM clock_timestamp() - min(o.occurred_at)) * 1000)::bigint), 0)
@@ -227,7 +238,7 @@ $$;
 
 GRANT EXECUTE ON FUNCTION audit.drain(integer), audit.backlog() TO cordon_audit;
 GRANT EXECUTE ON FUNCTION audit.on_document(), audit.on_job(), audit.on_tenant(), audit.on_user(), audit.on_session(), audit.on_policy(),
-    audit.on_ticket_key(), audit.on_tenant_key(), audit.on_subject(), audit.on_answer() TO cordon_owner;     -- to make the triggers below
+    audit.on_ticket_key(), audit.on_tenant_key(), audit.on_subject(), audit.on_answer(), audit.refuse_loss() TO cordon_owner;     -- to make the triggers below
 
 RESET ROLE;
 SET LOCAL ROLE cordon_owner;
@@ -235,6 +246,9 @@ REVOKE CREATE ON SCHEMA audit FROM cordon_audit_definer;
 GRANT USAGE ON SCHEMA auth TO cordon_audit_definer;
 GRANT SELECT (role) ON auth.role_scopes TO cordon_audit_definer;
 
+CREATE CONSTRAINT TRIGGER refuse_loss AFTER DELETE ON audit.audit_outbox DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION audit.refuse_loss();
+ALTER TABLE audit.audit_outbox ENABLE ALWAYS TRIGGER refuse_loss;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON app.documents FOR EACH ROW EXECUTE FUNCTION audit.on_document();
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON jobs.jobs FOR EACH ROW EXECUTE FUNCTION audit.on_job();
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON auth.tenants FOR EACH ROW EXECUTE FUNCTION audit.on_tenant();
@@ -261,7 +275,7 @@ ALTER TABLE app.answers ENABLE ALWAYS TRIGGER audit;
 ------------------------------------------------------------------------------------------------- keys for what is on the record
 
 CREATE POLICY keys_definer_reads ON app.documents FOR SELECT TO cordon_keys_definer USING (true);
-GRANT SELECT (tenant_id, id, status) ON app.documents TO cordon_keys_definer;
+GRANT SELECT (tenant_id, id, status, created_by, key_version) ON app.documents TO cordon_keys_definer;
 GRANT CREATE ON SCHEMA keys TO cordon_keys_definer;
 RESET ROLE;
 SET LOCAL ROLE cordon_keys_definer;

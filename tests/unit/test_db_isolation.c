@@ -81,10 +81,30 @@ Test(db_isolation, writes_into_another_tenant_are_refused) {
         PQfinish(ingest);
     }
     PGconn *ingest = entered("cordon_ingest", PG_SLUG_A, "clinician");
-    pg_ask(ingest, "UPDATE app.documents SET pages = 3; DELETE FROM app.chunks; COMMIT");
+    pg_ask(ingest, "UPDATE app.documents SET pages = 3, status = 'deleted', deleted_at = now(); DELETE FROM app.chunks; COMMIT");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.documents WHERE pages = 3"), "1");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(tenant_id::text, ',') FROM app.chunks"), PG_TENANT_B);
     PQfinish(ingest);
+}
+
+/* Chunks and keys write no record of their own: only a recorded change of their document may change them. */
+Test(db_isolation, nothing_of_a_document_changes_without_a_record) {
+    two_tenants_with_documents();
+    PGconn *ingest = entered("cordon_ingest", PG_SLUG_A, "clinician");
+    pg_ask(ingest, "DELETE FROM app.chunk_vectors; DELETE FROM app.chunks; COMMIT");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.chunk_vectors)"), "2 2");
+    PQfinish(ingest);
+    const struct { const char *status; int version; const char *subject; } tries[] = { { "processing", 2, "owner" }, { "ready", 1, "owner" }, { "processing", 1, "other" } };
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        pg_ask(pg_admin(), "DELETE FROM keys.document_keys; UPDATE app.documents SET status = '%s' WHERE status <> '%s'", tries[i].status, tries[i].status);
+        ingest = pg_connect("cordon_ingest");
+        pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", tries[i].subject));
+        cr_expect_str_eq(pg_try(ingest, "SELECT keys.put_document_key('" DOC_A "', %d, 'k')", tries[i].version), "23503", "case %zu", i);
+        PQfinish(ingest);
+        if (i == 1)
+            pg_ask(pg_admin(), "ALTER TABLE app.documents DISABLE TRIGGER check_move; UPDATE app.documents SET status = 'processing';"
+                               "ALTER TABLE app.documents ENABLE ALWAYS TRIGGER check_move");
+    }
 }
 
 /* Foreign keys and unique constraints look past the policies: they must not tell what another tenant has. */

@@ -17,6 +17,7 @@
 #define NIL_TENANT  "00000000-0000-0000-0000-000000000000"
 
 void rig_open(void);        /* database with two tenants, documents A1, A2 of A and B1 of B with keys, nothing in the outbox */
+void rig_empty_outbox(void);
 void rig_close(void);
 struct db_pool *rig_pool(void);
 

@@ -31,7 +31,7 @@ static void upload(PGconn *ingest, const char *ticket, const char *document_id) 
 Test(audit_outbox, an_upload_is_recorded_with_user_session_and_request) {
     PGconn *ingest = pg_connect("cordon_ingest");
     const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "alice");
-    pg_ask(pg_admin(), "DELETE FROM audit.audit_outbox");
+    rig_empty_outbox();
     upload(ingest, ticket, "01920000-0000-7000-8000-0000000000d1");
     pg_ask(ingest, "SELECT jobs.enqueue('01920000-0000-7000-8000-0000000000e1', 'ingest', 'ingest', '01920000-0000-7000-8000-0000000000d1')");
     pg_ask(ingest, "COMMIT");
@@ -48,7 +48,7 @@ Test(audit_outbox, an_upload_is_recorded_with_user_session_and_request) {
 Test(audit_outbox, a_change_that_is_rolled_back_leaves_no_record) {
     PGconn *ingest = pg_connect("cordon_ingest");
     const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "alice");
-    pg_ask(pg_admin(), "DELETE FROM audit.audit_outbox");
+    rig_empty_outbox();
     upload(ingest, ticket, "01920000-0000-7000-8000-0000000000d1");
     pg_ask(ingest, "ROLLBACK");
     drain_all();
@@ -107,6 +107,17 @@ Test(audit_outbox, a_failed_drain_puts_everything_back) {
     pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads DROP CONSTRAINT full_disk");
     drain_all();
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+}
+
+Test(audit_outbox, records_that_are_taken_but_not_put_on_the_log_stay) {
+    pg_ticket(PG_SLUG_A, "clinician", "alice");
+    const char *before = pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()");
+    PGconn *writer = pg_connect("cordon_audit");
+    cr_expect_str_eq(pg_try(writer, "SELECT * FROM audit.drain(1000)"), "42501");
+    pg_ask(writer, "BEGIN; SELECT * FROM audit.drain(1000)");
+    cr_expect_str_eq(pg_try(writer, "COMMIT"), "42501");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), before);
+    PQfinish(writer);
 }
 
 Test(audit_outbox, a_detail_against_the_rules_does_not_block_the_rest) {
