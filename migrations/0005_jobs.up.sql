@@ -90,12 +90,12 @@ RESET ROLE;
 SET LOCAL ROLE cordon_jobs_definer;
 
 -- Is this the lease that the job has, and is it still running? p_locks keeps the row locked for this transaction, so
--- that reap() and claim() pass it by until the transaction is over.
+-- that reap() and claim() pass it by until the transaction is over. KEY SHARE: renew() need not wait for that.
 CREATE FUNCTION jobs.lease_is_held(c authz.claims, p_locks boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF p_locks THEN
-        PERFORM FROM jobs.jobs j WHERE j.tenant_id = c.tenant_id AND j.id = c.job_id AND j.fence = c.fence FOR SHARE;
+        PERFORM FROM jobs.jobs j WHERE j.tenant_id = c.tenant_id AND j.id = c.job_id AND j.fence = c.fence FOR KEY SHARE;
     END IF;
     PERFORM FROM jobs.jobs j
         WHERE j.tenant_id = c.tenant_id AND j.id = c.job_id AND j.document_id = c.document_id AND j.fence = c.fence
@@ -145,7 +145,7 @@ BEGIN
           AND EXISTS (SELECT FROM auth.tenants t WHERE t.id = j.tenant_id AND t.status = 'active')
         ORDER BY j.priority, j.run_after, j.seq
         LIMIT least(greatest(claim.n, 0), 100)
-        FOR NO KEY UPDATE OF j SKIP LOCKED);
+        FOR UPDATE OF j SKIP LOCKED);
     FOR taken IN
         SELECT j.tenant_id, j.id, j.user_id, j.kind, j.document_id, j.attempt + 1 AS attempt, j.max_attempts, j.seq,
                nextval('jobs.fence') AS fence
@@ -208,6 +208,7 @@ BEGIN
 END $$;
 
 -- Leases that ran out: their worker died or stopped. Call it on a timer from every replica; each job is reaped once.
+-- FOR UPDATE, here and in claim(), is the lock that passes by a job in whose name a transaction is under way.
 CREATE FUNCTION jobs.reap(queue text, OUT requeued bigint, OUT dead bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -217,7 +218,7 @@ BEGIN
     dead := 0;
     FOREACH expired IN ARRAY ARRAY(SELECT j.seq FROM jobs.jobs j
         WHERE j.queue = reap.queue AND j.state = 'running' AND j.lease_until < clock_timestamp()
-        ORDER BY j.lease_until LIMIT 100 FOR NO KEY UPDATE SKIP LOCKED)
+        ORDER BY j.lease_until LIMIT 100 FOR UPDATE SKIP LOCKED)
     LOOP
         IF jobs.end_attempt(expired, 'worker_lost', false) = 'dead' THEN
             dead := dead + 1;
