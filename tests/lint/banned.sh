@@ -57,4 +57,11 @@ untidy=$(git ls-files -- common services proto migrations tests | grep -E '\.(c|
 wide=$(git ls-files -- common services | grep -E '\.[ch]$' | xargs grep -nP '^(?! +(?:\{|/\*|\.help|")).{161,}$' -- | cut -c1-120 || true)
 [[ -z $wide ]] || { printf 'lines above 160 columns that are neither rows nor texts:\n%s\n' "$wide"; failed=1; }
 
+# Every process says whom it trusts, what it holds and how it fails, before anything else.
+for main in services/*/main.c; do
+    for word in Trusts Holds Fails; do
+        head -n 25 "$main" | grep -qE "^ \* $word:" || { echo "$main: the stanza has no '$word:'"; failed=1; }
+    done
+done
+
 exit "$failed"
