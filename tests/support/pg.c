@@ -20,7 +20,7 @@ static struct {
     const char *message;
 } pg;
 
-static const char *format(const char *fmt, va_list args) {
+__attribute__((format(printf, 1, 0))) static const char *format(const char *fmt, va_list args) {
     char *text = NULL;
     cr_assert(vasprintf(&text, fmt, args) >= 0);
     const char *kept = arena_strdup(pg.mem, text);
