@@ -102,9 +102,9 @@ Test(aws_clients, requests_are_signed_and_carry_the_token) {
 }
 
 Test(aws_clients, passing_trouble_is_repeated) {
-    fake.steps[0] = (struct script){ 503, NULL, "<Error><Code>SlowDown</Code></Error>", false };
-    fake.steps[1] = (struct script){ 500, NULL, "", false };
-    fake.steps[2] = (struct script){ 200, NULL, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", true };
+    fake.steps[0] = (struct script){ .status = 503, .body = "<Error><Code>SlowDown</Code></Error>" };
+    fake.steps[1] = (struct script){ .status = 500, .body = "" };
+    fake.steps[2] = (struct script){ .status = 200, .body = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", .cuts = true };
     fake.steps[3] = (struct script){ .status = 200 };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     cr_assert_eq(s3_put(s3, "k", "text/plain", NULL, "x", 1, soon(), &why), ST_OK, "%s", why.text);
@@ -113,7 +113,7 @@ Test(aws_clients, passing_trouble_is_repeated) {
 }
 
 Test(aws_clients, refusals_are_not_repeated_and_say_no_more_than_codes) {
-    fake.steps[0] = (struct script){ 403, "x-amz-request-id: R1\r\n", "<Error><Code>AccessDenied</Code><Message>Jane Doe</Message></Error>", false };
+    fake.steps[0] = (struct script){ .status = 403, .headers = "x-amz-request-id: R1\r\n", .body = "<Error><Code>AccessDenied</Code><Message>Jane Doe</Message></Error>" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     cr_assert_eq(s3_put(s3, "k", "text/plain", NULL, "x", 1, soon(), &why), ST_UNAVAILABLE);
     cr_assert_eq(why.code, ERR_STORE_UNAVAILABLE);
@@ -123,7 +123,7 @@ Test(aws_clients, refusals_are_not_repeated_and_say_no_more_than_codes) {
 }
 
 Test(aws_clients, an_error_code_that_is_no_word_is_not_repeated_in_why) {
-    fake.steps[0] = (struct script){ 400, NULL, "<Error><Code>Jane Doe 1950</Code></Error>", false };
+    fake.steps[0] = (struct script){ .status = 400, .body = "<Error><Code>Jane Doe 1950</Code></Error>" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     cr_assert_eq(s3_put(s3, "k", "text/plain", NULL, "x", 1, soon(), &why), ST_INTERNAL);
     cr_assert_null(strstr(why.text, "Doe"));
@@ -135,7 +135,7 @@ Test(aws_clients, a_clock_that_is_off_is_corrected_by_the_answer) {
     time_t ahead = time(NULL) + 1200;
     struct tm tm;
     (void)strftime(date, sizeof date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime_r(&ahead, &tm));
-    fake.steps[0] = (struct script){ 403, date, "<Error><Code>RequestTimeTooSkewed</Code></Error>", false };
+    fake.steps[0] = (struct script){ .status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>" };
     fake.steps[1] = (struct script){ .status = 200 };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     cr_assert_eq(s3_put(s3, "k", "text/plain", NULL, "x", 1, soon(), &why), ST_OK, "%s", why.text);
@@ -183,7 +183,7 @@ Test(aws_clients, objects_stream_by_range) {
 }
 
 Test(aws_clients, a_stream_that_was_cut_is_not_begun_again) {
-    fake.steps[0] = (struct script){ 200, NULL, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", true };
+    fake.steps[0] = (struct script){ .status = 200, .body = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", .cuts = true };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     CLEANUP(buffer_end) struct buffer out = { 0 };
     cr_assert_eq(s3_get(s3, "k", 0, 0, collect, &out, soon(), &why), ST_UNAVAILABLE);
@@ -290,7 +290,7 @@ Test(aws_clients, a_completion_whose_answer_was_lost_is_found_by_looking) {
     (void)snprintf(length, sizeof length, "Content-Length: %d\r\n", S3_PART_BYTES);
     fake.steps[0] = (struct script){ .status = 200, .body = "<R><UploadId>u1</UploadId></R>" };
     fake.steps[1] = (struct script){ .status = 200, .headers = "ETag: \"e1\"\r\n" };
-    fake.steps[2] = (struct script){ 200, NULL, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", true };
+    fake.steps[2] = (struct script){ .status = 200, .body = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", .cuts = true };
     fake.steps[3] = (struct script){ .status = 404, .body = "<Error><Code>NoSuchUpload</Code></Error>" };
     fake.steps[4] = (struct script){ .status = 200, .headers = length };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
