@@ -25,6 +25,17 @@ def without_comments(text):
 def line_of(text, at):
     return text.count('\n', 0, at) + 1
 
+def ends_with_condition(before):
+    """Does the text end with the closing parenthesis of if, for or while?"""
+    if not before.endswith(')'):
+        return False
+    depth = 0
+    for i in range(len(before) - 1, -1, -1):
+        depth += (before[i] == ')') - (before[i] == '(')
+        if depth == 0:
+            return bool(re.search(r'\b(if|for|while)\s*$', before[max(0, i - 10):i]))
+    return False
+
 names = {}
 for path in files:
     text = without_comments(path.read_text())
@@ -46,7 +57,7 @@ for path in files:
             before = text[:m.start()].rstrip()
             start = re.search(r'\S', text[m.start():]).start() + m.start()
             # A statement begins after ; { } or after the closing parenthesis of if, for, while, or after else.
-            if before[-1:] in ';{}' or before.endswith('else') or '(void)' in m.group(0):
+            if before[-1:] in ';{}' or before.endswith('else') or ends_with_condition(before) or '(void)' in m.group(0):
                 if re.match(rf'(?:\(void\)\s*)?{name}', text[start:]):
                     failed.append(f'{path}:{line_of(text, start)}: the outcome of {name} is dropped')
 
