@@ -15,9 +15,10 @@
 #include "text/splitter.h"
 
 enum {
-    STEP_BUDGET_MS = 30000,         /* for one transaction or one batch of embeddings */
+    STEP_BUDGET_MS = 30000,         /* for one transaction, or one call to audit-writer */
+    EMBED_BUDGET_MS = 120000,       /* for one batch of embeddings: a throttled model is slow, not broken */
     FETCH_BUDGET_MS = 300000,
-    BATCH_CHUNKS = 32,
+    BATCH_CHUNKS = 8,               /* progress is kept after each; threads and documents run beside each other */
     CHUNKS_MAX = 20000,
     WIRE_CAP_BYTES = 4 << 20,
 };
@@ -251,7 +252,7 @@ static enum status store_batch(struct work *w, size_t n) {
         "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) VALUES ($1, $2, $3, $4, $5)", VECTOR_PARAMS };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
     w->call.mem = mem;
-    enum status st = step_begin(w, STEP_BUDGET_MS);
+    enum status st = step_begin(w, EMBED_BUDGET_MS);
     const Embedding__EmbedReply *reply = NULL;
     if (st == ST_OK)
         st = embed(w, w->done_count, n, &reply);
