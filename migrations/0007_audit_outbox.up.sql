@@ -91,7 +91,8 @@ BEGIN
             NEW.tenant_id, NEW.subject_id, ARRAY[NEW.id],
             jsonb_build_object('from', OLD.status, 'to', NEW.status, 'reason', NEW.reason_code, 'pages', NEW.pages, 'chunks', NEW.chunks));
     END IF;
-    fields := audit.changed(to_jsonb(OLD), to_jsonb(NEW), ARRAY['subject_id', 'labels', 'metadata_enc', 'name_enc', 'sha256_enc', 'key_version', 'bytes', 'content_type']);
+    fields := audit.changed(to_jsonb(OLD), to_jsonb(NEW), ARRAY['subject_id', 'labels', 'metadata_enc', 'name_enc', 'sha256_enc', 'key_version', 'bytes', 'content_type']
+        || CASE WHEN NEW.status = OLD.status THEN ARRAY['reason_code', 'pages', 'chunks', 'deleted_at'] ELSE '{}' END);     -- else said above
     IF fields <> '[]' THEN
         PERFORM audit.record('document.update', NEW.tenant_id, NEW.subject_id, ARRAY[NEW.id], jsonb_build_object('changed', fields));
     END IF;

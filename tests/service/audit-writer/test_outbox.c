@@ -109,6 +109,16 @@ Test(audit_outbox, a_failed_drain_puts_everything_back) {
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
 }
 
+Test(audit_outbox, a_change_beside_the_status_is_recorded) {
+    PGconn *ingest = pg_connect("cordon_ingest");
+    const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "alice");
+    rig_empty_outbox();
+    pg_ask(ingest, "BEGIN; SELECT authz.enter('%s'); UPDATE app.documents SET pages = 7 WHERE id = '" DOCUMENT_A1 "'; COMMIT", ticket);
+    drain_all();
+    cr_assert_str_eq(story(PG_TENANT_A), "document.update/alice/{\"changed\": [\"pages\"]}");
+    PQfinish(ingest);
+}
+
 Test(audit_outbox, records_that_are_taken_but_not_put_on_the_log_stay) {
     pg_ticket(PG_SLUG_A, "clinician", "alice");
     const char *before = pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()");
