@@ -68,7 +68,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_EXTRACT_TIME_MS",    SET_INT,    "30000",            100, 600000,   "ms",    OFF(extract_time_ms),      "Time of one extraction." },
     { "CORDON_TEXT_MAX_BYTES",     SET_INT,    "33554432",         1024, 1 << 30, "bytes", OFF(text_max_bytes),       "Longest extracted text." },
     { "CORDON_JOB_THREADS",        SET_INT,    "4",                1,   JOB_THREADS_MAX, "", OFF(job_threads_count),   "Documents ingested at once." },
-    { "CORDON_LEASE_MS",           SET_INT,    "5000",             500, 300000,   "ms",    OFF(lease_ms),             "How long a claimed job is ours without a renewal." },
+    { "CORDON_LEASE_MS",           SET_INT,    "5000",             500, 120000,   "ms",    OFF(lease_ms),             "How long a claimed job is ours without a renewal." },
     { "CORDON_POLL_MS",            SET_INT,    "1000",             10,  60000,    "ms",    OFF(poll_ms),              "How often to look for jobs when nobody calls." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000",           0,   3600000,  "ms",    OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { 0 }
