@@ -165,7 +165,7 @@ bool link_send(struct link *link, zmq_msg_t *frame) {
     return link->dealer && zmq_msg_send(frame, link->dealer, ZMQ_DONTWAIT) >= 0;
 }
 
-static void greet(struct links *links, struct link *link) {
+static void send_ping(struct link *link) {
     struct uuid id = uuid_v7();
     Bus__Envelope ping = BUS__ENVELOPE__INIT;
     ping.version = BUS_VERSION;
@@ -177,10 +177,16 @@ static void greet(struct links *links, struct link *link) {
     ping.attempt = 1;
     zmq_msg_t frame;
     envelope_pack(&ping, &frame);
-    if (!link_send(link, &frame))
-        (void)zmq_msg_close(&frame);    /* the greeting's time runs out, and the link is opened again */
+    link->has_pinged = link_send(link, &frame);
+    if (!link->has_pinged)
+        (void)zmq_msg_close(&frame);
+}
+
+/* The event can come before the socket has its pipe to the replica: then the next turn pings. */
+static void greet(struct links *links, struct link *link) {
     link->due_ms = clock_mono_ms() + GREETING_MS;
     set_state(links, link, LINK_GREETING, NULL);
+    send_ping(link);
 }
 
 static void on_greeted(struct links *links, struct link *link, struct arena *mem, const Bus__Envelope *e) {
@@ -258,7 +264,8 @@ size_t links_poll_items(struct links *links, zmq_pollitem_t *items, size_t max) 
             const struct link *link = links->of[p][i];
             if (!link || !link->dealer || n + 2 > max)
                 continue;
-            items[n++] = (zmq_pollitem_t){ link->dealer, 0, ZMQ_POLLIN, 0 };
+            bool has_to_ping = link->state == LINK_GREETING && !link->has_pinged;
+            items[n++] = (zmq_pollitem_t){ link->dealer, 0, has_to_ping ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN, 0 };
             items[n++] = (zmq_pollitem_t){ link->monitor, 0, ZMQ_POLLIN, 0 };
         }
     return n;
@@ -266,11 +273,15 @@ size_t links_poll_items(struct links *links, zmq_pollitem_t *items, size_t max) 
 
 void links_turn(struct links *links) {
     for (unsigned p = 0; p < PEER_COUNT; p++)
-        for (unsigned i = 0; i < LINKS_PER_PEER_MAX; i++)
-            if (links->of[p][i]) {
-                read_frames(links, links->of[p][i], FRAMES_PER_TURN);
-                read_events(links, links->of[p][i]);
-            }
+        for (unsigned i = 0; i < LINKS_PER_PEER_MAX; i++) {
+            struct link *link = links->of[p][i];
+            if (!link)
+                continue;
+            read_frames(links, link, FRAMES_PER_TURN);
+            read_events(links, link);
+            if (link->state == LINK_GREETING && !link->has_pinged)
+                send_ping(link);
+        }
 }
 
 static void tick_link(struct links *links, struct link **link_p, int64_t now_ms) {

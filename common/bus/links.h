@@ -14,7 +14,7 @@ enum { LINKS_PER_PEER_MAX = 64 };
 enum link_state {
     LINK_CLOSED,            /* no socket; opens again when due */
     LINK_CONNECTING,        /* libzmq connects and reconnects */
-    LINK_GREETING,          /* handshake done, bus.Ping sent */
+    LINK_GREETING,          /* handshake done, bus.Ping sent or about to be */
     LINK_UP,
     LINK_DRAINING,          /* it said GOAWAY: calls finish, none begin */
 };
@@ -25,6 +25,7 @@ struct link {
     char *address;
     bool is_wanted;                 /* still among the resolved addresses */
     enum link_state state;
+    bool has_pinged;                /* GREETING: the bus.Ping is on its way */
     unsigned outstanding_count;     /* calls sent here and not ended; kept by whoever sends them */
     int64_t due_ms;                 /* CLOSED: when to open. GREETING: when to give up */
     void *dealer, *monitor;
