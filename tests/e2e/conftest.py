@@ -1,5 +1,6 @@
 """End-to-end tests: a whole stack of its own (built binaries, real PostgreSQL, real ZeroMQ with CURVE, the
 AWS stand-in, the OpenID provider), driven over HTTP as a client would. Nothing of Cordon is imported."""
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import subprocess
 import time
 import uuid
 
+import psycopg2
 import pytest
 import requests
 
@@ -111,11 +113,15 @@ class Stack:
     def is_ready(self):
         return requests.get(self.url + "/api/v1/health/ready", timeout=5).status_code == 200
 
+    @contextlib.contextmanager
     def database(self, url=None):
-        import psycopg2
+        """A connection of the superuser, each statement by itself (psycopg2's own `with` would open a transaction)."""
         connection = psycopg2.connect(url or self.info["postgres"]["admin_url"])
         connection.autocommit = True
-        return connection
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def secret(self, process, name):
         return (STATE / "secrets" / process / name).read_text().rstrip("\n")

@@ -90,12 +90,12 @@ def test_each_process_runs_as_its_own_user_without_core_dumps(stack):
     users = set()
     for process in PROCESSES:
         pid = stack.pid(process)
-        users.add(os.stat(f"/proc/{pid}/status").st_uid if False else
-                  [l.split()[1] for l in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("Uid:")][0])
+        status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+        users.add(status["Uid"].split()[1])
         limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
         core = [l for l in limits.splitlines() if l.startswith("Max core file size")][0].split()
         assert core[4:6] == ["0", "0"], core
-        assert "NoNewPrivs:\t1" in pathlib.Path(f"/proc/{pid}/status").read_text(), process
+        assert status["NoNewPrivs"].strip() == "1", process
     assert len(users) == len(PROCESSES) and "0" not in users
 
 
