@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SQL leaves a process by common/db only, in the extended protocol, under no name; definer functions are locked.
 set -euo pipefail
+shopt -s lastpipe          # refuse() sets bad in this shell
 bad=0
 refuse() { # refuse WHAT, with the offending lines on standard input
     local lines
