@@ -73,7 +73,8 @@ struct service {
     void (*collect)(void *self, struct metrics *m);
 };
 
-/* Whole life of a process. Exit status: 0 after a clean drain, 1 when it could not start, 2 usage. */
+/* Whole life of a process. Exit status: 0 after SIGTERM or SIGINT, 1 when it could not start, 2 usage, 3 when a
+ * handler did not end within the drain and was left behind. */
 int service_main(int argc, char **argv, const struct service *svc);
 
 /* Find the route, check peer and budget, unpack, run. Pure: no sockets, no logging, so that tests drive

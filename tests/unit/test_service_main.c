@@ -31,6 +31,8 @@ static enum status on_search(void *self, struct call *call, const ProtobufCMessa
     struct rlimit core;
     if (str_equal(req->question, "slow"))
         usleep(700 * 1000);
+    if (str_equal(req->question, "stuck"))
+        sleep(60);
     if (str_equal(req->question, "fail"))
         return fail_as(&call->why, ERR_DOC_TYPE, "a reason for operators");
     getrlimit(RLIMIT_CORE, &core);
@@ -232,6 +234,30 @@ Test(service_main, a_running_call_is_finished_before_the_end) {
     cr_expect_eq((intptr_t)got, ST_OK);
     cr_expect_eq(program_end(&p, log, sizeof log), 0, "%s", log);
     cr_expect_lt(clock_mono_ms() - began_ms, 5000);
+    node_stop(&edge);
+}
+
+static void *ask_stuck(void *arg) {
+    return (void *)(intptr_t)ask_once(arg, "stuck", 3 * PATIENCE_MS);
+}
+
+Test(service_main, a_handler_that_never_returns_does_not_keep_the_process) {
+    struct program p;
+    struct node edge;
+    char endpoint[64], log[8192];
+    program_start(&p, "good day", NULL);
+    edge_for(&edge, &p, endpoint, sizeof endpoint);
+    pthread_t thread;
+    void *got = NULL;
+    cr_assert_eq(pthread_create(&thread, NULL, ask_stuck, &edge), 0);
+    WAIT_FOR(metric(&edge, "cordon_bus_outstanding{peer=\"query\",replica=\"0\"} ") == 1);
+    int64_t began_ms = clock_mono_ms();
+    kill(p.pid, SIGTERM);
+    cr_expect_eq(program_end(&p, log, sizeof log), 3, "%s", log);
+    cr_expect_lt(clock_mono_ms() - began_ms, 8000);
+    cr_expect(strstr(log, "\"event\":\"stopped\",\"clean\":0"), "%s", log);
+    pthread_join(thread, &got);
+    cr_expect_eq((intptr_t)got, ST_UNAVAILABLE);
     node_stop(&edge);
 }
 
