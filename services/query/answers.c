@@ -92,12 +92,14 @@ static enum status embed_question(struct call *call, const char *question, const
 /* The k nearest chunks that the ticket may see, nearest first. */
 static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const char *model,
                                    uint32_t top_k, const Query__Filter *filter, struct retrieval *ret) {
-    /* tenant_id stands in the statement as well as in the policies: it prunes the partitions. */
+    /* tenant_id stands in the statement as well as in the policies: it prunes the partitions. Whether a document is
+     * ready is asked before the LIMIT: what is left of one that failed must not take the place of a hit. */
     static const struct sql NEAREST = { "nearest_chunks",
         "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, d.name_enc "
         "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
         "FROM app.chunk_vectors n WHERE n.tenant_id = $1 AND n.model = $3 "
         "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
+        "AND EXISTS (SELECT FROM app.documents r WHERE r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready') "
         "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT $4) v "
         "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id "
         "JOIN app.documents d ON d.tenant_id = $1 AND d.id = v.document_id AND d.status = 'ready' "
