@@ -257,11 +257,19 @@ BEGIN
     RETURN own;
 END $$;
 
+-- Also the place where writing into a document and deleting it meet: a deletion under way is waited for, and one that
+-- comes now waits, and then finds everything that this transaction has written.
 CREATE FUNCTION jobs.progress(stage text, pages_done integer, chunks_done integer, chunks_total integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     own  bigint := jobs.own_job();
+    c    authz.claims := authz.current_claims();
 BEGIN
+    PERFORM FROM app.documents d WHERE d.tenant_id = c.tenant_id AND d.id = c.document_id AND d.status = 'processing' FOR SHARE;
+    PERFORM FROM app.documents d WHERE d.tenant_id = c.tenant_id AND d.id = c.document_id AND d.status = 'deleted';
+    IF FOUND THEN
+        RAISE EXCEPTION 'the document is deleted' USING ERRCODE = '23503';
+    END IF;
     UPDATE jobs.jobs j SET stage = coalesce(progress.stage, j.stage), pages_done = coalesce(progress.pages_done, j.pages_done),
             chunks_done = coalesce(progress.chunks_done, j.chunks_done), chunks_total = coalesce(progress.chunks_total, j.chunks_total)
         WHERE j.seq = own;

@@ -130,6 +130,34 @@ Test(db_jobs, a_job_opens_its_document_only_while_it_is_processed) {
     PQfinish(jobs);
 }
 
+Test(db_jobs, a_deleted_document_gets_no_chunks) {
+    static const char ADD[] = "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
+                              "VALUES ('" PG_TENANT_A "', '" DOC "', gen_random_uuid(), 0, 0, 9, 2, 'x')";
+    static const char DELETE[] = "UPDATE app.documents SET status = 'deleted', deleted_at = now() WHERE id = '" DOC "'";
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    struct claimed c;
+    cr_assert(claim(jobs, 30000, &c));
+    PGconn *first = worker(&c), *user = pg_connect("cordon_ingest");
+    pg_ask(first, "%s", ADD);
+    pg_ask(first, "SELECT jobs.progress('embed', 1, 1, 1)");
+    pg_ask(user, "SET lock_timeout = '100ms'; BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", "ann"));
+    cr_expect_str_eq(pg_try(user, "%s", DELETE), "55P03", "the deletion waits, or it would not see the chunk");
+    pg_ask(user, "ROLLBACK");
+    pg_ask(first, "ROLLBACK");
+    PQfinish(first);
+
+    PGconn *second = worker(&c);
+    pg_ask(second, "%s", ADD);
+    pg_ask(user, "BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", "ann"));
+    pg_ask(user, "%s; DELETE FROM app.chunks; COMMIT", DELETE);
+    cr_expect_str_eq(pg_try(second, "SELECT jobs.progress('embed', 1, 1, 1)"), "23503");
+    PQfinish(second);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.chunks"), "0");
+    PQfinish(user);
+    PQfinish(jobs);
+}
+
 Test(db_jobs, enqueue_takes_tenant_and_user_from_the_ticket) {
     enqueue(PG_SLUG_B, PG_TENANT_B, DOC, JOB);
     PGconn *ingest = pg_connect("cordon_ingest");
