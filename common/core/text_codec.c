@@ -16,7 +16,7 @@ char *hex_encode(const void *data, size_t len, char *out) {
     return out;
 }
 
-static int hex_value(char c) {
+int hex_value(char c) {
     if (c >= '0' && c <= '9')
         return c - '0';
     if (c >= 'a' && c <= 'f')

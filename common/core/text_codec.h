@@ -9,6 +9,7 @@
 
 #include "core/arena.h"
 
+int hex_value(char c);                                  /* 0..15, -1 when c is no digit */
 /* out has 2 * len + 1 bytes; lower case; returns out. */
 char *hex_encode(const void *data, size_t len, char *out);
 /* len must be even; out has len / 2 bytes. */

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "core/clock.h"
+#include "core/text_codec.h"
 
 struct uuid uuid_v7(void) {
     struct uuid id;
@@ -45,16 +46,6 @@ const char *uuid_format(const struct uuid *id, char out[UUID_TEXT_BYTES]) {
     }
     out[UUID_TEXT_BYTES - 1] = '\0';
     return out;
-}
-
-static int hex_value(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
 }
 
 bool uuid_parse(const char *text, size_t len, struct uuid *ret_id) {

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/arena.h"
+#include "core/utf8.h"
 #include "json/reader.h"
-#include "json/utf8.h"
 
 #define EXACT_MAX ((INT64_C(1) << 53) - 1)
 
@@ -17,7 +17,7 @@ static enum status full(struct why *why) {
 
 static enum status put_text(const char *text, size_t len, struct buffer *out, struct why *why) {
     static const char SHORT[] = { ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r' };
-    if (!utf8_is_valid(text, len))
+    if (!utf8_is_text(text, len, NULL))
         return fail_as(why, ERR_REQ_FIELD, "json: text is not UTF-8");
     bool fits = buffer_add(out, "\"", 1);
     size_t plain = 0;

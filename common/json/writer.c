@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "json/utf8.h"
+#include "core/utf8.h"
 
 static void add(struct json_writer *w, const char *data, size_t len) {
     if (!w->is_broken && !buffer_add(w->out, data, len))

@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "core/str.h"
+#include "core/text_codec.h"
+#include "core/utf8.h"
 #include "json/reader.h"
 #include "rest/fill_value.h"
 #include "rest/shape.h"
-#include "text/utf8.h"
 
 enum { NAME_SHOWN_BYTES = 48, PARAMETERS_MAX = 32 };
 
@@ -54,13 +55,6 @@ enum status fill_text(struct fill *f, const char *name, const char *text, size_t
     return st == ST_OK ? fill_value_text(f, f->msg, field, name, text, len) : st;
 }
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* application/x-www-form-urlencoded, strictly; the result is UTF-8 without NUL. */
 static bool percent_decode(struct arena *mem, const char *in, size_t len, char **ret_text, size_t *ret_len) {
     char *out = arena_alloc(mem, len + 1);
@@ -68,7 +62,7 @@ static bool percent_decode(struct arena *mem, const char *in, size_t len, char *
     for (size_t i = 0; i < len; i++) {
         char c = in[i];
         if (c == '%') {
-            int hi = len - i > 2 ? hex_digit(in[i + 1]) : -1, lo = len - i > 2 ? hex_digit(in[i + 2]) : -1;
+            int hi = len - i > 2 ? hex_value(in[i + 1]) : -1, lo = len - i > 2 ? hex_value(in[i + 2]) : -1;
             if (hi < 0 || lo < 0)
                 return false;
             c = (char)(hi << 4 | lo);

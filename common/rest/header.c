@@ -6,7 +6,7 @@
 
 #include "core/str.h"
 #include "core/text_codec.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 enum { VALUE_BYTES = 1024, PARAMETERS_MAX = 16 };
 

@@ -3,8 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/utf8.h"
 #include "text/tokens.h"
-#include "text/utf8.h"
 
 /* What lies before a piece, weakest first. */
 enum break_level { BREAK_CHAR, BREAK_WORD, BREAK_SENTENCE, BREAK_LINE, BREAK_PARAGRAPH, BREAK_GAP };

@@ -1,6 +1,6 @@
 #include "text/tokens.h"
 
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 enum { LETTERS_PER_PIECE = 5, DIGITS_PER_PIECE = 2 };
 

@@ -23,7 +23,7 @@ const questions_file = args.find((a) => !a.startsWith('--')) ?? join(ROOT, 'test
 
 function build_splitter(folder) {
   const binary = join(folder, 'split-text');
-  const sources = ['dev/samples/split-text.c', 'common/text/splitter.c', 'common/text/tokens.c', 'common/text/utf8.c',
+  const sources = ['dev/samples/split-text.c', 'common/text/splitter.c', 'common/text/tokens.c', 'common/core/utf8.c',
     'common/core/arena.c', 'common/core/status.c', 'common/core/buffer.c'];
   execFileSync('cc', ['-std=c17', '-D_GNU_SOURCE', '-O2', '-I', join(ROOT, 'common'), ...sources.map((s) => join(ROOT, s)),
     '-lprotobuf-c', '-lcrypto', '-o', binary]);

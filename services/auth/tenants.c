@@ -5,8 +5,8 @@
 #include "auth.pb-c.h"
 #include "core/str.h"
 #include "core/text_codec.h"
+#include "core/utf8.h"
 #include "db/tenant_tx.h"
-#include "json/utf8.h"
 #include "tenant_kms.h"
 
 enum { SLUG_MIN_BYTES = 2, SLUG_MAX_BYTES = 40, NAME_MAX_BYTES = 200, LIST_DEFAULT = 50, LIST_MAX = 100, KEY_VERSION = 1 };
@@ -21,7 +21,7 @@ static bool is_slug(const char *text) {
 
 static bool is_name(const char *text) {
     size_t len = strlen(text);
-    if (len == 0 || len > NAME_MAX_BYTES || !utf8_is_valid(text, len))
+    if (len == 0 || len > NAME_MAX_BYTES || !utf8_is_text(text, len, NULL))
         return false;
     for (const char *c = text; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f)

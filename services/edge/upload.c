@@ -6,11 +6,11 @@
 #include "body.h"
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/utf8.h"
 #include "edge.pb-c.h"
 #include "ingest.pb-c.h"
 #include "rest/header.h"
 #include "rest/multipart.h"
-#include "text/utf8.h"
 
 enum { TICKET_MS = 30000, FORM_OVERHEAD_BYTES = 64 << 10, METADATA_MAX_BYTES = 8192, MRN_MAX_BYTES = 64, FEED_BYTES = 64 << 10 };
 

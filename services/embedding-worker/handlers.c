@@ -4,9 +4,9 @@
 #include "aws/sts.h"
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/utf8.h"
 #include "embedding.pb-c.h"
 #include "embedding_worker.h"
-#include "json/utf8.h"
 #include "prompt.h"
 
 enum {
@@ -17,7 +17,7 @@ enum {
 /* "" or too long or not UTF-8: protobuf-c checks none of it. */
 static bool is_text(const char *text, size_t max_bytes) {
     size_t len = strnlen(text, max_bytes + 1);
-    return len > 0 && len <= max_bytes && utf8_is_valid(text, len);
+    return len > 0 && len <= max_bytes && utf8_is_text(text, len, NULL);
 }
 
 /* The place of an equal text before texts[i]; i when there is none. */

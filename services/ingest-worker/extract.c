@@ -14,7 +14,7 @@
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/str.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 enum { HEAD_BYTES = 1024, READ_BYTES = 64 << 10, EXIT_UNCONFINED = 126 };
 

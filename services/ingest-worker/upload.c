@@ -3,13 +3,13 @@
  * commit together, and not before: whatever breaks earlier leaves nothing that a reader could see. */
 #include <string.h>
 
+#include "core/utf8.h"
 #include "crypto/digest.h"
 #include "db/tenant_tx.h"
 #include "ingest.h"
 #include "ingest.pb-c.h"
 #include "json/reader.h"
 #include "keystore/original.h"
-#include "text/utf8.h"
 
 enum {
     FILE_NAME_MAX_BYTES = 255,

@@ -6,6 +6,7 @@
 
 #include "audit/client.h"
 #include "citations.h"
+#include "core/utf8.h"
 #include "db/halfvec.h"
 #include "db/tenant_tx.h"
 #include "disclosure.h"
@@ -13,7 +14,6 @@
 #include "json/writer.h"
 #include "query.h"
 #include "query.pb-c.h"
-#include "text/utf8.h"
 
 enum { TOP_K_DEFAULT = 8, TOP_K_MAX = 32, QUESTION_MAX_BYTES = 4000, FILTER_MAX = 100, ANSWER_MAX_TOKENS = 1024 };
 

@@ -5,9 +5,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "core/utf8.h"
 #include "text/splitter.h"
 #include "text/tokens.h"
-#include "text/utf8.h"
 
 static void require(bool holds) {
     if (!holds)

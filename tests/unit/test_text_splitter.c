@@ -4,9 +4,9 @@
 #include "core/arena.h"
 #include "core/buffer.h"
 #include "core/clock.h"
+#include "core/utf8.h"
 #include "text/splitter.h"
 #include "text/tokens.h"
-#include "text/utf8.h"
 
 struct split {
     struct arena *mem;

@@ -2,8 +2,7 @@
 #include <criterion/parameterized.h>
 #include <string.h>
 
-#include "text/tokens.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 struct utf8_case { char bytes[16]; size_t len; bool is_text; size_t bad_offset; };
 
@@ -59,25 +58,11 @@ Test(utf8, floor_never_cuts_a_character) {
         cr_assert_eq(utf8_floor(text, 5, max), want[max], "max %zu", max);
 }
 
-struct token_case { char text[48]; size_t pieces; };
-
-ParameterizedTestParameters(tokens, estimates_pieces_of_words_and_numbers) {
-    static struct token_case cases[] = {
-        { "", 0 }, { " \n\f\t ", 0 }, { "blood", 1 }, { "bloods", 2 }, { "8,420 pg/mL", 7 },
-        { "03/14/1951", 6 }, { "µmol", 2 }, { "≥≥", 2 }, { "Dr. Castellane", 4 },
-    };
-    return cr_make_param_array(struct token_case, cases, sizeof cases / sizeof *cases);
-}
-
-ParameterizedTest(struct token_case *c, tokens, estimates_pieces_of_words_and_numbers) {
-    size_t got = tokens_estimate(c->text, strlen(c->text));
-    cr_assert_eq(got, tokens_of_pieces(c->pieces), "'%s': %zu tokens", c->text, got);
-}
-
-Test(tokens, pieces_that_fit_never_exceed_the_tokens) {
-    for (size_t tokens = 2; tokens < 9000; tokens++) {
-        size_t pieces = pieces_of_tokens(tokens);
-        cr_assert_leq(tokens_of_pieces(pieces), tokens);
-        cr_assert_gt(tokens_of_pieces(pieces + 1), tokens);
-    }
+Test(utf8, sequence_wants_all_its_bytes_and_takes_nul_for_one) {
+    cr_assert_eq(utf8_sequence("", 0), 0);
+    cr_assert_eq(utf8_sequence("\0", 1), 1);
+    cr_assert_eq(utf8_sequence("≥b", 4), 3);
+    for (size_t len = 1; len < 4; len++)
+        cr_assert_eq(utf8_sequence("😀", len), 0);
+    cr_assert_eq(utf8_sequence("😀", 4), 4);
 }

@@ -1,36 +1,27 @@
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 #include <stdint.h>
 #include <string.h>
 
-/* Bytes of the valid sequence at s, 0 when there is none. RFC 3629, table of section 4. */
-static size_t sequence(const uint8_t *s, size_t len) {
-    uint8_t low = 0x80, high = 0xBF;
-    size_t n;
-    if (s[0] >= 0x01 && s[0] <= 0x7F)
-        return 1;
-    if (s[0] >= 0xC2 && s[0] <= 0xDF)
-        n = 2;
-    else if (s[0] >= 0xE0 && s[0] <= 0xEF)
-        n = 3;
-    else if (s[0] >= 0xF0 && s[0] <= 0xF4)
-        n = 4;
-    else
+static bool is_tail(uint8_t byte) {
+    return (byte & 0xC0) == 0x80;
+}
+
+/* The table of RFC 3629, section 4. The second byte tells overlong forms, surrogates and what is beyond Unicode. */
+size_t utf8_sequence(const char *text, size_t len) {
+    const uint8_t *s = (const uint8_t *)text;
+    if (len == 0 || s[0] < 0x80)
+        return len > 0;
+    if (s[0] < 0xC2 || s[0] > 0xF4)
         return 0;
-    if (s[0] == 0xE0)
-        low = 0xA0;         /* below: overlong */
-    else if (s[0] == 0xED)
-        high = 0x9F;        /* above: surrogates */
-    else if (s[0] == 0xF0)
-        low = 0x90;
-    else if (s[0] == 0xF4)
-        high = 0x8F;        /* above: beyond U+10FFFF */
-    if (len < n || s[1] < low || s[1] > high)
+    size_t need = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    uint8_t low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80, high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
+    if (len < need || s[1] < low || s[1] > high)
         return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80)
+    for (size_t i = 2; i < need; i++)
+        if (!is_tail(s[i]))
             return 0;
-    return n;
+    return need;
 }
 
 /* Eight bytes at once that are all in 0x01..0x7F: nearly every word of our documents. */
@@ -48,8 +39,8 @@ bool utf8_is_text(const void *data, size_t len, size_t *ret_bad_offset) {
             at += 8;
             continue;
         }
-        size_t n = sequence(s + at, len - at);
-        if (n == 0) {
+        size_t n = utf8_sequence((const char *)s + at, len - at);
+        if (n == 0 || s[at] == '\0') {
             if (ret_bad_offset)
                 *ret_bad_offset = at;
             return false;
@@ -62,7 +53,7 @@ bool utf8_is_text(const void *data, size_t len, size_t *ret_bad_offset) {
 size_t utf8_count(const char *text, size_t len) {
     size_t n = 0;
     for (size_t i = 0; i < len; i++)
-        n += ((uint8_t)text[i] & 0xC0) != 0x80;
+        n += !is_tail((uint8_t)text[i]);
     return n;
 }
 
@@ -74,7 +65,7 @@ size_t utf8_step(const char *text) {
 size_t utf8_floor(const char *text, size_t len, size_t max_bytes) {
     if (max_bytes >= len)
         return len;
-    while (max_bytes > 0 && ((uint8_t)text[max_bytes] & 0xC0) == 0x80)
+    while (max_bytes > 0 && is_tail((uint8_t)text[max_bytes]))
         max_bytes--;
     return max_bytes;
 }
