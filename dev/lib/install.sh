@@ -161,11 +161,16 @@ install_app() {
     chmod -R a+rX "$app"
 }
 
-# build NAME CMAKE-ARGS...: into $SHARED/build/NAME.
+# build NAME CMAKE-ARGS...: into $SHARED/build/NAME. Configured once: ninja sees by itself when that is due again, and
+# CMake finds some packages' flags in another order the second time, which would compile everything anew.
 build() {
-    local dir="$SHARED/build/$1"
+    local dir="$SHARED/build/$1" given
     shift
-    cmake -S "$ROOT" -B "$dir" -G Ninja "$@"
+    given="$ROOT $*"
+    if [[ ! -f $dir/build.ninja || $given != "$(cat "$dir/configured" 2>/dev/null)" ]]; then
+        cmake -S "$ROOT" -B "$dir" -G Ninja "$@"
+        echo "$given" >"$dir/configured"
+    fi
     ninja -C "$dir" -j"${CORDON_BUILD_JOBS:-$(nproc)}"
     note "${dir#"$ROOT/"}"
 }

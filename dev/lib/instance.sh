@@ -112,9 +112,7 @@ make_curve_keys() {
     while read -r name public secret; do
         make_once "curve-$name.public" "$public"
         make_once "curve-$name.secret" "$secret"
-    done < <(/usr/bin/python3 -c 'import sys, zmq
-for name in sys.argv[1:]:
-    print(name, *(half.decode() for half in zmq.curve_keypair()))' edge auth ingest-worker embedding-worker query audit-writer)
+    done < <("$SHARED/build/release/services/keygen/cordon-keygen" edge auth ingest-worker embedding-worker query audit-writer)
 }
 
 make_secrets() {
