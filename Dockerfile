@@ -7,11 +7,10 @@ RUN apt-get update && apt-get install -y --no-install-recommends build-essential
         libzmq3-dev libczmq-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libpq-dev libcurl4-openssl-dev \
         libssl-dev libjansson-dev libcivetweb-dev libmicrohttpd-dev libseccomp-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY CMakeLists.txt VERSION ./
+COPY CMakeLists.txt ./
 COPY proto proto
 COPY common common
 COPY services services
-COPY tests/CMakeLists.txt tests/CMakeLists.txt
 RUN cmake -S . -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCORDON_TESTS=OFF && ninja -C /build && \
     mkdir /out && find /build/services -maxdepth 2 -type f -name 'cordon-*' -exec install -s -m 0755 {} /out/ \;
 
@@ -51,8 +50,12 @@ FROM runtime AS audit-writer
 COPY --from=build /out/cordon-audit-writer /usr/local/bin/
 ENTRYPOINT ["cordon-audit-writer"]
 
+# What an operator runs by hand: the schema, and keys for the bus (--entrypoint cordon-keygen).
 FROM runtime AS migrate
-COPY --from=build /out/cordon-migrate /usr/local/bin/
+USER root
+RUN apt-get update && apt-get install -y --no-install-recommends libczmq4 && rm -rf /var/lib/apt/lists/*
+USER cordon
+COPY --from=build /out/cordon-migrate /out/cordon-keygen /usr/local/bin/
 COPY migrations /usr/local/share/cordon/migrations
 ENV CORDON_MIGRATIONS=/usr/local/share/cordon/migrations
 ENTRYPOINT ["cordon-migrate"]
