@@ -3,27 +3,27 @@
 #include <string.h>
 
 #include "audit.pb-c.h"
+#include "core/wire.h"
 #include "json/reader.h"
 
 static ProtobufCBinaryData *pack_ids(struct arena *mem, const struct uuid *ids, size_t count) {
     ProtobufCBinaryData *out = arena_alloc(mem, (count + 1) * sizeof *out);
     for (size_t i = 0; i < count; i++)
-        out[i] = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, ids[i].bytes, UUID_BYTES) };
+        out[i] = wire_id(mem, &ids[i]);
     return out;
 }
 
 static Audit__Event *pack_event(struct arena *mem, const struct audit_record *record, const struct uuid *event_id) {
     Audit__Event *event = arena_alloc(mem, sizeof *event);
     audit__event__init(event);
-    event->event_id = *pack_ids(mem, event_id, 1);
+    event->event_id = wire_id(mem, event_id);
     event->action = (char *)audit_action_name(record->action);
     event->outcome = (char *)audit_outcome_text(record->outcome);
     event->n_document_ids = record->document_count;
     event->document_ids = pack_ids(mem, record->document_ids, record->document_count);
     event->n_chunk_ids = record->chunk_count;
     event->chunk_ids = pack_ids(mem, record->chunk_ids, record->chunk_count);
-    if (!uuid_is_nil(&record->resource_id))
-        event->resource_id = *pack_ids(mem, &record->resource_id, 1);
+    event->resource_id = wire_optional_id(mem, &record->resource_id);
     if (record->detail_json)
         event->detail_json = (char *)record->detail_json;
     return event;

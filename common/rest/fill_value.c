@@ -8,6 +8,7 @@
 #include "core/str.h"
 #include "core/text_codec.h"
 #include "core/uuid.h"
+#include "core/wire.h"
 #include "rest/instant.h"
 #include "rest/shape.h"
 
@@ -101,7 +102,7 @@ static enum status put_uuid(const struct place *at, const char *text, size_t len
     struct uuid id;
     if (!uuid_parse(text, len, &id))
         return refuse(at, "must be a UUID");
-    *(ProtobufCBinaryData *)at->slot = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(at->f->mem, id.bytes, UUID_BYTES) };
+    *(ProtobufCBinaryData *)at->slot = wire_id(at->f->mem, &id);
     return ST_OK;
 }
 

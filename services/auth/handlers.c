@@ -7,6 +7,7 @@
 #include "core/buffer.h"
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/wire.h"
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
 #include "db/rows.h"
@@ -60,9 +61,9 @@ static void fill_reply(struct arena *mem, const PGresult *rows, Auth__Authentica
     struct uuid tenant_id = db_uuid(rows, 0, TENANT_ID), user_id = db_uuid(rows, 0, USER_ID), session_id = db_uuid(rows, 0, SESSION_ID);
     reply->ticket = arena_strdup(mem, db_text(rows, 0, TICKET));
     reply->expires_at_us = db_micros(rows, 0, EXPIRES_AT);
-    reply->tenant_id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, tenant_id.bytes, UUID_BYTES) };
-    reply->user_id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, user_id.bytes, UUID_BYTES) };
-    reply->session_id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, session_id.bytes, UUID_BYTES) };
+    reply->tenant_id = wire_id(mem, &tenant_id);
+    reply->user_id = wire_id(mem, &user_id);
+    reply->session_id = wire_id(mem, &session_id);
     const char *text;
     size_t len;
     while (db_text_item(rows, 0, SCOPES, (int)reply->n_scopes, &text, &len))

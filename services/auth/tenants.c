@@ -6,6 +6,7 @@
 #include "core/str.h"
 #include "core/text_codec.h"
 #include "core/utf8.h"
+#include "core/wire.h"
 #include "db/tenant_tx.h"
 #include "tenant_kms.h"
 
@@ -35,7 +36,7 @@ static Auth__Tenant *read_tenant(struct arena *mem, const PGresult *rows, int ro
     struct uuid id = db_uuid(rows, row, ID);
     Auth__Tenant *tenant = arena_alloc(mem, sizeof *tenant);
     auth__tenant__init(tenant);
-    tenant->id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, id.bytes, UUID_BYTES) };
+    tenant->id = wire_id(mem, &id);
     tenant->slug = arena_strdup(mem, db_text(rows, row, SLUG));
     tenant->name = arena_strdup(mem, db_text(rows, row, NAME));
     tenant->status = arena_strdup(mem, db_text(rows, row, STATUS));

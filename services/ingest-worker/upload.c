@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/utf8.h"
+#include "core/wire.h"
 #include "crypto/digest.h"
 #include "db/tenant_tx.h"
 #include "ingest.h"
@@ -252,8 +253,8 @@ enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in,
         st = commit_document(&u);
     if (st != ST_OK)
         return st;
-    reply->document_id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(call->mem, u.document_id.bytes, UUID_BYTES) };
-    reply->job_id = (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(call->mem, u.job_id.bytes, UUID_BYTES) };
+    reply->document_id = wire_id(call->mem, &u.document_id);
+    reply->job_id = wire_id(call->mem, &u.job_id);
     reply->status = (char *)"processing";
     return ST_OK;
 }

@@ -6,7 +6,9 @@
 
 #include "audit/client.h"
 #include "citations.h"
+#include "columns.h"
 #include "core/utf8.h"
+#include "core/wire.h"
 #include "db/halfvec.h"
 #include "db/tenant_tx.h"
 #include "disclosure.h"
@@ -34,6 +36,10 @@ struct retrieval {
     struct candidate *candidates;
     size_t count;
 };
+
+static void retrieval_end(struct retrieval *r) {
+    pgrows_destroy(&r->rows);
+}
 
 enum { COL_CHUNK_ID, COL_DOCUMENT_ID, COL_DISTANCE, COL_PAGE_FROM, COL_PAGE_TO, COL_START, COL_END, COL_TEXT_ENC, COL_NAME_ENC };
 
@@ -124,8 +130,8 @@ static enum status find_candidates(struct query *q, struct call *call, const Emb
         ret->candidates[i] = (struct candidate){
             .chunk_id = db_uuid(rows, row, COL_CHUNK_ID), .document_id = db_uuid(rows, row, COL_DOCUMENT_ID),
             .score = 1.0 - db_f64(rows, row, COL_DISTANCE),
-            .page_from = db_is_null(rows, row, COL_PAGE_FROM) ? 0 : (uint32_t)db_i64(rows, row, COL_PAGE_FROM),
-            .page_to = db_is_null(rows, row, COL_PAGE_TO) ? 0 : (uint32_t)db_i64(rows, row, COL_PAGE_TO),
+            .page_from = column_count(rows, row, COL_PAGE_FROM),
+            .page_to = column_count(rows, row, COL_PAGE_TO),
             .start_offset = db_i64(rows, row, COL_START), .end_offset = db_i64(rows, row, COL_END) };
     }
     ret->count = n;
@@ -134,7 +140,7 @@ static enum status find_candidates(struct query *q, struct call *call, const Emb
     return ST_OK;
 }
 
-/* Record, embed, find. On ST_OK the rows are the caller's, through pgrows_destroy. */
+/* Record, embed, find. */
 static enum status retrieve(struct query *q, struct call *call, const char *question, uint32_t top_k, const Query__Filter *filter,
                             struct retrieval *ret) {
     enum status st = check_request(call, question, top_k, filter);
@@ -171,17 +177,12 @@ static enum status reveal_candidates(struct query *q, struct call *call, enum au
     return st;
 }
 
-static ProtobufCBinaryData id_bytes(struct arena *mem, const struct uuid *id) {
-    return (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, id->bytes, UUID_BYTES) };
-}
-
 enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Query__SearchRequest *req = (const void *)in;
     Query__SearchReply *reply = (void *)out;
     struct query *q = self;
-    struct retrieval r = { 0 };
+    CLEANUP(retrieval_end) struct retrieval r = { 0 };
     enum status st = retrieve(q, call, req->question, req->top_k, req->filter, &r);
-    CLEANUP(pgrows_destroy) PGresult *rows = r.rows;
     if (st != ST_OK)
         return st;
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
@@ -189,14 +190,14 @@ enum status on_search(void *self, struct call *call, const ProtobufCMessage *in,
     if (st != ST_OK)
         return st;
 
-    reply->event_id = id_bytes(call->mem, &shown.event_id);
+    reply->event_id = wire_id(call->mem, &shown.event_id);
     reply->hits = arena_alloc(call->mem, r.count * sizeof *reply->hits);
     for (size_t i = 0; i < r.count; i++) {
         const struct candidate *c = &r.candidates[i];
         Query__Hit *hit = arena_alloc(call->mem, sizeof *hit);
         query__hit__init(hit);
-        hit->chunk_id = id_bytes(call->mem, &c->chunk_id);
-        hit->document_id = id_bytes(call->mem, &c->document_id);
+        hit->chunk_id = wire_id(call->mem, &c->chunk_id);
+        hit->document_id = wire_id(call->mem, &c->document_id);
         hit->document_name = c->document_name;
         hit->score = c->score;
         hit->page_from = c->page_from;
@@ -241,8 +242,8 @@ static void add_citations(struct call *call, const struct retrieval *r, const st
         Query__Citation *citation = arena_alloc(call->mem, sizeof *citation);
         query__citation__init(citation);
         citation->number = (uint32_t)i + 1;
-        citation->chunk_id = id_bytes(call->mem, &c->chunk_id);
-        citation->document_id = id_bytes(call->mem, &c->document_id);
+        citation->chunk_id = wire_id(call->mem, &c->chunk_id);
+        citation->document_id = wire_id(call->mem, &c->document_id);
         citation->document_name = c->document_name;
         citation->page_from = c->page_from;
         citation->page_to = c->page_to;
@@ -317,9 +318,8 @@ enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, 
     const Query__QueryRequest *req = (const void *)in;
     Query__QueryReply *reply = (void *)out;
     struct query *q = self;
-    struct retrieval r = { 0 };
+    CLEANUP(retrieval_end) struct retrieval r = { 0 };
     enum status st = retrieve(q, call, req->question, req->top_k, req->filter, &r);
-    CLEANUP(pgrows_destroy) PGresult *rows = r.rows;
     if (st != ST_OK)
         return st;
     struct uuid answer_id = uuid_v7();
@@ -328,8 +328,8 @@ enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, 
     if (st != ST_OK)
         return st;
 
-    reply->answer_id = id_bytes(call->mem, &answer_id);
-    reply->event_id = id_bytes(call->mem, &shown.event_id);
+    reply->answer_id = wire_id(call->mem, &answer_id);
+    reply->event_id = wire_id(call->mem, &shown.event_id);
     reply->answer = (char *)NOT_FOUND_TEXT;
     if (r.count > 0) {          /* nothing to cite: nothing to ask a model for */
         const Embedding__GenerateReply *generated = NULL;

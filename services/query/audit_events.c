@@ -2,6 +2,8 @@
 #include <string.h>
 
 #include "audit/client.h"
+#include "columns.h"
+#include "core/wire.h"
 #include "cursor.h"
 #include "db/tenant_tx.h"
 #include "query.h"
@@ -11,26 +13,17 @@ enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 200, ACTION_MAX_BYTES = 64 };
 enum { COL_ID, COL_SEQ, COL_OCCURRED_AT, COL_ACTION, COL_OUTCOME, COL_ACTOR, COL_SESSION, COL_REQUEST, COL_DOCUMENTS, COL_EVENT,
        COL_LEAF };
 
-static ProtobufCBinaryData bytes_copy(struct arena *mem, const void *data, size_t len) {
-    return (ProtobufCBinaryData){ len, len ? arena_memdup(mem, data, len) : NULL };
-}
-
-static ProtobufCBinaryData id_at(struct arena *mem, const PGresult *rows, int row, int column) {
-    struct uuid id = db_uuid(rows, row, column);
-    return bytes_copy(mem, id.bytes, db_is_null(rows, row, column) ? 0 : UUID_BYTES);
-}
-
 static Query__AuditEvent *event_from_row(struct arena *mem, const PGresult *rows, int row) {
     Query__AuditEvent *e = arena_alloc(mem, sizeof *e);
     query__audit_event__init(e);
-    e->id = id_at(mem, rows, row, COL_ID);
+    e->id = column_id(mem, rows, row, COL_ID);
     e->seq = db_i64(rows, row, COL_SEQ);
     e->occurred_at_us = db_micros(rows, row, COL_OCCURRED_AT);
-    e->action = arena_strdup(mem, db_text(rows, row, COL_ACTION));
-    e->outcome = arena_strdup(mem, db_text(rows, row, COL_OUTCOME));
-    e->actor_id = id_at(mem, rows, row, COL_ACTOR);
-    e->session_id = id_at(mem, rows, row, COL_SESSION);
-    e->request_id = id_at(mem, rows, row, COL_REQUEST);
+    e->action = column_text(mem, rows, row, COL_ACTION);
+    e->outcome = column_text(mem, rows, row, COL_OUTCOME);
+    e->actor_id = column_id(mem, rows, row, COL_ACTOR);
+    e->session_id = column_id(mem, rows, row, COL_SESSION);
+    e->request_id = column_id(mem, rows, row, COL_REQUEST);
     const char *text = NULL;
     size_t len = 0, n = 0;
     while (db_text_item(rows, row, COL_DOCUMENTS, (int)n, &text, &len))
@@ -39,12 +32,11 @@ static Query__AuditEvent *event_from_row(struct arena *mem, const PGresult *rows
     for (size_t i = 0; i < n; i++) {
         struct uuid id;
         if (db_text_item(rows, row, COL_DOCUMENTS, (int)i, &text, &len) && uuid_parse(text, len, &id))
-            e->document_ids[e->n_document_ids++] = bytes_copy(mem, id.bytes, UUID_BYTES);
+            e->document_ids[e->n_document_ids++] = wire_id(mem, &id);
     }
     const uint8_t *data = db_bytea(rows, row, COL_EVENT, &len);
     e->event_json = arena_strndup(mem, (const char *)data, len);
-    data = db_bytea(rows, row, COL_LEAF, &len);
-    e->leaf_hash = bytes_copy(mem, data, len);
+    e->leaf_hash = column_bytes(mem, rows, row, COL_LEAF);
     return e;
 }
 

@@ -2,6 +2,7 @@
  * a list is a disclosure: it is on the record before the keys that open the names are given. */
 #include <string.h>
 
+#include "columns.h"
 #include "cursor.h"
 #include "db/tenant_tx.h"
 #include "disclosure.h"
@@ -21,39 +22,23 @@ enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 enum { COL_ID, COL_TYPE, COL_BYTES, COL_STATUS, COL_REASON, COL_PAGES, COL_CHUNKS, COL_CREATED_BY, COL_CREATED_AT,
        COL_READY_AT, COL_NAME_ENC, COL_KEY_VERSION, COL_JOB_ID, COL_STAGE, COL_CHUNKS_DONE };
 
-static ProtobufCBinaryData id_bytes(struct arena *mem, const struct uuid *id) {
-    if (uuid_is_nil(id))
-        return (ProtobufCBinaryData){ 0, NULL };
-    return (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(mem, id->bytes, UUID_BYTES) };
-}
-
-static uint32_t count_at(const PGresult *rows, int row, int column) {
-    return db_is_null(rows, row, column) ? 0 : (uint32_t)db_i64(rows, row, column);
-}
-
-static char *text_at(struct arena *mem, const PGresult *rows, int row, int column) {
-    return arena_strdup(mem, db_text(rows, row, column));
-}
-
 /* Everything but the name, which needs its key. */
 static Query__Document *document_from_row(struct arena *mem, const PGresult *rows, int row) {
     Query__Document *d = arena_alloc(mem, sizeof *d);
     query__document__init(d);
-    struct uuid id = db_uuid(rows, row, COL_ID), created_by = db_uuid(rows, row, COL_CREATED_BY);
-    struct uuid job_id = db_uuid(rows, row, COL_JOB_ID);
-    d->id = id_bytes(mem, &id);
-    d->content_type = text_at(mem, rows, row, COL_TYPE);
+    d->id = column_id(mem, rows, row, COL_ID);
+    d->content_type = column_text(mem, rows, row, COL_TYPE);
     d->bytes = db_i64(rows, row, COL_BYTES);
-    d->status = text_at(mem, rows, row, COL_STATUS);
-    d->reason_code = text_at(mem, rows, row, COL_REASON);
-    d->pages = count_at(rows, row, COL_PAGES);
-    d->chunks = count_at(rows, row, COL_CHUNKS);
-    d->created_by_id = id_bytes(mem, &created_by);
+    d->status = column_text(mem, rows, row, COL_STATUS);
+    d->reason_code = column_text(mem, rows, row, COL_REASON);
+    d->pages = column_count(rows, row, COL_PAGES);
+    d->chunks = column_count(rows, row, COL_CHUNKS);
+    d->created_by_id = column_id(mem, rows, row, COL_CREATED_BY);
     d->created_at_us = db_micros(rows, row, COL_CREATED_AT);
     d->ready_at_us = db_micros(rows, row, COL_READY_AT);
-    d->job_id = id_bytes(mem, &job_id);
-    d->stage = text_at(mem, rows, row, COL_STAGE);
-    d->chunks_done = count_at(rows, row, COL_CHUNKS_DONE);
+    d->job_id = column_id(mem, rows, row, COL_JOB_ID);
+    d->stage = column_text(mem, rows, row, COL_STAGE);
+    d->chunks_done = column_count(rows, row, COL_CHUNKS_DONE);
     return d;
 }
 
@@ -272,18 +257,17 @@ enum status on_get_job(void *self, struct call *call, const ProtobufCMessage *in
 
     Query__Job *job = arena_alloc(call->mem, sizeof *job);
     query__job__init(job);
-    struct uuid document_id = db_uuid(rows, 0, 4);
-    job->id = id_bytes(call->mem, &id);
-    job->kind = text_at(call->mem, rows, 0, 1);
-    job->state = text_at(call->mem, rows, 0, 2);
-    job->stage = text_at(call->mem, rows, 0, 3);
-    job->document_id = id_bytes(call->mem, &document_id);
-    job->attempt = count_at(rows, 0, 5);
-    job->max_attempts = count_at(rows, 0, 6);
-    job->reason_code = text_at(call->mem, rows, 0, 7);
-    job->pages_done = count_at(rows, 0, 8);
-    job->chunks_done = count_at(rows, 0, 9);
-    job->chunks_total = count_at(rows, 0, 10);
+    job->id = column_id(call->mem, rows, 0, 0);
+    job->kind = column_text(call->mem, rows, 0, 1);
+    job->state = column_text(call->mem, rows, 0, 2);
+    job->stage = column_text(call->mem, rows, 0, 3);
+    job->document_id = column_id(call->mem, rows, 0, 4);
+    job->attempt = column_count(rows, 0, 5);
+    job->max_attempts = column_count(rows, 0, 6);
+    job->reason_code = column_text(call->mem, rows, 0, 7);
+    job->pages_done = column_count(rows, 0, 8);
+    job->chunks_done = column_count(rows, 0, 9);
+    job->chunks_total = column_count(rows, 0, 10);
     job->created_at_us = db_micros(rows, 0, 11);
     job->updated_at_us = db_micros(rows, 0, 12);
     job->done_at_us = db_micros(rows, 0, 13);

@@ -3,6 +3,7 @@
 #ifndef CORDON_TESTS_EDGE_FIXTURE_H
 #define CORDON_TESTS_EDGE_FIXTURE_H
 
+#include "core/wire.h"
 #include "unit/bus_fixture.h"
 
 #include <openssl/evp.h>
@@ -29,7 +30,7 @@ static inline struct uuid uuid_of(uint8_t last) {
 
 static inline ProtobufCBinaryData id_bytes(struct call *call, uint8_t last) {
     struct uuid id = uuid_of(last);
-    return (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(call->mem, id.bytes, UUID_BYTES) };
+    return wire_id(call->mem, &id);
 }
 
 /* ---- auth: the token says what it may ---- */
