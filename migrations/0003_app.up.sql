@@ -183,9 +183,11 @@ CREATE POLICY ingest_adds ON app.chunk_vectors FOR INSERT TO cordon_ingest
 CREATE POLICY ingest_removes ON app.chunk_vectors FOR DELETE TO cordon_ingest
     USING (tenant_id = (SELECT authz.tenant()) AND document_id = (SELECT authz.job_document()));
 
--- jobs: a dead job's document becomes 'failed' in the same transaction, whoever found out
+-- jobs: a dead job's document becomes 'failed' in the same transaction, whoever found out, and loses its chunks
 CREATE POLICY jobs_definer_reads ON app.documents FOR SELECT TO cordon_jobs_definer USING (true);
 CREATE POLICY jobs_definer_fails ON app.documents FOR UPDATE TO cordon_jobs_definer USING (status = 'processing') WITH CHECK (status = 'failed');
+CREATE POLICY jobs_definer_removes ON app.chunks TO cordon_jobs_definer
+    USING (EXISTS (SELECT FROM app.documents d WHERE d.tenant_id = chunks.tenant_id AND d.id = chunks.document_id AND d.status = 'failed'));
 
 GRANT SELECT ON app.subjects, app.documents, app.chunks, app.chunk_vectors, app.answers TO cordon_query;
 GRANT INSERT (tenant_id, id, user_id, question_enc, answer_enc, citations, model, event_id, wrapped_key) ON app.answers TO cordon_query;
@@ -197,6 +199,7 @@ GRANT SELECT,
 GRANT SELECT, INSERT, DELETE ON app.chunks, app.chunk_vectors TO cordon_ingest;
 
 GRANT SELECT (tenant_id, id, status), UPDATE (status, reason_code) ON app.documents TO cordon_jobs_definer;
+GRANT SELECT (tenant_id, document_id), DELETE ON app.chunks TO cordon_jobs_definer;
 
 ------------------------------------------------------------------------------------------------- partitions
 

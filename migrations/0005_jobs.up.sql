@@ -14,9 +14,9 @@ CREATE TABLE jobs.moves (
 );
 INSERT INTO jobs.moves (from_state, to_state, by_what) VALUES
     ('queued',  'running',   'claim'),
-    ('running', 'queued',    'fail, reap'),
+    ('running', 'queued',    'fail, postpone, release, reap'),
     ('running', 'succeeded', 'complete'),
-    ('running', 'dead',      'fail, reap');
+    ('running', 'dead',      'fail, postpone, reap');
 
 CREATE SEQUENCE jobs.fence;
 
@@ -33,6 +33,8 @@ CREATE TABLE jobs.jobs (
     priority      smallint NOT NULL DEFAULT 100,        -- lower is sooner
     attempt       integer NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND max_attempts),
     max_attempts  integer NOT NULL DEFAULT 5 CHECK (max_attempts BETWEEN 1 AND 100),
+    outages       integer NOT NULL DEFAULT 0 CHECK (outages >= 0),      -- attempts that something else cut short, in a row
+    outage_since  timestamptz,                          -- when the first of them ended
     run_after     timestamptz NOT NULL DEFAULT now(),
     lease_owner   text,
     lease_until   timestamptz,
@@ -52,6 +54,7 @@ CREATE TABLE jobs.jobs (
     CHECK ((state = 'running') = (num_nulls(lease_owner, lease_until, lease_hash) = 0)),
     CHECK (state = 'running' OR num_nonnulls(lease_owner, lease_until, lease_hash) = 0),
     CHECK ((state IN ('succeeded', 'dead')) = (done_at IS NOT NULL)),
+    CHECK ((outages = 0) = (outage_since IS NULL)),
     CHECK (state <> 'dead' OR reason_code IS NOT NULL)
 );
 CREATE INDEX jobs_ready ON jobs.jobs (queue, priority, run_after, seq) WHERE state = 'queued';
@@ -103,6 +106,19 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- The place where writing into a document and deleting it meet: a deletion under way is waited for, and one that comes
+-- now waits, and then finds everything that this transaction has written. Raises 23503 for a document that is deleted,
+-- as for one that never was.
+CREATE FUNCTION jobs.hold_document(p_tenant_id uuid, p_document_id uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM app.documents d WHERE d.tenant_id = p_tenant_id AND d.id = p_document_id AND d.status = 'processing' FOR SHARE;
+    PERFORM FROM app.documents d WHERE d.tenant_id = p_tenant_id AND d.id = p_document_id AND d.status <> 'deleted';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no such document' USING ERRCODE = '23503';
+    END IF;
+END $$;
+
 -- Accept work on a document of the ticket's tenant, in the name of the ticket's user. The same job twice is one job.
 CREATE FUNCTION jobs.enqueue(job_id uuid, queue text, kind text, document_id uuid) RETURNS uuid
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -112,6 +128,7 @@ BEGIN
     IF (c.kind = 'user' AND c.tenant_id IS NOT NULL AND 'documents:write' = ANY (c.scopes)) IS NOT TRUE THEN
         RAISE EXCEPTION 'documents:write is missing' USING ERRCODE = '42501';
     END IF;
+    PERFORM jobs.hold_document(c.tenant_id, enqueue.document_id);
     INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id)
         VALUES (c.tenant_id, enqueue.job_id, enqueue.queue, enqueue.kind, enqueue.document_id, c.user_id)
         ON CONFLICT DO NOTHING;
@@ -187,24 +204,43 @@ BEGIN
 END $$;
 
 -- The end of one attempt that did not succeed: back to the queue after a full-jitter delay, or dead, and then the
--- document is 'failed' in the same transaction.
-CREATE FUNCTION jobs.end_attempt(p_seq bigint, p_reason_code text, p_is_permanent boolean) RETURNS text
+-- document is 'failed' and what was made of it is gone in the same transaction. p_how:
+--   permanent  the document is to blame, and would be again
+--   counted    perhaps the document: it may take max_attempts in a row that get no further
+--   outage     something that the document needs was away: not counted, but after a day of it nobody waits any more
+CREATE FUNCTION jobs.end_attempt(p_seq bigint, p_reason_code text, p_how text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    ended  record;
+    own        jobs.jobs;
+    is_outage  boolean := p_how = 'outage';
+    is_over    boolean;
+    delay_s    double precision;
 BEGIN
+    SELECT * INTO STRICT own FROM jobs.jobs j WHERE j.seq = p_seq AND j.state = 'running';
+    is_over := CASE p_how WHEN 'permanent' THEN true
+                          WHEN 'counted' THEN own.attempt >= own.max_attempts
+                          WHEN 'outage' THEN coalesce(own.outage_since < clock_timestamp() - interval '24 h', false) END;
+    delay_s := random() * least(30, CASE WHEN is_outage THEN 0.5 * power(2, least(own.outages, 10)) ELSE power(2, least(own.attempt, 10)) END);
     UPDATE jobs.jobs j SET
-            state = CASE WHEN p_is_permanent OR j.attempt >= j.max_attempts THEN 'dead' ELSE 'queued' END,
-            done_at = CASE WHEN p_is_permanent OR j.attempt >= j.max_attempts THEN clock_timestamp() END,
-            run_after = clock_timestamp() + random() * least(300, power(2, j.attempt)) * interval '1 s',
+            state = CASE WHEN is_over THEN 'dead' ELSE 'queued' END,
+            done_at = CASE WHEN is_over THEN clock_timestamp() END,
+            run_after = clock_timestamp() + delay_s * interval '1 s',
+            attempt = own.attempt - CASE WHEN is_outage AND NOT is_over THEN 1 ELSE 0 END,
+            outages = own.outages + CASE WHEN is_outage THEN 1 ELSE 0 END,
+            outage_since = CASE WHEN is_outage THEN coalesce(own.outage_since, clock_timestamp()) ELSE own.outage_since END,
             reason_code = p_reason_code, lease_owner = NULL, lease_until = NULL, lease_hash = NULL
-        WHERE j.seq = p_seq AND j.state = 'running'
-        RETURNING j.tenant_id, j.kind, j.document_id, j.state INTO STRICT ended;
-    IF ended.state = 'dead' AND ended.kind = 'ingest' THEN
-        UPDATE app.documents d SET status = 'failed', reason_code = p_reason_code
-            WHERE d.tenant_id = ended.tenant_id AND d.id = ended.document_id AND d.status = 'processing';
+        WHERE j.seq = p_seq;
+    IF NOT is_over THEN
+        RETURN 'queued';
     END IF;
-    RETURN ended.state;
+    IF own.kind = 'ingest' THEN
+        UPDATE app.documents d SET status = 'failed', reason_code = p_reason_code
+            WHERE d.tenant_id = own.tenant_id AND d.id = own.document_id AND d.status = 'processing';
+        IF FOUND THEN           -- the vectors go with their chunks
+            DELETE FROM app.chunks k WHERE k.tenant_id = own.tenant_id AND k.document_id = own.document_id;
+        END IF;
+    END IF;
+    RETURN 'dead';
 END $$;
 
 -- Leases that ran out: their worker died or stopped. Call it on a timer from every replica; each job is reaped once.
@@ -220,7 +256,7 @@ BEGIN
         WHERE j.queue = reap.queue AND j.state = 'running' AND j.lease_until < clock_timestamp()
         ORDER BY j.lease_until LIMIT 100 FOR UPDATE SKIP LOCKED)
     LOOP
-        IF jobs.end_attempt(expired, 'worker_lost', false) = 'dead' THEN
+        IF jobs.end_attempt(expired, 'worker_lost', 'counted') = 'dead' THEN
             dead := dead + 1;
         ELSE
             requeued := requeued + 1;
@@ -257,21 +293,22 @@ BEGIN
     RETURN own;
 END $$;
 
--- Also the place where writing into a document and deleting it meet: a deletion under way is waited for, and one that
--- comes now waits, and then finds everything that this transaction has written.
+-- Raises 23503 when the document was deleted meanwhile. NULL leaves a value as it is. Who gets further than anybody
+-- before is not stuck: what counts towards giving up begins anew.
 CREATE FUNCTION jobs.progress(stage text, pages_done integer, chunks_done integer, chunks_total integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    own  bigint := jobs.own_job();
-    c    authz.claims := authz.current_claims();
+    own       bigint := jobs.own_job();
+    c         authz.claims := authz.current_claims();
+    is_ahead  boolean;
 BEGIN
-    PERFORM FROM app.documents d WHERE d.tenant_id = c.tenant_id AND d.id = c.document_id AND d.status = 'processing' FOR SHARE;
-    PERFORM FROM app.documents d WHERE d.tenant_id = c.tenant_id AND d.id = c.document_id AND d.status = 'deleted';
-    IF FOUND THEN
-        RAISE EXCEPTION 'the document is deleted' USING ERRCODE = '23503';
-    END IF;
+    PERFORM jobs.hold_document(c.tenant_id, c.document_id);
+    SELECT coalesce(progress.chunks_done > j.chunks_done, false) INTO STRICT is_ahead FROM jobs.jobs j WHERE j.seq = own;
     UPDATE jobs.jobs j SET stage = coalesce(progress.stage, j.stage), pages_done = coalesce(progress.pages_done, j.pages_done),
-            chunks_done = coalesce(progress.chunks_done, j.chunks_done), chunks_total = coalesce(progress.chunks_total, j.chunks_total)
+            chunks_done = coalesce(progress.chunks_done, j.chunks_done), chunks_total = coalesce(progress.chunks_total, j.chunks_total),
+            attempt = CASE WHEN is_ahead THEN 1 ELSE j.attempt END,
+            outages = CASE WHEN is_ahead THEN 0 ELSE j.outages END,
+            outage_since = CASE WHEN is_ahead THEN NULL ELSE j.outage_since END
         WHERE j.seq = own;
 END $$;
 
@@ -293,12 +330,39 @@ BEGIN
     IF num_nulls(fail.reason_code, fail.permanent) <> 0 THEN
         RAISE EXCEPTION 'fail: NULL' USING ERRCODE = '22004';
     END IF;
-    RETURN jobs.end_attempt(jobs.own_job(), fail.reason_code, fail.permanent);
+    RETURN jobs.end_attempt(jobs.own_job(), fail.reason_code, CASE WHEN fail.permanent THEN 'permanent' ELSE 'counted' END);
+END $$;
+
+-- Not done, because something that it needs is away: reason_code says what. Returns the new state.
+CREATE FUNCTION jobs.postpone(reason_code text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF postpone.reason_code IS NULL THEN
+        RAISE EXCEPTION 'postpone: NULL' USING ERRCODE = '22004';
+    END IF;
+    RETURN jobs.end_attempt(jobs.own_job(), postpone.reason_code, 'outage');
+END $$;
+
+-- Not done, because the worker itself stops: the job goes back as if this attempt had not been, for others to take.
+CREATE FUNCTION jobs.release(delay_ms integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own  bigint := jobs.own_job();
+    q    text;
+BEGIN
+    IF release.delay_ms IS NULL THEN
+        RAISE EXCEPTION 'release: NULL' USING ERRCODE = '22004';
+    END IF;
+    UPDATE jobs.jobs j SET state = 'queued', attempt = j.attempt - 1,
+            run_after = clock_timestamp() + least(greatest(release.delay_ms, 0), 300000) * interval '1 ms',
+            lease_owner = NULL, lease_until = NULL, lease_hash = NULL
+        WHERE j.seq = own RETURNING j.queue INTO q;
+    PERFORM pg_notify('jobs_' || q, '');
 END $$;
 
 GRANT EXECUTE ON FUNCTION jobs.lease_is_held(authz.claims, boolean) TO cordon_authz_definer;
 GRANT EXECUTE ON FUNCTION jobs.enqueue(uuid, text, text, uuid), jobs.progress(text, integer, integer, integer), jobs.complete(),
-    jobs.fail(text, boolean) TO cordon_ingest;
+    jobs.fail(text, boolean), jobs.postpone(text), jobs.release(integer) TO cordon_ingest;
 GRANT EXECUTE ON FUNCTION jobs.claim(text, text, integer, integer), jobs.renew(uuid, bigint, text, integer), jobs.reap(text),
     jobs.depth() TO cordon_jobs;
 

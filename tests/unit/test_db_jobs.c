@@ -410,3 +410,150 @@ Test(db_jobs, claims_share_the_queue) {
     PQfinish(one);
     PQfinish(two);
 }
+
+/* ---- ends that are not the document's fault ---- */
+
+static void run_now(void) {
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now()");
+}
+
+static const char *end_once(PGconn *jobs, const char *how) {
+    struct claimed c;
+    run_now();
+    cr_assert(claim(jobs, 30000, &c), "%s", how);
+    PGconn *ingest = worker(&c);
+    const char *state = pg_ask(ingest, "SELECT %s", how);
+    pg_ask(ingest, "COMMIT");
+    PQfinish(ingest);
+    return state;
+}
+
+Test(db_jobs, an_outage_counts_for_nothing_and_waits_longer_each_time) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    for (int i = 1; i <= 12; i++) {
+        cr_assert_str_eq(end_once(jobs, "jobs.postpone('KMS_002')"), "queued", "outage %d", i);
+        cr_expect_str_eq(pg_ask(pg_admin(), "SELECT run_after <= clock_timestamp() + least(30, 0.5 * power(2, %d)) * interval '1 s' FROM jobs.jobs", i - 1), "t",
+                         "the first waits are short, none is longer than half a minute: outage %d", i);
+    }
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || outages || ' ' || reason_code FROM jobs.jobs"), "0 12 KMS_002");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT status FROM app.documents"), "processing");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET outage_since = now() - interval '23 hours'");
+    cr_expect_str_eq(end_once(jobs, "jobs.postpone('KMS_002')"), "queued");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET outage_since = now() - interval '25 hours'");
+    cr_expect_str_eq(end_once(jobs, "jobs.postpone('KMS_001')"), "dead", "nobody waits for ever");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT status || ' ' || reason_code FROM app.documents"), "failed KMS_001");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) || ' ' || min(detail ->> 'reason') FROM audit.audit_outbox WHERE action = 'job.dead'"), "1 KMS_001");
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_job_that_is_handed_back_was_not_tried) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    for (int i = 0; i < 8; i++)
+        (void)end_once(jobs, "jobs.release(0)");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT state || ' ' || attempt || ' ' || (run_after <= clock_timestamp()) || ' ' || (reason_code IS NULL) FROM jobs.jobs"),
+                     "queued 0 true true");
+    (void)end_once(jobs, "jobs.release(2000000000)");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT run_after <= clock_timestamp() + interval '5 min' FROM jobs.jobs"), "t", "capped");
+    pg_ask(jobs, "LISTEN jobs_ingest");
+    (void)end_once(jobs, "jobs.release(-1)");
+    pg_ask(jobs, "SELECT 1");
+    PGnotify *note = PQnotifies(jobs);
+    cr_expect_not_null(note, "others are told at once");
+    PQfreemem(note);
+
+    struct claimed c;
+    run_now();
+    cr_assert(claim(jobs, 30000, &c));
+    PGconn *ingest = worker(&c);
+    cr_expect_str_eq(pg_try(ingest, "SELECT jobs.release(NULL)"), "22004");
+    PQfinish(ingest);
+    ingest = worker(&c);
+    pg_ask(ingest, "SELECT jobs.release(0)");
+    cr_expect_str_eq(pg_try(ingest, "SELECT jobs.release(0)"), "CJ001", "twice");
+    PQfinish(ingest);
+    PGconn *user = pg_connect("cordon_ingest");
+    pg_ask(user, "BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", "ann"));
+    cr_expect_str_eq(pg_try(user, "SELECT jobs.release(0)"), "42501", "a user's ticket is no job's");
+    pg_ask(user, "ROLLBACK; BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", "ann"));
+    cr_expect_str_eq(pg_try(user, "SELECT jobs.postpone('x')"), "42501");
+    PQfinish(user);
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_job_that_gets_further_is_not_stuck) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    for (int i = 0; i < 4; i++)
+        cr_assert_str_eq(end_once(jobs, "jobs.fail('SRV_003', false)"), "queued");
+    (void)end_once(jobs, "jobs.postpone('KMS_002')");
+    struct claimed c;
+    run_now();
+    cr_assert(claim(jobs, 30000, &c));
+    PGconn *ingest = worker(&c);
+    pg_ask(ingest, "SELECT jobs.progress('fetch', NULL, NULL, NULL)");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || outages FROM jobs.jobs"), "5 1");
+    pg_ask(ingest, "SELECT jobs.progress('embed', 1, 8, 80)");
+    pg_ask(ingest, "COMMIT");
+    PQfinish(ingest);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || outages || ' ' || (outage_since IS NULL) FROM jobs.jobs"), "1 0 true");
+    ingest = worker(&c);
+    pg_ask(ingest, "SELECT jobs.progress('fetch', NULL, NULL, NULL)");
+    cr_expect_str_eq(pg_ask(ingest, "SELECT jobs.fail('SRV_003', false)"), "queued");
+    pg_ask(ingest, "COMMIT");
+    PQfinish(ingest);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT chunks_done || ' ' || pages_done FROM jobs.jobs"), "8 1", "what is not said stays");
+    run_now();
+    cr_assert(claim(jobs, 30000, &c));
+    ingest = worker(&c);
+    pg_ask(ingest, "SELECT jobs.progress('embed', 1, 8, 80); COMMIT");
+    PQfinish(ingest);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt FROM jobs.jobs"), "2", "the same again is no progress");
+    PQfinish(jobs);
+}
+
+/* Chunks and vectors are derived PHI: a document that failed keeps none. */
+Test(db_jobs, a_dead_job_leaves_nothing_of_its_document) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    enqueue(PG_SLUG_B, PG_TENANT_B, DOC, "dddddddd-0000-7000-8000-000000000002");
+    PGconn *jobs = pg_connect("cordon_jobs");
+    pg_ask(pg_admin(), "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
+                       "SELECT tenant_id, id, gen_random_uuid(), i, 0, 9, 2, 'x' FROM app.documents, generate_series(0, 2) i;"
+                       "INSERT INTO app.chunk_vectors SELECT tenant_id, id, document_id, 'm', ('[1' || repeat(',0', 1023) || ']')::ext.halfvec FROM app.chunks");
+    cr_expect_str_eq(end_once(jobs, "jobs.fail('SRV_003', false)"), "queued");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.chunks WHERE tenant_id = '" PG_TENANT_A "'"), "3", "kept for the next attempt");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET priority = 1 WHERE tenant_id = '" PG_TENANT_A "'");
+    cr_expect_str_eq(end_once(jobs, "jobs.fail('DOC_004', true)"), "dead");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks WHERE tenant_id = '" PG_TENANT_A "') || ' ' || "
+                            "(SELECT count(*) FROM app.chunk_vectors WHERE tenant_id = '" PG_TENANT_A "')"), "0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.chunk_vectors)"), "3 3", "the other tenant's");
+    PQfinish(jobs);
+}
+
+Test(db_jobs, a_worker_that_is_lost_for_the_last_time_leaves_nothing_either) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    PGconn *jobs = pg_connect("cordon_jobs");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET max_attempts = 1;"
+                       "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
+                       "SELECT tenant_id, id, gen_random_uuid(), 0, 0, 9, 2, 'x' FROM app.documents");
+    cr_assert(claim(jobs, 100, &(struct claimed){ 0 }));
+    pg_ask(jobs, "SELECT pg_sleep(0.15)");
+    cr_expect_str_eq(pg_ask(jobs, "SELECT requeued || ' ' || dead FROM jobs.reap('ingest')"), "0 1");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.chunks"), "0");
+    PQfinish(jobs);
+}
+
+Test(db_jobs, there_is_no_work_on_a_deleted_document) {
+    enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
+    pg_ask(pg_admin(), "UPDATE app.documents SET status = 'deleted', deleted_at = now()");
+    PGconn *ingest = pg_connect("cordon_ingest");
+    const char *const documents[] = { DOC, PG_TENANT_A };
+    for (size_t i = 0; i < 2; i++) {
+        pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", pg_ticket(PG_SLUG_A, "clinician", "ann"));
+        cr_expect_str_eq(pg_try(ingest, "SELECT jobs.enqueue(gen_random_uuid(), 'ingest', 'ingest', '%s')", documents[i]), "23503", "as for one that never was");
+        cr_expect_str_eq(pg_message(), "there is no such document");
+        pg_ask(ingest, "ROLLBACK");
+    }
+    PQfinish(ingest);
+}

@@ -248,7 +248,7 @@ Test(db_tickets, runtime_roles_cannot_sign_or_read_keys) {
         "SELECT * FROM authz.ticket_keys", "SELECT authz.sign(NULL)", "SELECT authz.read_ticket('x')",
         "SELECT authz.verify('x', false)", "SELECT authz.check('x')", "SELECT authz.rotate_ticket_key()",
         "SELECT authz.mint_job(NULL, NULL, NULL, NULL, NULL, NULL, NULL)", "SELECT ext.hmac('a'::bytea, 'b'::bytea, 'sha256')",
-        "SELECT jobs.lease_is_held(NULL, false)", "SELECT jobs.end_attempt(1, 'x', true)", "SELECT jobs.own_job()",
+        "SELECT jobs.lease_is_held(NULL, false)", "SELECT jobs.end_attempt(1, 'x', 'counted')", "SELECT jobs.own_job()",
     };
     for (size_t r = 0; r < sizeof roles / sizeof *roles; r++) {
         PGconn *conn = pg_connect(roles[r]);
