@@ -57,7 +57,6 @@ RUN apt-get update && apt-get install -y --no-install-recommends libczmq4 && rm 
 USER cordon
 COPY --from=build /out/cordon-migrate /out/cordon-keygen /usr/local/bin/
 COPY migrations /usr/local/share/cordon/migrations
-ENV CORDON_MIGRATIONS=/usr/local/share/cordon/migrations
 ENTRYPOINT ["cordon-migrate"]
 
 FROM debian:12-slim AS dev

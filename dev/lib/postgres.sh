@@ -70,6 +70,7 @@ migrate() {
     for login in "${DB_LOGINS[@]}"; do
         export "CORDON_DB_PASSWORD_${login^^}=$(made "db-$login")"
     done
-    ENVIRONMENT=development "$SHARED/build/release/services/migrate/cordon-migrate" up | tail -n 200
+    ENVIRONMENT=development CORDON_MIGRATIONS="$ROOT/migrations" \
+        "$SHARED/build/release/services/migrate/cordon-migrate" up | tail -n 200
     note "$(ls "$ROOT"/migrations/*.up.sql 2>/dev/null | wc -l) migrations"
 }

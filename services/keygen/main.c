@@ -5,7 +5,8 @@
  * A process gets its own secret key as CORDON_CURVE_SECRET_KEY; those that talk with it get the public one as
  * CORDON_<NAME>_PUBLIC_KEY (docs/settings.md). Pipe the output into a secret store, not into a file that stays.
  *
- * Trusts:  its arguments. Holds: nothing.
+ * Trusts:  its arguments.
+ * Holds:   nothing.
  * Fails:   exits 1 when the library cannot make keys or the output cannot be written. */
 #include <czmq.h>
 

@@ -18,7 +18,7 @@ static const struct setting SETTINGS[] = {
     /* name                           type        default       min max   unit offset               help */
     { "ENVIRONMENT",                  SET_TEXT,   "production",   1,   16, "", OFF(environment),    "development or production: the latter demands sslmode=verify-full" },
     { "DATABASE_URL",                 SET_SECRET, NULL,           1, 4096, "", OFF(database_url),   "libpq URL of an administrator who may create roles" },
-    { "CORDON_MIGRATIONS",            SET_TEXT,   CORDON_MIGRATIONS_DIR, 1, 4096, "", OFF(migrations), "directory of the migrations; --dir wins" },
+    { "CORDON_MIGRATIONS",            SET_TEXT,   "/usr/local/share/cordon/migrations", 1, 4096, "", OFF(migrations), "directory of the migrations; --dir wins" },
     { "CORDON_DB_PASSWORD_AUTH",         SET_SECRET, "",         16,  512, "", OFF(auth),           "password to set for role cordon_auth" },
     { "CORDON_DB_PASSWORD_INGEST",       SET_SECRET, "",         16,  512, "", OFF(ingest),         "password to set for role cordon_ingest" },
     { "CORDON_DB_PASSWORD_JOBS",         SET_SECRET, "",         16,  512, "", OFF(jobs),           "password to set for role cordon_jobs" },
