@@ -107,12 +107,14 @@ make_once() {
 }
 
 make_curve_keys() {
-    local name public secret
+    local pairs name public secret
     [[ -s $STATE/secrets/.made/curve-audit-writer.secret ]] && return
+    pairs=$("$SHARED/build/release/services/keygen/cordon-keygen" edge auth ingest-worker embedding-worker query audit-writer) ||
+        refuse "cordon-keygen made no keys"
     while read -r name public secret; do
         make_once "curve-$name.public" "$public"
         make_once "curve-$name.secret" "$secret"
-    done < <("$SHARED/build/release/services/keygen/cordon-keygen" edge auth ingest-worker embedding-worker query audit-writer)
+    done <<<"$pairs"
 }
 
 make_secrets() {
@@ -231,6 +233,7 @@ write_environment() {
     rm -rf "$dir.new"
     mkdir -m 0700 "$dir.new"
     while IFS= read -r line; do
+        [[ -n ${line#*=} || $line == PYTHONPATH= ]] || refuse "$1 would start without ${line%=}"
         (umask 077 && printf '%s\n' "${line#*=}" >"$dir.new/${line%%=*}")
     done < <(environment_of "$1")
     rm -rf "$dir"
