@@ -23,6 +23,7 @@ static const char NOT_FOUND_TEXT[] = "The answer was not found in the documents.
 
 /* A retrieved chunk; text and name are filled in once its key is given. */
 struct candidate {
+    int row;
     struct uuid chunk_id, document_id;
     double score;
     uint32_t page_from, page_to;
@@ -31,10 +32,11 @@ struct candidate {
 };
 
 struct retrieval {
-    struct claims claims;
     PGresult *rows;
     struct candidate *candidates;
     size_t count;
+    uint32_t top_k;
+    const char *model;          /* whose vectors were compared */
 };
 
 static void retrieval_end(struct retrieval *r) {
@@ -71,9 +73,9 @@ static const char *uuid_array(struct arena *mem, const Query__Filter *filter) {
 }
 
 /* The question's own text goes to the model too: it is on the record before it does. */
-static enum status record_question(struct call *call) {
-    struct uuid event_id;
-    return audit_append(call, &(struct audit_record){ .action = AUDIT_QUESTION_ASK }, &event_id);
+static enum status record_question(struct call *call, const struct uuid *answer_id) {
+    return audit_append(call, &(struct audit_record){ .action = AUDIT_QUESTION_ASK, .resource_id = *answer_id,
+                        .detail_json = uuid_is_nil(answer_id) ? "{\"purpose\":\"search\"}" : "{\"purpose\":\"answer\"}" }, NULL);
 }
 
 static enum status embed_question(struct call *call, const char *question, const Embedding__Vector **ret_vector,
@@ -95,9 +97,27 @@ static enum status embed_question(struct call *call, const char *question, const
     return ST_OK;
 }
 
-/* The k nearest chunks that the ticket may see, nearest first. */
-static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const char *model,
-                                   uint32_t top_k, const Query__Filter *filter, struct retrieval *ret) {
+/* As many of the nearest as fit into one reply, and into one question to the model. */
+static void keep_candidates(struct arena *mem, struct retrieval *r) {
+    size_t n = (size_t)db_count(r->rows), bytes = 0, text_len = 0, name_len = 0;
+    r->candidates = arena_alloc(mem, n * sizeof *r->candidates);
+    for (int row = 0; row < (int)n; row++) {
+        (void)db_bytea(r->rows, row, COL_TEXT_ENC, &text_len);
+        (void)db_bytea(r->rows, row, COL_NAME_ENC, &name_len);
+        bytes += text_len + name_len;
+        if (bytes > QUERY_PAGE_MAX_BYTES)
+            return;
+        r->candidates[r->count++] = (struct candidate){
+            .row = row, .chunk_id = db_uuid(r->rows, row, COL_CHUNK_ID), .document_id = db_uuid(r->rows, row, COL_DOCUMENT_ID),
+            .score = 1.0 - db_f64(r->rows, row, COL_DISTANCE),
+            .page_from = column_count(r->rows, row, COL_PAGE_FROM), .page_to = column_count(r->rows, row, COL_PAGE_TO),
+            .start_offset = db_i64(r->rows, row, COL_START), .end_offset = db_i64(r->rows, row, COL_END) };
+    }
+}
+
+/* The r->top_k nearest chunks that the ticket may see, nearest first. */
+static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const Query__Filter *filter,
+                                   struct retrieval *r) {
     /* tenant_id stands in the statement as well as in the policies: it prunes the partitions. Whether a document is
      * ready is asked before the LIMIT: what is left of one that failed must not take the place of a hit. */
     static const struct sql NEAREST = { "nearest_chunks",
@@ -112,69 +132,91 @@ static enum status find_candidates(struct query *q, struct call *call, const Emb
         "ORDER BY v.distance, v.chunk_id", 5 };
     uint8_t halfvec[HALFVEC_BYTES];
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &NEAREST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), db_halfvec_param(vector->values, halfvec),
-                           DB_TEXT(model), DB_INT(top_k ? top_k : TOP_K_DEFAULT), DB_TEXT(uuid_array(call->mem, filter)) },
-                           &rows, &call->why);
+                           DB_TEXT(r->model), DB_INT(r->top_k), DB_TEXT(uuid_array(call->mem, filter)) }, &r->rows, &call->why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
-    if (st != ST_OK)
-        return st;
-    size_t n = (size_t)db_count(rows);
-    ret->claims = tx.claims;
-    ret->candidates = arena_alloc(call->mem, n * sizeof *ret->candidates);
-    for (size_t i = 0; i < n; i++) {
-        int row = (int)i;
-        ret->candidates[i] = (struct candidate){
-            .chunk_id = db_uuid(rows, row, COL_CHUNK_ID), .document_id = db_uuid(rows, row, COL_DOCUMENT_ID),
-            .score = 1.0 - db_f64(rows, row, COL_DISTANCE),
-            .page_from = column_count(rows, row, COL_PAGE_FROM),
-            .page_to = column_count(rows, row, COL_PAGE_TO),
-            .start_offset = db_i64(rows, row, COL_START), .end_offset = db_i64(rows, row, COL_END) };
-    }
-    ret->count = n;
-    ret->rows = rows;
-    rows = NULL;
-    return ST_OK;
+    if (st == ST_OK)
+        keep_candidates(call->mem, r);
+    return st;
 }
 
+struct asked {
+    const char *question;
+    uint32_t top_k;
+    const Query__Filter *filter;
+    struct uuid answer_id;      /* of the answer that it is for; nil: only hits are wanted */
+};
+
 /* Record, embed, find. */
-static enum status retrieve(struct query *q, struct call *call, const char *question, uint32_t top_k, const Query__Filter *filter,
-                            struct retrieval *ret) {
-    enum status st = check_request(call, question, top_k, filter);
+static enum status retrieve(struct query *q, struct call *call, const struct asked *asked, struct retrieval *r) {
+    enum status st = check_request(call, asked->question, asked->top_k, asked->filter);
     if (st != ST_OK)
         return st;
     const Embedding__Vector *vector = NULL;
-    const char *model = NULL;
-    st = record_question(call);
+    r->top_k = asked->top_k ? asked->top_k : TOP_K_DEFAULT;
+    st = record_question(call, &asked->answer_id);
     if (st == ST_OK)
-        st = embed_question(call, question, &vector, &model);
-    return st == ST_OK ? find_candidates(q, call, vector, model, top_k, filter, ret) : st;
+        st = embed_question(call, asked->question, &vector, &r->model);
+    return st == ST_OK ? find_candidates(q, call, vector, asked->filter, r) : st;
 }
 
-/* Put the candidates on the record as `action`, then open their texts. */
-static enum status reveal_candidates(struct query *q, struct call *call, enum audit_action action, const struct uuid *resource_id,
-                                     struct retrieval *r, struct disclosure *ret_shown) {
+static enum status print_detail(struct call *call, const struct retrieval *r, const char *counted, struct buffer *out) {
+    struct json_writer w;
+    json_begin(&w, out);
+    json_open_object(&w);
+    json_put_name(&w, "top_k");
+    json_put_u64(&w, r->top_k);
+    json_put_name(&w, counted);
+    json_put_u64(&w, r->count);
+    json_put_name(&w, "model");
+    json_put_text(&w, r->model);
+    json_close_object(&w);
+    return json_finish(&w) ? ST_OK : fail(&call->why, ST_INTERNAL, "detail of a disclosure");
+}
+
+/* Fill in texts and names. Chunks whose document was deleted meanwhile are not among the candidates any more. */
+static enum status open_candidates(struct call *call, const struct disclosure *shown, struct retrieval *r) {
+    size_t found = r->count;
+    r->count = 0;
+    for (size_t i = 0; i < found; i++) {
+        struct candidate c = r->candidates[i];
+        if (!disclosure_has_key(shown, &c.document_id))
+            continue;
+        enum status st = disclosure_open_text(shown, call, &c.document_id, FIELD_CHUNK_TEXT, &c.chunk_id, r->rows, c.row, COL_TEXT_ENC,
+                                              &c.text);
+        if (st == ST_OK)
+            st = disclosure_open_text(shown, call, &c.document_id, FIELD_FILE_NAME, &c.document_id, r->rows, c.row, COL_NAME_ENC,
+                                      &c.document_name);
+        if (st != ST_OK)
+            return st;
+        r->candidates[r->count++] = c;
+    }
+    return ST_OK;
+}
+
+/* Put the candidates on the record, for the caller or for an answer and the model that writes it; then open their texts. */
+static enum status reveal_candidates(struct query *q, struct call *call, const struct uuid *answer_id, struct retrieval *r,
+                                     struct disclosure *ret_shown) {
     struct uuid *documents = arena_alloc(call->mem, r->count * sizeof *documents);
     struct uuid *chunks = arena_alloc(call->mem, r->count * sizeof *chunks);
     for (size_t i = 0; i < r->count; i++) {
         documents[i] = r->candidates[i].document_id;
         chunks[i] = r->candidates[i].chunk_id;
     }
-    enum status st = disclosure_begin(ret_shown, q, call, &(struct disclosed){ .action = action, .document_ids = documents,
-                                      .document_count = r->count, .chunk_ids = chunks, .chunk_count = r->count,
-                                      .resource_id = resource_id }, SCOPE_QUERY);
-    for (size_t i = 0; st == ST_OK && i < r->count; i++) {
-        struct candidate *c = &r->candidates[i];
-        st = disclosure_open_text(ret_shown, call, &c->document_id, FIELD_CHUNK_TEXT, &c->chunk_id, r->rows, (int)i, COL_TEXT_ENC,
-                                  &c->text);
-        if (st == ST_OK)
-            st = disclosure_open_text(ret_shown, call, &c->document_id, FIELD_FILE_NAME, &c->document_id, r->rows, (int)i,
-                                      COL_NAME_ENC, &c->document_name);
-    }
-    return st;
+    struct disclosed what = { .action = answer_id ? AUDIT_ANSWER_DISCLOSE : AUDIT_SEARCH_DISCLOSE, .document_ids = documents,
+                              .document_count = r->count, .chunk_ids = chunks, .chunk_count = r->count, .resource_id = answer_id };
+    CLEANUP(buffer_end) struct buffer detail = { 0 };
+    enum status st = print_detail(call, r, answer_id ? "sources" : "hits", &detail);
+    if (st != ST_OK)
+        return st;
+    what.detail_json = detail.data;
+    if (answer_id && r->count > 0)
+        what.model_detail_json = arena_printf(call->mem, "{\"purpose\":\"answer\",\"texts\":%zu}", r->count);
+    st = disclosure_begin(ret_shown, q, call, &what, SCOPE_QUERY);
+    return st == ST_OK ? open_candidates(call, ret_shown, r) : st;
 }
 
 enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -182,11 +224,12 @@ enum status on_search(void *self, struct call *call, const ProtobufCMessage *in,
     Query__SearchReply *reply = (void *)out;
     struct query *q = self;
     CLEANUP(retrieval_end) struct retrieval r = { 0 };
-    enum status st = retrieve(q, call, req->question, req->top_k, req->filter, &r);
+    struct asked asked = { req->question, req->top_k, req->filter, { { 0 } } };
+    enum status st = retrieve(q, call, &asked, &r);
     if (st != ST_OK)
         return st;
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
-    st = reveal_candidates(q, call, AUDIT_SEARCH_DISCLOSE, NULL, &r, &shown);
+    st = reveal_candidates(q, call, NULL, &r, &shown);
     if (st != ST_OK)
         return st;
 
@@ -319,12 +362,13 @@ enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, 
     Query__QueryReply *reply = (void *)out;
     struct query *q = self;
     CLEANUP(retrieval_end) struct retrieval r = { 0 };
-    enum status st = retrieve(q, call, req->question, req->top_k, req->filter, &r);
+    struct uuid answer_id = uuid_v7();
+    struct asked asked = { req->question, req->top_k, req->filter, answer_id };
+    enum status st = retrieve(q, call, &asked, &r);
     if (st != ST_OK)
         return st;
-    struct uuid answer_id = uuid_v7();
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
-    st = reveal_candidates(q, call, AUDIT_ANSWER_DISCLOSE, &answer_id, &r, &shown);
+    st = reveal_candidates(q, call, &answer_id, &r, &shown);
     if (st != ST_OK)
         return st;
 

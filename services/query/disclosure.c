@@ -41,13 +41,25 @@ static enum status unwrap(struct disclosure *d, struct query *q, struct call *ca
     return ST_OK;
 }
 
+static enum status record(struct call *call, const struct disclosed *what, struct uuid *ret_event_id) {
+    struct audit_record shown = {
+        .action = what->action, .document_ids = what->document_ids, .document_count = what->document_count,
+        .chunk_ids = what->chunk_ids, .chunk_count = what->chunk_count,
+        .resource_id = what->resource_id ? *what->resource_id : (struct uuid){ { 0 } }, .detail_json = what->detail_json };
+    struct audit_record sent = shown;
+    sent.action = AUDIT_MODEL_DISCLOSE;
+    sent.detail_json = what->model_detail_json;
+    struct uuid ids[2];
+    enum status st = audit_append_many(call, (struct audit_record[]){ shown, sent }, what->model_detail_json ? 2 : 1, ids);
+    if (st == ST_OK)
+        *ret_event_id = ids[0];
+    return st;
+}
+
 enum status disclosure_begin(struct disclosure *d, struct query *q, struct call *call, const struct disclosed *what,
                              uint64_t scope) {
     *d = (struct disclosure){ 0 };
-    enum status st = audit_append(call, &(struct audit_record){
-        .action = what->action, .document_ids = what->document_ids, .document_count = what->document_count,
-        .chunk_ids = what->chunk_ids, .chunk_count = what->chunk_count,
-        .resource_id = what->resource_id ? *what->resource_id : (struct uuid){ { 0 } }, .detail_json = what->detail_json }, &d->event_id);
+    enum status st = record(call, what, &d->event_id);
     if (st != ST_OK)
         return st;
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
@@ -69,14 +81,24 @@ void disclosure_end(struct disclosure *d) {
     tenant_key_release(&d->tenant_key);
 }
 
+static const struct document_key *find_key(const struct disclosure *d, const struct uuid *document_id) {
+    for (size_t i = 0; i < d->key_count; i++)
+        if (uuid_equal(&d->keys[i].document_id, document_id))
+            return d->keys[i].key;
+    return NULL;
+}
+
+bool disclosure_has_key(const struct disclosure *d, const struct uuid *document_id) {
+    return find_key(d, document_id) != NULL;
+}
+
 enum status disclosure_key(const struct disclosure *d, const struct uuid *document_id, const struct document_key **ret_key,
                            struct why *why) {
-    for (size_t i = 0; i < d->key_count; i++)
-        if (uuid_equal(&d->keys[i].document_id, document_id)) {
-            *ret_key = d->keys[i].key;
-            return ST_OK;
-        }
-    return fail(why, ST_INTERNAL, "no key was given for a disclosed document");
+    const struct document_key *key = find_key(d, document_id);
+    if (!key)
+        return fail(why, ST_NOT_FOUND, "document: deleted since it was found");
+    *ret_key = key;
+    return ST_OK;
 }
 
 enum status disclosure_open_text(const struct disclosure *d, struct call *call, const struct uuid *document_id,

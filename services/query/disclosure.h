@@ -17,6 +17,8 @@ struct disclosed {
     size_t chunk_count;
     const struct uuid *resource_id; /* job, answer; NULL: none */
     const char *detail_json;        /* see audit/record.h; NULL: none */
+    const char *model_detail_json;  /* not NULL: the texts go to a model too, which is a second event (model.disclose)
+                                     * with this detail, committed with the first */
 };
 
 struct opened_key { struct uuid document_id; struct document_key *key; };
@@ -34,12 +36,14 @@ enum status disclosure_begin(struct disclosure *d, struct query *q, struct call 
                              uint64_t scope) MUST_USE;
 void disclosure_end(struct disclosure *d);      /* wipes the keys; may run twice */
 
-/* The document's key. ST_INTERNAL: the event did not name it. Borrowed until disclosure_end. */
+/* Did the document's key come? Not when it was deleted after it was found: then it does not exist any more. */
+bool disclosure_has_key(const struct disclosure *d, const struct uuid *document_id);
+/* The document's key; ST_NOT_FOUND: it has none. Borrowed until disclosure_end. */
 enum status disclosure_key(const struct disclosure *d, const struct uuid *document_id, const struct document_key **ret_key,
                            struct why *why) MUST_USE;
 
 /* The field in rows[row][column], sealed under document_id's key, as NUL-terminated text in call->mem. NULL
- * in the database: "". */
+ * in the database: "". ST_NOT_FOUND: as above. */
 enum status disclosure_open_text(const struct disclosure *d, struct call *call, const struct uuid *document_id,
                                  enum field_kind kind, const struct uuid *row_id, const PGresult *rows, int row, int column,
                                  char **ret_text) MUST_USE;

@@ -2,6 +2,7 @@
  * a list is a disclosure: it is on the record before the keys that open the names are given. */
 #include <string.h>
 
+#include "audit/client.h"
 #include "columns.h"
 #include "cursor.h"
 #include "db/tenant_tx.h"
@@ -42,23 +43,28 @@ static Query__Document *document_from_row(struct arena *mem, const PGresult *row
     return d;
 }
 
-/* Put the first n rows' documents on the record as `action`, then fill in their names. */
+struct document_list { Query__Document **items; size_t count; };
+
+/* Put the first n rows' documents on the record as `action`, then fill in their names. Those that were deleted
+ * meanwhile are not among the result. */
 static enum status reveal_documents(struct query *q, struct call *call, enum audit_action action, const PGresult *rows, size_t n,
-                                    Query__Document ***ret_documents) {
-    Query__Document **documents = arena_alloc(call->mem, n * sizeof *documents);
+                                    struct document_list *ret_list) {
+    struct document_list list = { arena_alloc(call->mem, n * sizeof *list.items), 0 };
     struct uuid *ids = arena_alloc(call->mem, n * sizeof *ids);
-    for (size_t i = 0; i < n; i++) {
-        documents[i] = document_from_row(call->mem, rows, (int)i);
+    for (size_t i = 0; i < n; i++)
         ids[i] = db_uuid(rows, (int)i, COL_ID);
-    }
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
     enum status st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = action, .document_ids = ids,
                                       .document_count = n }, SCOPE_DOCUMENTS_READ);
-    for (size_t i = 0; st == ST_OK && i < n; i++)
-        st = disclosure_open_text(&shown, call, &ids[i], FIELD_FILE_NAME, &ids[i], rows, (int)i, COL_NAME_ENC,
-                                  &documents[i]->file_name);
+    for (size_t i = 0; st == ST_OK && i < n; i++) {
+        if (!disclosure_has_key(&shown, &ids[i]))
+            continue;
+        Query__Document *d = document_from_row(call->mem, rows, (int)i);
+        st = disclosure_open_text(&shown, call, &ids[i], FIELD_FILE_NAME, &ids[i], rows, (int)i, COL_NAME_ENC, &d->file_name);
+        list.items[list.count++] = d;
+    }
     if (st == ST_OK)
-        *ret_documents = documents;
+        *ret_list = list;
     return st;
 }
 
@@ -102,8 +108,11 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
         struct uuid shown_last = db_uuid(rows, (int)limit - 1, COL_ID);
         reply->next_cursor = (char *)cursor_from_uuid(call->mem, &shown_last);
     }
-    reply->n_documents = count;
-    return reveal_documents(q, call, AUDIT_DOCUMENT_LIST, rows, count, &reply->documents);
+    struct document_list list = { 0 };
+    st = reveal_documents(q, call, AUDIT_DOCUMENT_LIST, rows, count, &list);
+    reply->documents = list.items;
+    reply->n_documents = list.count;
+    return st;
 }
 
 /* One row of a readable document, or ST_NOT_FOUND: absent, deleted and another tenant's are the same. */
@@ -141,11 +150,14 @@ enum status on_get_document(void *self, struct call *call, const ProtobufCMessag
     enum status st = find_document(self, call, &req->document_id, &claims, &id, &rows);
     if (st != ST_OK)
         return st;
-    Query__Document **documents = NULL;
-    st = reveal_documents(self, call, AUDIT_DOCUMENT_READ, rows, 1, &documents);
-    if (st == ST_OK)
-        reply->document = documents[0];
-    return st;
+    struct document_list list = { 0 };
+    st = reveal_documents(self, call, AUDIT_DOCUMENT_READ, rows, 1, &list);
+    if (st != ST_OK)
+        return st;
+    if (list.count == 0)
+        return fail(&call->why, ST_NOT_FOUND, "document: deleted since it was found");
+    reply->document = list.items[0];
+    return ST_OK;
 }
 
 /* ---- the original's bytes ---- */
@@ -254,6 +266,9 @@ enum status on_get_job(void *self, struct call *call, const ProtobufCMessage *in
         return st;
     if (db_count(rows) == 0)
         return fail(&call->why, ST_NOT_FOUND, "job");
+    st = audit_append(call, &(struct audit_record){ .action = AUDIT_JOB_READ, .resource_id = id }, NULL);
+    if (st != ST_OK)
+        return st;
 
     Query__Job *job = arena_alloc(call->mem, sizeof *job);
     query__job__init(job);

@@ -9,6 +9,9 @@
 #include "db/pool.h"
 #include "service/service.h"
 
+/* How much of rows' own bytes one reply carries: a frame of the bus is BUS_FRAME_MAX_BYTES, and ids and lengths come on top. */
+enum { QUERY_PAGE_MAX_BYTES = 900000 };
+
 struct query_settings {
     struct secret *database_url, *audit_database_url;
     int64_t db_connections_count;
