@@ -3,11 +3,15 @@
 
 #include "audit/client.h"
 #include "columns.h"
+#include "core/clock.h"
 #include "core/wire.h"
 #include "cursor.h"
 #include "db/tenant_tx.h"
+#include "json/writer.h"
 #include "query.h"
 #include "query.pb-c.h"
+
+static const char ACTION_LETTERS[] = "abcdefghijklmnopqrstuvwxyz_.";
 
 enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 200, ACTION_MAX_BYTES = 64 };
 enum { COL_ID, COL_SEQ, COL_OCCURRED_AT, COL_ACTION, COL_OUTCOME, COL_ACTOR, COL_SESSION, COL_REQUEST, COL_DOCUMENTS, COL_EVENT,
@@ -50,6 +54,60 @@ static enum status optional_id(struct call *call, const ProtobufCBinaryData *in,
     return ST_OK;
 }
 
+/* The first rows whose events fit into one reply, at least one, as events of the reply. */
+static void add_events(struct arena *mem, const PGresult *rows, size_t count, Query__ListAuditEventsReply *reply) {
+    size_t bytes = 0;
+    reply->events = arena_alloc(mem, count * sizeof *reply->events);
+    for (size_t i = 0; i < count; i++) {
+        Query__AuditEvent *e = event_from_row(mem, rows, (int)i);
+        bytes += query__audit_event__get_packed_size(e);
+        if (i > 0 && bytes > QUERY_PAGE_MAX_BYTES)
+            return;
+        reply->events[reply->n_events++] = e;
+    }
+}
+
+static void put_id(struct json_writer *w, const char *name, const ProtobufCBinaryData *in) {
+    struct uuid id;
+    char text[UUID_TEXT_BYTES];
+    if (!uuid_from_bytes(in->data, in->len, &id))
+        return;
+    json_put_name(w, name);
+    json_put_text(w, uuid_format(&id, text));
+}
+
+static void put_time(struct json_writer *w, const char *name, int64_t unix_us) {
+    char text[CLOCK_TEXT_BYTES];
+    if (!unix_us)
+        return;
+    json_put_name(w, name);
+    json_put_text(w, clock_format(unix_us, text));
+}
+
+/* What was asked for and how much of it was shown. */
+static enum status print_detail(struct call *call, const Query__ListAuditEventsRequest *req, const int64_t *before_seq,
+                                size_t count, struct buffer *out) {
+    struct json_writer w;
+    json_begin(&w, out);
+    json_open_object(&w);
+    json_put_name(&w, "events");
+    json_put_u64(&w, count);
+    if (*req->action) {
+        json_put_name(&w, "action");
+        json_put_text(&w, req->action);
+    }
+    put_id(&w, "actor_id", &req->actor_id);
+    put_id(&w, "document_id", &req->document_id);
+    put_time(&w, "from", req->from_us);
+    put_time(&w, "to", req->to_us);
+    if (before_seq) {
+        json_put_name(&w, "before_seq");
+        json_put_i64(&w, *before_seq);
+    }
+    json_close_object(&w);
+    return json_finish(&w) ? ST_OK : fail(&call->why, ST_INTERNAL, "detail of a read");
+}
+
 enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_audit_events",
         "SELECT l.event_id, l.seq, l.occurred_at, l.action, l.outcome, l.actor_id, l.session_id, l.request_id, "
@@ -64,7 +122,8 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
     struct query *q = self;
 
     uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    if (limit > LIST_LIMIT_MAX || strlen(req->action) > ACTION_MAX_BYTES || req->from_us < 0 || req->to_us < 0)
+    if (limit > LIST_LIMIT_MAX || strlen(req->action) > ACTION_MAX_BYTES ||
+        strspn(req->action, ACTION_LETTERS) != strlen(req->action) || req->from_us < 0 || req->to_us < 0)
         return fail_as(&call->why, ERR_REQ_FIELD, "limit, action, from or to");
     struct uuid actor_id, document_id;
     const struct uuid *actor = NULL, *document = NULL;
@@ -91,17 +150,11 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         if (st != ST_OK)
             return st;
     }
-    size_t count = (size_t)db_count(rows);
-    if (count > limit) {
-        count = limit;
-        reply->next_cursor = (char *)cursor_from_number(call->mem, db_i64(rows, (int)limit - 1, COL_SEQ));
-    }
-    st = audit_append(call, &(struct audit_record){ .action = AUDIT_AUDIT_READ,
-                      .detail_json = arena_printf(call->mem, "{\"events\":%zu}", count) }, NULL);
-    if (st != ST_OK)
-        return st;
-    reply->events = arena_alloc(call->mem, count * sizeof *reply->events);
-    for (size_t i = 0; i < count; i++)
-        reply->events[reply->n_events++] = event_from_row(call->mem, rows, (int)i);
-    return ST_OK;
+    size_t found = (size_t)db_count(rows);
+    add_events(call->mem, rows, found < limit ? found : limit, reply);
+    if (found > reply->n_events)
+        reply->next_cursor = (char *)cursor_from_number(call->mem, reply->events[reply->n_events - 1]->seq);
+    CLEANUP(buffer_end) struct buffer detail = { 0 };
+    st = print_detail(call, req, is_first ? NULL : &last, reply->n_events, &detail);
+    return st == ST_OK ? audit_append(call, &(struct audit_record){ .action = AUDIT_AUDIT_READ, .detail_json = detail.data }, NULL) : st;
 }
