@@ -97,7 +97,7 @@ CREATE POLICY definer_reads ON audit.audit_logs FOR SELECT TO cordon_audit_defin
 CREATE POLICY reader_reads ON audit.audit_logs FOR SELECT TO cordon_audit_reader
     USING (tenant_id = (SELECT authz.tenant()) AND (SELECT authz.may('audit:read')));
 GRANT INSERT ON audit.audit_logs TO cordon_audit;
-GRANT SELECT (event_id, tenant_id, seq, content_digest) ON audit.audit_logs TO cordon_audit_definer;
+GRANT SELECT (event_id, tenant_id, seq, content_digest, action, outcome, resource_id, ticket_digest) ON audit.audit_logs TO cordon_audit_definer;
 GRANT SELECT (event_id, tenant_id, recorded_at, kind, outcome, document_ids, ticket_digest) ON audit.audit_logs TO cordon_keys_definer;
 GRANT SELECT (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, actor_id, session_id, job_id, request_id,
               resource_id, document_ids, event, leaf_hash) ON audit.audit_logs TO cordon_audit_reader;

@@ -196,10 +196,24 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Of the ticket that this transaction entered with, as rows of the log have it; NULL: none.
+CREATE FUNCTION audit.ticket_digest() RETURNS bytea
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT sha256(convert_to(current_setting('authz.ticket', true), 'UTF8'))
+$$;
+
+-- An answer names the disclosure that permitted it: committed, about this very answer, under this very ticket.
 CREATE FUNCTION audit.on_answer() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM audit.record('answer.store', NEW.tenant_id, NEW.id, '{}', jsonb_build_object('event_id', NEW.event_id, 'model', audit.code(NEW.model)));
+    PERFORM FROM audit.audit_logs l
+        WHERE l.event_id = NEW.event_id AND l.tenant_id = NEW.tenant_id AND l.action = 'answer.disclose' AND l.outcome = 'success'
+          AND l.resource_id = NEW.id AND l.ticket_digest = audit.ticket_digest();
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit: an answer without its disclosure on record' USING ERRCODE = '42501';
+    END IF;
+    PERFORM audit.record('answer.store', NEW.tenant_id, NEW.id, '{}',
+        jsonb_build_object('event_id', NEW.event_id, 'model', audit.code(NEW.model), 'citations', jsonb_array_length(NEW.citations)));
     RETURN NULL;
 END $$;
 
