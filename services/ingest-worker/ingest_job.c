@@ -172,7 +172,7 @@ static enum status record_disclosure(struct work *w) {
         return st;
     return audit_append(&w->call, &(struct audit_record){ .action = AUDIT_MODEL_DISCLOSE, .document_ids = &w->job->document_id,
                         .document_count = 1, .resource_id = w->job->id,
-                        .detail_json = arena_printf(w->mem, "{\"texts\":%zu}", w->chunk_count - w->done_count) }, NULL);
+                        .detail_json = arena_printf(w->mem, "{\"purpose\":\"embed\",\"texts\":%zu}", w->chunk_count - w->done_count) }, NULL);
 }
 
 /* The name says what a chunk is about when the chunk itself does not; it is embedded, not stored. */

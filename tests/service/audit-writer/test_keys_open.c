@@ -41,7 +41,7 @@ Test(keys_open, refuses_an_event_of_another_ticket_user_or_tenant) {
 
 Test(keys_open, refuses_events_that_are_no_successful_young_disclosure) {
     const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "alice");
-    cr_assert_str_eq(open_keys(ticket, rig_append(AUDIT_ACCESS_DENIED, ticket, DOCUMENT_A1)), "42501", "a denial");
+    cr_assert_str_eq(open_keys(ticket, rig_append(AUDIT_AUTH_DENIED, ticket, DOCUMENT_A1)), "42501", "a denial");
     struct rig_call c;
     rig_call(&c, AUDIT_SEARCH_DISCLOSE, ticket, DOCUMENT_A1, NULL);
     c.event->outcome = AUDIT_FAILURE;
