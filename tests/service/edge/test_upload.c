@@ -23,7 +23,7 @@ static uint8_t *pattern(size_t len) {
 static bool arrived(const uint8_t *bytes, size_t len) {
     uint8_t sum[32];
     EVP_Digest(bytes, len, sum, NULL, EVP_sha256(), NULL);
-    return seen.is_upload_whole && seen.uploaded_bytes == (int64_t)len && memcmp(sum, seen.uploaded_sha256, 32) == 0;
+    return atomic_load(&seen.uploads) > 0 && seen.is_upload_whole && seen.uploaded_bytes == (int64_t)len && memcmp(sum, seen.uploaded_sha256, 32) == 0;
 }
 
 static int send_raw(const char *headers, const void *body, size_t len) {
