@@ -115,26 +115,28 @@ static void keep_candidates(struct arena *mem, struct retrieval *r) {
     }
 }
 
+/* $1 tenant, $2 question, $3 model, $4 how many, $5 documents or {}. The tenant stands in the statement as well as in
+ * the policies: it prunes the partitions. Whether a document is ready is asked before the LIMIT: what is left of one
+ * that failed must not take the place of a hit. */
+const struct sql NEAREST_CHUNKS = { "nearest_chunks",
+    "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, d.name_enc "
+    "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
+    "FROM app.chunk_vectors n WHERE n.tenant_id = $1 AND n.model = $3 "
+    "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
+    "AND EXISTS (SELECT FROM app.documents r WHERE r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready') "
+    "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT $4) v "
+    "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id "
+    "JOIN app.documents d ON d.tenant_id = $1 AND d.id = v.document_id AND d.status = 'ready' "
+    "ORDER BY v.distance, v.chunk_id", 5 };
+
 /* The r->top_k nearest chunks that the ticket may see, nearest first. */
 static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const Query__Filter *filter,
                                    struct retrieval *r) {
-    /* tenant_id stands in the statement as well as in the policies: it prunes the partitions. Whether a document is
-     * ready is asked before the LIMIT: what is left of one that failed must not take the place of a hit. */
-    static const struct sql NEAREST = { "nearest_chunks",
-        "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, d.name_enc "
-        "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
-        "FROM app.chunk_vectors n WHERE n.tenant_id = $1 AND n.model = $3 "
-        "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
-        "AND EXISTS (SELECT FROM app.documents r WHERE r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready') "
-        "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT $4) v "
-        "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id "
-        "JOIN app.documents d ON d.tenant_id = $1 AND d.id = v.document_id AND d.status = 'ready' "
-        "ORDER BY v.distance, v.chunk_id", 5 };
     uint8_t halfvec[HALFVEC_BYTES];
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &NEAREST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), db_halfvec_param(vector->values, halfvec),
+        st = tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), db_halfvec_param(vector->values, halfvec),
                            DB_TEXT(r->model), DB_INT(r->top_k), DB_TEXT(uuid_array(call->mem, filter)) }, &r->rows, &call->why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);

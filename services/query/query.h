@@ -7,6 +7,7 @@
 #include "aws/sts.h"
 #include "crypto/keyring.h"
 #include "db/pool.h"
+#include "db/sql.h"
 #include "service/service.h"
 
 /* How much of rows' own bytes one reply carries: a frame of the bus is BUS_FRAME_MAX_BYTES, and ids and lengths come on top. */
@@ -33,6 +34,7 @@ struct query {
 };
 
 extern const struct service QUERY;
+extern const struct sql NEAREST_CHUNKS;         /* answers.c; tests/bench measures it */
 
 /* One function per rpc of proto/query.proto, in files by subject. */
 /* documents.c */

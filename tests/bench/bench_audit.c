@@ -1,0 +1,206 @@
+// links: audit-writer_lib audit db bench
+/* Putting events on the audit log: the group commit that audit-writer runs, with its tickets, tree and
+ * checks, beside a writer that commits each row alone, one COPY of the same rows, and the disk. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "audit/event.h"
+#include "committer.h"
+#include "core/arena.h"
+#include "core/clock.h"
+#include "support/database.h"
+#include "support/measure.h"
+
+enum { ANSWER_MS = 20000, COPIED = 8192, CALLERS_MAX = 64 };
+#define COLUMNS "event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, actor_id, session_id, job_id, request_id, " \
+                "resource_id, document_ids, ticket_digest, content_digest, event, leaf_hash"
+
+/* bench.rows: the log's columns, checks and indexes, without its triggers, policies and partitions. */
+static const char LAYOUT[] =
+    "INSERT INTO auth.tenants (id, slug, name) VALUES ('55555555-5555-7555-8555-555555555555', 'bench-audit', 'Bench');"
+    "CREATE SCHEMA IF NOT EXISTS bench; GRANT USAGE ON SCHEMA bench TO cordon_audit;"
+    "CREATE TABLE bench.rows (LIKE audit.audit_logs INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);"
+    "GRANT INSERT ON bench.rows TO cordon_audit;";
+
+static struct committer *committer;
+
+/* ---- ours ---- */
+
+struct handler { char *ticket; size_t count; };
+
+static void *handler_begin(void *ctx, unsigned caller) {
+    struct handler *h = xalloc(sizeof *h);
+    h->ticket = bench_ticket("bench-audit", caller);
+    h->count = *(const size_t *)ctx;
+    return h;
+}
+
+static void handler_end(void *state) {
+    struct handler *h = state;
+    free(h->ticket);
+    free(h);
+}
+
+static void append(void *state, struct stopwatch *watch) {
+    struct handler *h = state;
+    struct why why = { 0 };
+    struct audit_event *events[AUDIT_EVENTS_PER_CALL_MAX];
+    struct audit_stamp stamps[AUDIT_EVENTS_PER_CALL_MAX];
+    struct uuid document = uuid_v7();
+    struct audit_origin origin = { .reported_by = "query", .request_id = uuid_v7(), .ticket = h->ticket };
+    (void)watch;
+    for (size_t i = 0; i < h->count; i++) {
+        struct audit_record record = { .event_id = uuid_v7(), .action = AUDIT_SEARCH_DISCLOSE, .document_ids = &document, .document_count = 1,
+                                       .chunk_ids = &document, .chunk_count = 1, .detail_json = "{\"hits\":1,\"top_k\":8}" };
+        bench_check(audit_event_new(&record, &origin, &events[i], &why), &why, "audit_event_new");
+    }
+    struct batch_call call = { .events = events, .count = h->count, .ticket = h->ticket, .stamps = stamps };
+    enum status st = committer_append(committer, &call, clock_mono_ms() + ANSWER_MS);
+    bench_check(st, &call.why, "committer_append");
+    for (size_t i = 0; i < h->count; i++)
+        audit_event_destroy(&events[i]);
+}
+
+/* ---- a row per commit ---- */
+
+static struct { char *values[18]; int lens[18]; } sample;     /* one row of the log, binary */
+
+static void *naive_begin(void *ctx, unsigned caller) {
+    (void)ctx;
+    (void)caller;
+    return bench_connect("BENCH_AUDIT_URL");
+}
+
+static void naive_end(void *state) {
+    PQfinish(state);
+}
+
+static void naive_insert(void *state, struct stopwatch *watch) {
+    static const char INSERT[] = "INSERT INTO bench.rows (" COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+    static const int BINARY[18] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
+    const char *values[18];
+    struct uuid id = uuid_v7();
+    (void)watch;
+    memcpy(values, sample.values, sizeof values);
+    values[0] = (const char *)id.bytes;
+    PGresult *rows = PQexecParams(state, INSERT, 18, NULL, values, sample.lens, BINARY, 1);
+    if (PQresultStatus(rows) != PGRES_COMMAND_OK)
+        bench_fail("%s", PQresultErrorMessage(rows));
+    PQclear(rows);
+}
+
+static void keep_sample(PGconn *conn) {
+    PGresult *rows = PQexecParams(conn, "SELECT " COLUMNS " FROM audit.audit_logs WHERE action = 'search.disclose' LIMIT 1", 0, NULL, NULL, NULL, NULL, 1);
+    if (PQntuples(rows) != 1)
+        bench_fail("nothing is on the log: %s", PQresultErrorMessage(rows));
+    for (int i = 0; i < 18; i++) {
+        sample.lens[i] = PQgetlength(rows, 0, i);
+        sample.values[i] = PQgetisnull(rows, 0, i) ? NULL : memcpy(xalloc((size_t)sample.lens[i] + 1), PQgetvalue(rows, 0, i), (size_t)sample.lens[i]);
+    }
+    PQclear(rows);
+}
+
+/* ---- one COPY ---- */
+
+static struct buffer copied;
+
+static void keep_copy(PGconn *conn) {
+    char *data;
+    PQclear(PQexec(conn, "COPY (SELECT " COLUMNS " FROM audit.audit_logs WHERE action = 'search.disclose' LIMIT 8192) TO STDOUT (FORMAT binary)"));
+    for (int n; (n = PQgetCopyData(conn, &data, 0)) > 0; PQfreemem(data))
+        buffer_add(&copied, data, (size_t)n);
+    PQclear(PQgetResult(conn));
+    while (PQgetResult(conn)) {}
+}
+
+static void *copy_begin(void *ctx, unsigned caller) {
+    (void)ctx;
+    (void)caller;
+    return bench_connect("BENCH_ADMIN_URL");
+}
+
+static void copy_rows(void *state, struct stopwatch *watch) {
+    bench_do(state, "TRUNCATE bench.rows");
+    stopwatch_restart(watch);
+    PQclear(PQexec(state, "COPY bench.rows (" COLUMNS ") FROM STDIN (FORMAT binary)"));
+    if (PQputCopyData(state, copied.data, (int)copied.len) != 1 || PQputCopyEnd(state, NULL) != 1)
+        bench_fail("COPY: %s", PQerrorMessage(state));
+    PGresult *rows = PQgetResult(state);
+    if (PQresultStatus(rows) != PGRES_COMMAND_OK || strcmp(PQcmdTuples(rows), "8192") != 0)
+        bench_fail("COPY of %s rows: %s", PQcmdTuples(rows), PQresultErrorMessage(rows));
+    PQclear(rows);
+    while (PQgetResult(state)) {}
+}
+
+/* ---- the disk ---- */
+
+static void *disk_begin(void *ctx, unsigned caller) {
+    (void)ctx;
+    (void)caller;
+    char path[512];
+    snprintf(path, sizeof path, "%s/fsync", bench_setting("BENCH_FOLDER"));
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, 8192) != 0)
+        bench_fail("cannot write %s", path);
+    unlink(path);
+    return (void *)(intptr_t)fd;
+}
+
+static void disk_write(void *state, struct stopwatch *watch) {
+    static const char page[8192];
+    (void)watch;
+    if (pwrite((int)(intptr_t)state, page, sizeof page, 0) != sizeof page || fdatasync((int)(intptr_t)state) != 0)
+        bench_fail("cannot write");
+}
+
+static void disk_end(void *state) {
+    close((int)(intptr_t)state);
+}
+
+/* Enough rows for COPY, put there as everybody puts them there. */
+static void fill_log(size_t *per_call) {
+    struct stopwatch unused = { 0 };
+    struct handler *h = handler_begin(per_call, 0);
+    for (size_t done = 0; done < COPIED; done += *per_call)
+        append(h, &unused);
+    handler_end(h);
+}
+
+#define APPEND(label, n, events, reference) { label, n, (double)(events), "events", reference, \
+    &(size_t){ events }, handler_begin, append, handler_end }
+#define NAIVE(label, n, reference) { label, n, 1, "events", reference, NULL, naive_begin, naive_insert, naive_end }
+
+int main(void) {
+    struct why why = { 0 };
+    struct db_pool *pool = NULL;
+    struct metrics *metrics = metrics_new();
+    bench_prepare(LAYOUT);
+    struct db_options options = { .url = bench_setting("BENCH_AUDIT_URL"), .process = "bench", .connections = 4 };
+    bench_check(db_pool_new(&options, &pool, &why), &why, "pool");
+    committer = committer_new(pool, metrics);
+    fill_log(&(size_t){ AUDIT_EVENTS_PER_CALL_MAX });
+    PGconn *conn = bench_connect("BENCH_ADMIN_URL");
+    keep_sample(conn);
+    keep_copy(conn);
+    PQfinish(conn);
+    const struct bench_row rows[] = {
+        APPEND("group commit, 1 event a call", 1, 1, 7),
+        APPEND("group commit, 1 event a call", 16, 1, 7),
+        APPEND("group commit, 1 event a call", CALLERS_MAX, 1, 7),
+        APPEND("group commit, 64 events a call", CALLERS_MAX, AUDIT_EVENTS_PER_CALL_MAX, 7),
+        NAIVE("INSERT and commit of each row, no tree, no ticket", 1, 7),
+        NAIVE("the same, a connection for each caller", 16, 7),
+        NAIVE("the same, a connection for each caller", CALLERS_MAX, 7),
+        { "one COPY of 8,192 of the same rows, one commit", 1, COPIED, "events", NO_ROW, NULL, copy_begin, copy_rows, naive_end },
+        { "8 KiB and fdatasync", 1, 1, "writes", NO_ROW, NULL, disk_begin, disk_write, disk_end },
+    };
+    measure("audit", "All callers' events go into one tenant's tree, each caller under a ticket of its own; p50 and p99 are of the "
+                     "acknowledgement, which comes after the commit. fsync is on.", rows, sizeof rows / sizeof *rows);
+    committer_destroy(&committer);
+    db_pool_destroy(&pool);
+    metrics_destroy(&metrics);
+    return 0;
+}

@@ -1,0 +1,175 @@
+// links: query_lib db bench
+/* Search under tenancy: the statement that query runs, through the door to tenant tables, beside the same
+ * statement run by the superuser, whom no policy holds, and the bare scan that is the least it can cost. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/clock.h"
+#include "db/halfvec.h"
+#include "db/tenant_tx.h"
+#include "query.h"
+#include "support/database.h"
+#include "support/measure.h"
+
+enum { ANSWER_MS = 30000, TOP_K = 8, CHECKED = 20 };
+
+/* "bench-0" to "bench-2" have the sizes that are measured; 50 others have 500 chunks each. Twenty chunks to a document. */
+static const char *const LAYOUT[] = {
+    "INSERT INTO auth.tenants (id, slug, name) SELECT gen_random_uuid(), 'bench-' || n, 'Bench' FROM generate_series(0, 52) n;"
+    "INSERT INTO app.documents (tenant_id, id, status, content_type, bytes, name_enc, key_version, created_by)"
+    " SELECT t.id, gen_random_uuid(), 'ready', 'text/plain', 20000, sha256(t.id::text::bytea), 1, gen_random_uuid() FROM auth.tenants t,"
+    " generate_series(1, CASE t.slug WHEN 'bench-1' THEN 100 WHEN 'bench-2' THEN 500 ELSE 25 END) n WHERE t.slug ~ '^bench-[0-9]+$';",
+    "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc)"
+    " SELECT d.tenant_id, d.id, gen_random_uuid(), n, n * 900, n * 900 + 1000, 200, decode(repeat(md5(d.id::text || n), 63), 'hex')"
+    " FROM app.documents d JOIN auth.tenants t ON t.id = d.tenant_id, generate_series(0, 19) n WHERE t.slug ~ '^bench-[0-9]+$';",
+    "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) SELECT c.tenant_id, c.id, c.document_id, 'bench',"
+    " ARRAY(SELECT (random() - 0.5)::real FROM generate_series(1, 1024) WHERE c.id IS NOT NULL)::ext.halfvec(1024) FROM app.chunks c;",
+    "VACUUM ANALYZE app.documents", "VACUUM ANALYZE app.chunks", "VACUUM ANALYZE app.chunk_vectors",
+};
+static const char BARE[] = "SELECT chunk_id FROM app.chunk_vectors WHERE tenant_id = $1 ORDER BY embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT 8";
+
+struct tenant { const char *slug; char id[UUID_TEXT_BYTES]; };
+static struct tenant tenants[] = { { .slug = "bench-0" }, { .slug = "bench-1" }, { .slug = "bench-2" } };
+static struct db_pool *pool;
+
+/* One who asks, by the door or by a connection that no policy holds. */
+struct asker {
+    const struct tenant *tenant;
+    uint64_t seed;
+    uint8_t question[HALFVEC_BYTES];
+    char *ticket;
+    PGconn *conn;
+};
+
+static struct db_param next_question(struct asker *a) {
+    float values[VECTOR_DIMENSIONS];
+    for (int i = 0; i < VECTOR_DIMENSIONS; i++) {
+        a->seed = a->seed * 6364136223846793005u + 1442695040888963407u;
+        values[i] = (float)(a->seed >> 40) / (1 << 24) - 0.5f;
+    }
+    return db_halfvec_param(values, a->question);
+}
+
+static void *asker_new(void *ctx, unsigned caller) {
+    struct asker *a = xalloc(sizeof *a);
+    a->tenant = ctx;
+    a->seed = 77 + caller;
+    return a;
+}
+
+static void *door_begin(void *ctx, unsigned caller) {
+    struct asker *a = asker_new(ctx, caller);
+    a->ticket = bench_ticket(a->tenant->slug, caller);
+    return a;
+}
+
+static void *bare_begin(void *ctx, unsigned caller) {
+    struct asker *a = asker_new(ctx, caller);
+    a->conn = bench_connect("BENCH_ADMIN_URL");
+    return a;
+}
+
+static void asker_end(void *state) {
+    struct asker *a = state;
+    PQfinish(a->conn);
+    free(a->ticket);
+    free(a);
+}
+
+static PGresult *door_ask(struct asker *a, struct db_param question) {
+    struct why why = { 0 };
+    PGresult *rows = NULL;
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    bench_check(tenant_tx_begin(&tx, pool, a->ticket, NULL, SCOPE_QUERY, clock_mono_ms() + ANSWER_MS, &why), &why, "begin");
+    bench_check(tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), question, DB_TEXT("bench"),
+                DB_INT(TOP_K), DB_TEXT("{}") }, &rows, &why), &why, "nearest_chunks");
+    bench_check(tenant_tx_commit(&tx, &why), &why, "commit");
+    return rows;
+}
+
+static PGresult *bare_ask(struct asker *a, const char *sql, int n_params, struct db_param question) {
+    bench_do(a->conn, "BEGIN");
+    PGresult *rows = PQexecParams(a->conn, sql, n_params, NULL, (const char *const[]){ a->tenant->id, question.data, "bench", "8", "{}" },
+                                  (const int[]){ 0, question.len, 0, 0, 0 }, (const int[]){ 0, 1, 0, 0, 0 }, 1);
+    if (PQntuples(rows) != TOP_K)
+        bench_fail("%s", PQresultErrorMessage(rows));
+    bench_do(a->conn, "COMMIT");
+    return rows;
+}
+
+static void door_search(void *state, struct stopwatch *watch) {
+    struct db_param question = next_question(state);
+    stopwatch_restart(watch);
+    PGresult *rows = door_ask(state, question);
+    if (db_count(rows) != TOP_K)
+        bench_fail("the ticket shows %d chunks", db_count(rows));
+    PQclear(rows);
+}
+
+static void same_search(void *state, struct stopwatch *watch) {
+    struct db_param question = next_question(state);
+    stopwatch_restart(watch);
+    PQclear(bare_ask(state, NEAREST_CHUNKS.text, 5, question));
+}
+
+static void bare_search(void *state, struct stopwatch *watch) {
+    struct db_param question = next_question(state);
+    stopwatch_restart(watch);
+    PQclear(bare_ask(state, BARE, 2, question));
+}
+
+/* Every hit that an exact scan finds, of CHECKED questions to each tenant. */
+static void check_recall(void) {
+    for (size_t t = 0; t < sizeof tenants / sizeof *tenants; t++) {
+        struct asker *door = door_begin(&tenants[t], 1), *bare = bare_begin(&tenants[t], 1);
+        for (int i = 0; i < CHECKED; i++) {
+            PGresult *ours = door_ask(door, next_question(door)), *exact = bare_ask(bare, BARE, 2, next_question(bare));
+            for (int k = 0; k < TOP_K; k++)
+                if (db_count(ours) != TOP_K || memcmp(PQgetvalue(ours, k, 0), PQgetvalue(exact, k, 0), UUID_BYTES) != 0)
+                    bench_fail("%s: hit %d differs from the exact scan's", tenants[t].slug, k + 1);
+            PQclear(ours);
+            PQclear(exact);
+        }
+        asker_end(door);
+        asker_end(bare);
+    }
+}
+
+static void find_tenants(PGconn *conn) {
+    for (size_t t = 0; t < sizeof tenants / sizeof *tenants; t++) {
+        PGresult *rows = PQexecParams(conn, "SELECT id::text FROM auth.tenants WHERE slug = $1", 1, NULL, &tenants[t].slug, NULL, NULL, 0);
+        snprintf(tenants[t].id, sizeof tenants[t].id, "%s", PQgetvalue(rows, 0, 0));
+        PQclear(rows);
+    }
+}
+
+#define ROW(label, t, reference, kind, work) { label, 1, 1, "searches", reference, &tenants[t], kind##_begin, work, asker_end }
+
+int main(void) {
+    struct why why = { 0 };
+    for (size_t i = 0; i < sizeof LAYOUT / sizeof *LAYOUT; i++)
+        bench_prepare(LAYOUT[i]);
+    PGconn *conn = bench_connect("BENCH_ADMIN_URL");
+    find_tenants(conn);
+    PQfinish(conn);
+    struct db_options options = { .url = bench_setting("BENCH_QUERY_URL"), .process = "bench", .connections = 4 };
+    bench_check(db_pool_new(&options, &pool, &why), &why, "pool");
+    check_recall();
+    const struct bench_row rows[] = {
+        ROW("500 chunks: ticket and nearest_chunks", 0, 1, door, door_search),
+        ROW("500 chunks: nearest_chunks without policies", 0, NO_ROW, bare, same_search),
+        ROW("500 chunks: ORDER BY distance LIMIT 8 only", 0, NO_ROW, bare, bare_search),
+        ROW("2,000 chunks: ticket and nearest_chunks", 1, 4, door, door_search),
+        ROW("2,000 chunks: nearest_chunks without policies", 1, NO_ROW, bare, same_search),
+        ROW("2,000 chunks: ORDER BY distance LIMIT 8 only", 1, NO_ROW, bare, bare_search),
+        ROW("10,000 chunks: ticket and nearest_chunks", 2, 7, door, door_search),
+        ROW("10,000 chunks: nearest_chunks without policies", 2, NO_ROW, bare, same_search),
+        ROW("10,000 chunks: ORDER BY distance LIMIT 8 only", 2, NO_ROW, bare, bare_search),
+    };
+    measure("vectors", "halfvec(1024), 8 hits, all tenants in the default partition with 50 others of 500 chunks; each search is a whole "
+                       "transaction. Recall is 1: every hit of 60 questions was the exact scan's.", rows, sizeof rows / sizeof *rows);
+    db_pool_destroy(&pool);
+    return 0;
+}
