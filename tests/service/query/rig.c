@@ -1,0 +1,442 @@
+#include "rig.h"
+
+#include <math.h>
+
+#include "audit.pb-c.h"
+#include "audit/record.h"
+#include "core/str.h"
+#include "core/text_codec.h"
+#include "embedding.pb-c.h"
+#include "json/reader.h"
+#include "keystore/original.h"
+#include "support/loopback.h"
+#include "unit/bus_fixture.h"
+
+enum { KEY_BYTES = 32, DIMENSIONS = 1024 };
+
+struct rig rig;
+
+struct stored {
+    char id[UUID_TEXT_BYTES], tenant[UUID_TEXT_BYTES], *object;
+    struct document_key *key;
+    struct buffer sealed;           /* the original in the document store */
+};
+
+static struct node writer, model, node, edge;
+static struct loopback *cloud;
+static struct credentials *credentials;
+static struct keyring *sealer;      /* what ingest-worker would use */
+static PGconn *log_conn;            /* audit-writer's own */
+static struct stored documents[RIG_DOCUMENTS_MAX];
+static size_t document_count;
+
+struct uuid rig_uuid(const char *text) {
+    struct uuid id;
+    cr_assert(uuid_parse(text, strlen(text), &id), "%s", text);
+    return id;
+}
+
+ProtobufCBinaryData rig_id(const char *text) {
+    struct uuid id = rig_uuid(text);
+    return (ProtobufCBinaryData){ UUID_BYTES, arena_memdup(rig.mem, id.bytes, UUID_BYTES) };
+}
+
+const char *rig_id_text(ProtobufCBinaryData bytes) {
+    struct uuid id;
+    char text[UUID_TEXT_BYTES];
+    return uuid_from_bytes(bytes.data, bytes.len, &id) ? arena_strdup(rig.mem, uuid_format(&id, text)) : "";
+}
+
+/* ---- audit-writer ---- */
+
+static bool run(const char *sql, int n, const char *const values[]) {
+    PGresult *result = PQexecParams(log_conn, sql, n, NULL, values, NULL, NULL, 0);
+    ExecStatusType status = PQresultStatus(result);
+    PQclear(result);
+    return status == PGRES_COMMAND_OK;
+}
+
+static const char *id_text(struct arena *mem, const ProtobufCBinaryData *bytes) {
+    char text[UUID_TEXT_BYTES];
+    struct uuid id;
+    return uuid_from_bytes(bytes->data, bytes->len, &id) ? arena_strdup(mem, uuid_format(&id, text)) : "";
+}
+
+static void delete_document(const char *id) {
+    const char *const values[] = { id };
+    (void)run("UPDATE app.documents SET status = 'deleted', deleted_at = now() WHERE id = $1", 1, values);
+    (void)run("DELETE FROM app.chunks WHERE document_id = $1", 1, values);
+}
+
+/* As audit-writer does, but for the tree. */
+static bool commit_event(struct call *call, const Audit__Event *e) {
+    CLEANUP(buffer_end) struct buffer ids = { 0 };
+    buffer_add_str(&ids, "{");
+    for (size_t i = 0; i < e->n_document_ids; i++)
+        buffer_printf(&ids, "%s%s", i ? "," : "", id_text(call->mem, &e->document_ids[i]));
+    buffer_add_str(&ids, "}");
+    const char *event = arena_printf(call->mem, "{\"action\":\"%s\",\"v\":1}", e->action);
+    const char *const values[] = { id_text(call->mem, &e->event_id), e->action, id_text(call->mem, &e->resource_id), ids.data,
+                                   call->ticket, event };
+    return run("INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, actor_id,"
+               " resource_id, document_ids, ticket_digest, content_digest, event, leaf_hash)"
+               " SELECT $1::uuid, c.tenant_id, (SELECT count(*) FROM audit.audit_logs l WHERE l.tenant_id = c.tenant_id),"
+               " clock_timestamp(), clock_timestamp(), 'disclosure', $2, 'success', c.user_id, nullif($3, '')::uuid, $4::uuid[],"
+               " sha256(convert_to($5, 'UTF8')), sha256(''), convert_to($6, 'UTF8'), sha256('\\x00'::bytea || convert_to($6, 'UTF8'))"
+               " FROM authz.check($5) c", 6, values);
+}
+
+static void keep_event(const Audit__Event *e) {
+    if (rig.event_count == RIG_EVENTS_MAX)
+        return;
+    struct rig_event *kept = &rig.events[rig.event_count++];
+    *kept = (struct rig_event){ .document_count = e->n_document_ids, .chunk_count = e->n_chunk_ids };
+    (void)uuid_from_bytes(e->event_id.data, e->event_id.len, &kept->id);
+    (void)uuid_from_bytes(e->resource_id.data, e->resource_id.len, &kept->resource_id);
+    (void)snprintf(kept->action, sizeof kept->action, "%s", e->action);
+    (void)snprintf(kept->detail, sizeof kept->detail, "%s", e->detail_json);
+}
+
+static enum status on_append(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)ctx;
+    const Audit__AppendRequest *req = audit__append_request__unpack(arena_wire(call->mem), body.len, body.data);
+    if (!req || req->without_tenant)
+        return fail(&call->why, ST_INVALID, "append");
+    for (size_t i = 0; i < req->n_events; i++)
+        if (rig.audit_away_for && (str_equal(rig.audit_away_for, "*") || str_equal(rig.audit_away_for, req->events[i]->action)))
+            return fail(&call->why, ST_UNAVAILABLE, "away");
+    for (size_t i = 0; i < req->n_events; i++) {
+        CLEANUP(json_destroy) json_t *detail = NULL;
+        enum status st = audit_detail_parse(req->events[i]->detail_json, &detail, &call->why);
+        if (st != ST_OK)
+            return st;
+    }
+    bool is_written = run("BEGIN", 0, NULL);
+    for (size_t i = 0; is_written && i < req->n_events; i++)
+        is_written = commit_event(call, req->events[i]);
+    if (!run(is_written ? "COMMIT" : "ROLLBACK", 0, NULL) || !is_written)
+        return fail(&call->why, ST_UNAUTHENTICATED, "the ticket is not good");
+    for (size_t i = 0; i < req->n_events; i++) {
+        keep_event(req->events[i]);
+        for (size_t k = 0; rig.deletes && k < req->events[i]->n_document_ids; k++)
+            if (str_equal(id_text(call->mem, &req->events[i]->document_ids[k]), rig.deletes))
+                delete_document(rig.deletes);
+    }
+    Audit__AppendReply *reply = arena_alloc(call->mem, sizeof *reply);
+    audit__append_reply__init(reply);
+    reply->n_seqs = req->n_events;
+    reply->seqs = arena_alloc(call->mem, req->n_events * sizeof *reply->seqs);
+    *ret_reply = &reply->base;
+    return ST_OK;
+}
+
+size_t rig_count(const char *action) {
+    size_t n = 0;
+    for (size_t i = 0; i < rig.event_count; i++)
+        n += str_equal(rig.events[i].action, action);
+    return n;
+}
+
+const struct rig_event *rig_last(const char *action) {
+    size_t i = rig.event_count;
+    while (i > 0 && !str_equal(rig.events[i - 1].action, action))
+        i--;
+    cr_assert_gt(i, 0, "no %s on the record", action);
+    return &rig.events[i - 1];
+}
+
+/* ---- embedding-worker ---- */
+
+static enum status on_embed(struct call *call, ProtobufCMessage **ret_reply) {
+    rig.embed_count++;
+    if (rig.embed_failure != ERR_NONE)
+        return fail_as(&call->why, rig.embed_failure, "scripted");
+    Embedding__EmbedReply *reply = arena_alloc(call->mem, sizeof *reply);
+    Embedding__Vector *vector = arena_alloc(call->mem, sizeof *vector);
+    embedding__embed_reply__init(reply);
+    embedding__vector__init(vector);
+    vector->n_values = DIMENSIONS;
+    vector->values = arena_alloc(call->mem, vector->n_values * sizeof *vector->values);
+    vector->values[0] = 1;
+    reply->model = arena_strdup(call->mem, RIG_MODEL);
+    reply->n_vectors = 1;
+    reply->vectors = arena_alloc(call->mem, sizeof *reply->vectors);
+    reply->vectors[0] = vector;
+    *ret_reply = &reply->base;
+    return ST_OK;
+}
+
+static enum status on_generate(struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    const Embedding__GenerateRequest *req = embedding__generate_request__unpack(arena_wire(call->mem), body.len, body.data);
+    if (!req || req->n_sources > RIG_SOURCES_MAX)
+        return fail(&call->why, ST_INVALID, "generate");
+    rig.generate_count++;
+    rig.source_count = req->n_sources;
+    for (size_t i = 0; i < req->n_sources; i++)
+        (void)snprintf(rig.sources[i], sizeof rig.sources[i], "%u %s: %s", req->sources[i]->number, req->sources[i]->title, req->sources[i]->text);
+    if (rig.generate_failure != ERR_NONE)
+        return fail_as(&call->why, rig.generate_failure, "scripted");
+    Embedding__GenerateReply *reply = arena_alloc(call->mem, sizeof *reply);
+    embedding__generate_reply__init(reply);
+    reply->found = rig.answer != NULL;
+    reply->text = arena_strdup(call->mem, rig.answer ? rig.answer : "");
+    reply->model = arena_strdup(call->mem, "claude-test");
+    reply->input_tokens = 11;
+    reply->output_tokens = 7;
+    *ret_reply = &reply->base;
+    return ST_OK;
+}
+
+static enum status on_model(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)ctx;
+    return str_equal(call->method, "embedding.Generate") ? on_generate(call, body, ret_reply) : on_embed(call, ret_reply);
+}
+
+/* ---- KMS and the document store ---- */
+
+/* What KMS wrapped is the key itself here. */
+static bool answer_kms(const struct loopback_request *request, int fd) {
+    if (rig.is_kms_disabled)
+        return loopback_answer(fd, 400, "", "{\"__type\":\"DisabledException\"}");
+    struct why why = { 0 };
+    json_t *asked = NULL;
+    char body[256];
+    if (json_parse(request->body.data, request->body.len, 8192, &asked, &why) != ST_OK)
+        return loopback_answer(fd, 400, "", "{\"__type\":\"ValidationException\"}");
+    (void)snprintf(body, sizeof body, "{\"Plaintext\":\"%s\",\"KeyId\":\"k\"}", json_string_value(json_object_get(asked, "CiphertextBlob")));
+    json_destroy(&asked);
+    return loopback_answer(fd, 200, "", body);
+}
+
+static bool answer_store(const struct loopback_request *request, int fd) {
+    static const char FOLDER[] = "/docs/";
+    if (rig.is_store_down)
+        return loopback_answer(fd, 403, "", "<Error><Code>AccessDenied</Code></Error>");
+    for (size_t i = 0; i < document_count; i++) {
+        const struct stored *d = &documents[i];
+        if (!str_equal(request->target + strlen(FOLDER), d->object) || !d->sealed.len)
+            continue;
+        CLEANUP(buffer_end) struct buffer out = { 0 };
+        buffer_printf(&out, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", d->sealed.len);
+        size_t head_len = out.len;
+        (void)buffer_add(&out, d->sealed.data, rig.is_object_cut ? d->sealed.len / 2 : d->sealed.len);
+        if (rig.damaged_at >= 0)
+            out.data[head_len + (size_t)rig.damaged_at] ^= 1;
+        loopback_write(fd, out.data, out.len);
+        return !rig.is_object_cut;
+    }
+    return loopback_answer(fd, 404, "", "<Error><Code>NoSuchKey</Code></Error>");
+}
+
+static bool answer_cloud(void *ctx, const struct loopback_request *request, int fd) {
+    (void)ctx;
+    return str_equal(request->method, "POST") ? answer_kms(request, fd) : answer_store(request, fd);
+}
+
+/* ---- documents ---- */
+
+static void make_tenant_key(const char *tenant, uint8_t out[KEY_BYTES]) {
+    memset(out, tenant[0], KEY_BYTES);
+}
+
+static enum status unwrap(void *ctx, const struct tenant_key_blob *blob, const struct uuid *tenant, int64_t deadline_ms,
+                          struct secret **ret_key, struct why *why) {
+    (void)ctx;
+    (void)tenant;
+    (void)deadline_ms;
+    (void)why;
+    *ret_key = secret_new(blob->wrapped.data, blob->wrapped.len);
+    return ST_OK;
+}
+
+static const char *hex(struct blob b) {
+    return hex_encode(b.data, b.len, arena_alloc(rig.mem, 2 * b.len + 1));
+}
+
+static void add_tenant(const char *tenant, const char *slug) {
+    uint8_t key[KEY_BYTES];
+    make_tenant_key(tenant, key);
+    pg_ask(pg_admin(), "INSERT INTO keys.tenant_keys (tenant_id, kind, version, kms_key_id, blob) VALUES ('%s', 'data', 1, 'k', '\\x%s')",
+           tenant, hex((struct blob){ key, sizeof key }));
+    pg_ticket(slug, "clinician", "owner");          /* makes the user */
+}
+
+
+static void seal_original(struct stored *d, const void *original, size_t len) {
+    struct why why = { 0 };
+    CLEANUP(frames_sealer_destroy) struct frames_sealer *frames = NULL;
+    cr_assert_eq(document_key_seal_original(d->key, &frames, &why), ST_OK);
+    cr_assert_eq(frames_seal_add(frames, original, len, &d->sealed, &why), ST_OK);
+    cr_assert_eq(frames_seal_end(frames, &d->sealed, &why), ST_OK);
+}
+
+void rig_document(const char *tenant, const char *id, const char *status, const char *name, const void *original, size_t len) {
+    cr_assert_lt(document_count, RIG_DOCUMENTS_MAX);
+    struct stored *d = &documents[document_count++];
+    struct uuid document = rig_uuid(id), owner = rig_uuid(tenant);
+    struct why why = { 0 };
+    uint8_t key[KEY_BYTES];
+    make_tenant_key(tenant, key);
+    struct tenant_key_blob row = { TENANT_KEY_DATA, 1, "k", { .data = key, .len = sizeof key } };
+    CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
+    struct blob wrapped, name_enc;
+    (void)snprintf(d->id, sizeof d->id, "%s", id);
+    (void)snprintf(d->tenant, sizeof d->tenant, "%s", tenant);
+    d->object = xstrdup(original_object_key(rig.mem, &owner, &document));
+    cr_assert_eq(keyring_tenant(sealer, &owner, &row, 1, TENANT_KEY_DATA, 0, clock_mono_ms() + 1000, &tenant_key, &why), ST_OK);
+    cr_assert_eq(document_key_new(tenant_key, &document, rig.mem, &d->key, &wrapped, &why), ST_OK);
+    cr_assert_eq(document_key_seal_field(d->key, FIELD_FILE_NAME, &document, name, strlen(name), rig.mem, &name_enc, &why), ST_OK);
+    if (original)
+        seal_original(d, original, len);
+    pg_ask(pg_admin(),
+        "INSERT INTO app.documents (tenant_id, id, content_type, bytes, key_version, created_by, status, reason_code, name_enc, pages) "
+        "SELECT tenant_id, '%s', 'text/plain', %zu, 1, id, '%s', %s, '\\x%s', 3 FROM auth.users WHERE tenant_id = '%s' AND subject = 'owner';"
+        "INSERT INTO keys.document_keys (tenant_id, document_id, version, wrapped) VALUES ('%s', '%s', 1, '\\x%s')",
+        id, len, status, strcmp(status, "failed") == 0 ? "'DOC_003'" : "NULL", hex(name_enc), tenant, tenant, id, hex(wrapped));
+}
+
+void rig_chunk(const char *document_id, const char *id, const char *text, double distance) {
+    struct stored *d = documents;
+    while (d < documents + document_count && !str_equal(d->id, document_id))
+        d++;
+    cr_assert_lt(d, documents + document_count);
+    struct uuid chunk = rig_uuid(id);
+    struct why why = { 0 };
+    struct blob sealed;
+    cr_assert_eq(document_key_seal_field(d->key, FIELD_CHUNK_TEXT, &chunk, text, strlen(text), rig.mem, &sealed, &why), ST_OK);
+    pg_ask(pg_admin(),
+        "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc) "
+        "SELECT '%s', '%s', '%s', count(*), 2, 2, 5, 5 + %zu, 3, '\\x%s' FROM app.chunks WHERE document_id = '%s';"
+        "INSERT INTO app.chunk_vectors VALUES ('%s', '%s', '%s', '" RIG_MODEL "', ('[1,%f' || repeat(',0', 1022) || ']')::ext.halfvec)",
+        d->tenant, d->id, id, strlen(text), hex(sealed), d->id, d->tenant, id, d->id, distance);
+}
+
+/* ---- calls ---- */
+
+static enum status on_call(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)ctx;
+    return service_dispatch(&QUERY, &rig.query, call, call->method, body, ret_reply);
+}
+
+enum status rig_call(const char *method, const char *ticket, const ProtobufCMessage *req, ProtobufCMessage **ret_reply) {
+    const struct route *r = QUERY.routes;
+    while (r->method && !str_equal(r->method, method))
+        r++;
+    cr_assert_not_null(r->method, "%s", method);
+    struct asker a;
+    asker_start(&a, &edge, PATIENCE_MS);
+    arena_destroy(&a.call.mem);
+    a.call.mem = rig.mem;
+    a.call.ticket = ticket;
+    *ret_reply = NULL;
+    enum status st = bus_ask(&a.call, method, req, r->reply, ret_reply);
+    rig.why = a.call.why;
+    bus_client_destroy(&a.client);
+    return st;
+}
+
+enum status rig_content(const char *ticket, const char *document_id, size_t max_parts, Query__ContentHead **ret_head, struct buffer *out) {
+    Query__GetContentRequest req = QUERY__GET_CONTENT_REQUEST__INIT;
+    CLEANUP(bus_stream_destroy) struct bus_stream *stream = NULL;
+    ProtobufCMessage *reply = NULL;
+    struct asker a;
+    *ret_head = NULL;
+    req.document_id = rig_id(document_id);
+    asker_start(&a, &edge, PATIENCE_MS);
+    a.call.ticket = ticket;
+    enum status st = bus_stream_open(&a.call, "query.GetContent", &req.base, &stream);
+    for (size_t n = 0; st == ST_OK && (!max_parts || n < max_parts); n++) {
+        const void *data = NULL;
+        size_t len = 0;
+        st = bus_stream_read(stream, &data, &len);
+        if (st != ST_OK || !data)
+            break;
+        if (n == 0)
+            *ret_head = query__content_head__unpack(arena_wire(rig.mem), len, data);
+        else
+            (void)buffer_add(out, data, len);
+    }
+    if (st == ST_OK && !max_parts)
+        st = bus_stream_finish(stream, &query__get_content_reply__descriptor, &reply);
+    if (st == ST_OK && reply)
+        cr_expect_eq(((Query__GetContentReply *)reply)->sent_bytes, out->len);
+    rig.why = a.call.why;
+    bus_stream_destroy(&stream);
+    asker_end(&a);
+    return st;
+}
+
+double rig_in_flight(void) {
+    return metric(&node, "cordon_in_flight ");
+}
+
+/* ---- life ---- */
+
+static void start(struct node *n, enum peer self, enum peer callers, test_handler handle) {
+    callee_init(n, self, 0, 1, handle, NULL);
+    n->opt.callers = callers;
+    node_start(n);
+}
+
+static void open_pool(const char *role, struct db_pool **ret_pool) {
+    struct why why = { 0 };
+    struct db_options options = { .url = pg_url(role), .process = "query-test" };
+    cr_assert_eq(db_pool_new(&options, ret_pool, &why), ST_OK, "%s", why.text);
+}
+
+static void open_cloud(void) {
+    CLEANUP(secret_destroy) struct secret *key = secret_new("very-secret", 11);
+    cloud = loopback_start(answer_cloud, NULL);
+    credentials = credentials_new("AKIDTEST", key, NULL, 0);
+    rig.query.aws = aws_new(&(struct aws_options){ .region = "us-east-1", .credentials = credentials_static(credentials), .allow_plain = true });
+    rig.query.s3 = s3_new(rig.query.aws, loopback_url(cloud), "docs");
+    rig.query.kms = kms_new(rig.query.aws, loopback_url(cloud));
+    struct key_unwrapper unwrapper = kms_unwrapper(rig.query.kms);
+    rig.query.keyring = keyring_new(&unwrapper, 0, 16);
+    sealer = keyring_new(&(struct key_unwrapper){ .decrypt = unwrap }, 60000, 16);
+}
+
+void rig_open(void) {
+    rig = (struct rig){ .mem = arena_new(256 << 20), .damaged_at = -1 };
+    document_count = 0;
+    pg_open();
+    log_conn = pg_connect(NULL);
+    open_pool("cordon_query", &rig.query.db);
+    open_pool("cordon_audit_reader", &rig.query.audit_db);
+    open_cloud();
+    add_tenant(PG_TENANT_A, PG_SLUG_A);
+    add_tenant(PG_TENANT_B, PG_SLUG_B);
+    make_keys();
+    start(&writer, PEER_AUDIT_WRITER, PEER_QUERY, on_append);
+    start(&model, PEER_EMBEDDING_WORKER, PEER_QUERY, on_model);
+    callee_init(&node, PEER_QUERY, 0, 2, on_call, NULL);
+    node.opt.endpoints[peer_index(PEER_AUDIT_WRITER)] = writer.listen;
+    node.opt.endpoints[peer_index(PEER_EMBEDDING_WORKER)] = model.listen;
+    node_start(&node);
+    caller_start(&edge, PEER_QUERY, node.listen);
+    WAIT_FOR(bus_peer_is_up(edge.bus, PEER_QUERY) && bus_peer_is_up(node.bus, PEER_AUDIT_WRITER) && bus_peer_is_up(node.bus, PEER_EMBEDDING_WORKER));
+}
+
+void rig_close(void) {
+    node_stop(&edge);
+    node_stop(&node);
+    node_stop(&model);
+    node_stop(&writer);
+    keyring_destroy(&rig.query.keyring);
+    keyring_destroy(&sealer);
+    s3_destroy(&rig.query.s3);
+    kms_destroy(&rig.query.kms);
+    aws_destroy(&rig.query.aws);
+    credentials_release(&credentials);
+    loopback_stop(&cloud);
+    db_pool_destroy(&rig.query.db);
+    db_pool_destroy(&rig.query.audit_db);
+    for (size_t i = 0; i < document_count; i++) {
+        document_key_destroy(&documents[i].key);
+        buffer_end(&documents[i].sealed);
+        free(documents[i].object);
+    }
+    PQfinish(log_conn);
+    arena_destroy(&rig.mem);
+    pg_close();
+}

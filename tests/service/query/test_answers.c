@@ -1,0 +1,289 @@
+/* Search and answers: what is found, cited, stored, and on the record at each step. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "core/str.h"
+#include "rig.h"
+
+#define DOC_1   "01920000-0000-7000-8000-000000000001"
+#define DOC_2   "01920000-0000-7000-8000-000000000002"
+#define DOC_3   "01920000-0000-7000-8000-000000000003"
+#define CHUNK_1 "01920000-0000-7000-8000-00000000c001"
+#define CHUNK_2 "01920000-0000-7000-8000-00000000c002"
+#define CHUNK_3 "01920000-0000-7000-8000-00000000c003"
+
+static void set_up(void) {
+    rig_open();
+    rig_document(PG_TENANT_A, DOC_1, "ready", "referral.txt", NULL, 0);
+    rig_document(PG_TENANT_A, DOC_2, "ready", "lab.txt", NULL, 0);
+    rig_document(PG_TENANT_A, DOC_3, "failed", "draft.txt", NULL, 0);
+    rig_chunk(DOC_1, CHUNK_1, "Metformin 500 mg twice a day.", 0.1);
+    rig_chunk(DOC_2, CHUNK_2, "HbA1c 7.2 %.", 0.2);
+    rig_chunk(DOC_3, CHUNK_3, "What is left of an attempt.", 0);       /* exactly where the question is */
+}
+
+TestSuite(query_answers, .init = set_up, .fini = rig_close, .timeout = 60);
+
+static const char *clinician(void) {
+    return pg_ticket(PG_SLUG_A, "clinician", "ann");
+}
+
+static Query__Filter *only(const char *const ids[], size_t n) {
+    Query__Filter *filter = arena_alloc(rig.mem, sizeof *filter);
+    query__filter__init(filter);
+    filter->n_document_ids = n;
+    filter->document_ids = arena_alloc(rig.mem, n * sizeof *filter->document_ids);
+    for (size_t i = 0; i < n; i++)
+        filter->document_ids[i] = rig_id(ids[i]);
+    return filter;
+}
+
+static Query__SearchReply *search(const char *question, uint32_t top_k, Query__Filter *filter) {
+    Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.question = (char *)question;
+    req.top_k = top_k;
+    req.filter = filter;
+    (void)rig_call("query.Search", clinician(), &req.base, &reply);
+    return (Query__SearchReply *)reply;
+}
+
+static Query__QueryReply *ask(const char *question) {
+    Query__QueryRequest req = QUERY__QUERY_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.question = (char *)question;
+    (void)rig_call("query.Query", clinician(), &req.base, &reply);
+    return (Query__QueryReply *)reply;
+}
+
+/* ---- search ---- */
+
+Test(query_answers, hits_come_nearest_first_with_their_texts_and_places) {
+    const Query__SearchReply *r = search("Which dose?", 0, NULL);
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_assert_eq(r->n_hits, 2);
+    const Query__Hit *hit = r->hits[0];
+    cr_expect_str_eq(hit->text, "Metformin 500 mg twice a day.");
+    cr_expect_str_eq(hit->document_name, "referral.txt");
+    cr_expect_str_eq(rig_id_text(hit->chunk_id), CHUNK_1);
+    cr_expect_str_eq(rig_id_text(hit->document_id), DOC_1);
+    cr_expect_eq(hit->page_from, 2);
+    cr_expect_eq(hit->end_offset - hit->start_offset, strlen(hit->text));
+    cr_expect_gt(hit->score, r->hits[1]->score);
+    cr_expect_str_eq(r->hits[1]->text, "HbA1c 7.2 %.");
+}
+
+Test(query_answers, a_search_is_on_the_record_with_what_was_asked_and_shown) {
+    const Query__SearchReply *r = search("Which dose?", 5, NULL);
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_expect_str_eq(rig_last("question.ask")->detail, "{\"purpose\":\"search\"}");
+    const struct rig_event *e = rig_last("search.disclose");
+    cr_expect_str_eq(e->detail, "{\"top_k\":5,\"hits\":2,\"model\":\"" RIG_MODEL "\"}");
+    cr_expect_eq(e->document_count, 2);
+    cr_expect_eq(e->chunk_count, 2);
+    cr_expect_eq(memcmp(r->event_id.data, e->id.bytes, UUID_BYTES), 0);
+    cr_expect_eq(rig_count("model.disclose"), 0);
+}
+
+Test(query_answers, top_k_bounds_the_hits) {
+    const Query__SearchReply *r = search("Which dose?", 1, NULL);
+    cr_assert(r && r->n_hits == 1);
+    cr_expect_str_eq(rig_id_text(r->hits[0]->chunk_id), CHUNK_1);
+    cr_expect_not_null(search("Which dose?", 32, NULL));
+    cr_expect_null(search("Which dose?", 33, NULL));
+    cr_expect_eq(rig.why.code, ERR_REQ_FIELD);
+}
+
+Test(query_answers, chunks_of_documents_that_are_not_ready_take_nobodys_place) {
+    const Query__SearchReply *r = search("Which dose?", 2, NULL);
+    cr_assert(r && r->n_hits == 2);
+    cr_expect_str_eq(rig_id_text(r->hits[0]->chunk_id), CHUNK_1);
+    cr_expect_eq(rig_last("search.disclose")->chunk_count, 2);
+}
+
+Test(query_answers, a_filter_bounds_the_documents_and_itself) {
+    const Query__SearchReply *r = search("Which dose?", 0, only((const char *const[]){ DOC_2 }, 1));
+    cr_assert(r && r->n_hits == 1, "%s", rig.why.text);
+    cr_expect_str_eq(rig_id_text(r->hits[0]->document_id), DOC_2);
+    const char *many[101];
+    for (size_t i = 0; i < 101; i++)
+        many[i] = DOC_2;
+    cr_expect_not_null(search("Which dose?", 0, only(many, 100)), "%s", rig.why.text);
+    cr_expect_null(search("Which dose?", 0, only(many, 101)));
+    cr_expect_eq(rig.why.code, ERR_REQ_FIELD);
+    Query__Filter *bad = only(many, 1);
+    bad->document_ids[0].len = 15;
+    cr_expect_null(search("Which dose?", 0, bad));
+    cr_expect_eq(rig.why.code, ERR_REQ_FIELD);
+}
+
+Test(query_answers, questions_that_are_none_are_refused_before_anybody_hears_them) {
+    char long_question[4002];
+    memset(long_question, 'q', sizeof long_question - 1);
+    long_question[sizeof long_question - 1] = '\0';
+    const char *const bad[] = { "", long_question, "\xff\xfe" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cr_expect_null(search(bad[i], 0, NULL));
+        cr_expect_eq(rig.why.code, ERR_REQ_FIELD);
+    }
+    long_question[4000] = '\0';
+    cr_expect_not_null(search(long_question, 0, NULL), "%s", rig.why.text);
+    cr_expect_eq(rig.embed_count, 1);
+    cr_expect_eq(rig_count("question.ask"), 1);
+}
+
+Test(query_answers, a_hit_whose_document_is_deleted_meanwhile_is_left_out) {
+    rig.deletes = DOC_1;
+    const Query__SearchReply *r = search("Which dose?", 0, NULL);
+    cr_assert(r && r->n_hits == 1, "%s", rig.why.text);
+    cr_expect_str_eq(r->hits[0]->text, "HbA1c 7.2 %.");
+    cr_expect_str_eq(r->hits[0]->document_name, "lab.txt");
+}
+
+Test(query_answers, hits_that_are_too_much_for_one_reply_end_before_it) {
+    char *big = arena_alloc(rig.mem, 100001);
+    memset(big, 'x', 100000);
+    for (unsigned i = 0; i < 12; i++)
+        rig_chunk(DOC_1, arena_printf(rig.mem, "01920000-0000-7000-8000-00000000d0%02u", i), big, 0.01);
+    const Query__SearchReply *r = search("Which dose?", 32, NULL);
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_expect_eq(r->n_hits, 8);
+    cr_expect_eq(rig_last("search.disclose")->chunk_count, 8, "no more is on the record than was shown");
+}
+
+Test(query_answers, without_a_model_nothing_is_disclosed) {
+    rig.embed_failure = ERR_MODEL_UNAVAILABLE;
+    cr_expect_null(search("Which dose?", 0, NULL));
+    cr_expect_eq(rig.why.code, ERR_MODEL_UNAVAILABLE, "%s", rig.why.text);
+    rig.embed_failure = ERR_MODEL_LIMITED;
+    cr_expect_null(ask("Which dose?"));
+    cr_expect_eq(rig.why.code, ERR_MODEL_LIMITED, "%s", rig.why.text);
+    cr_expect_eq(rig_count("question.ask"), 2, "the questions were sent");
+    cr_expect_eq(rig.event_count, 2, "and nothing else happened");
+}
+
+Test(query_answers, a_disabled_key_shows_nothing_and_nothing_goes_to_the_model) {
+    rig.is_kms_disabled = true;
+    cr_expect_null(search("Which dose?", 0, NULL));
+    cr_expect_eq(rig.why.code, ERR_KMS_DISABLED, "%s", rig.why.text);
+    cr_expect_null(ask("Which dose?"));
+    cr_expect_eq(rig.why.code, ERR_KMS_DISABLED, "%s", rig.why.text);
+    cr_expect_eq(rig.generate_count, 0);
+}
+
+/* ---- answers ---- */
+
+Test(query_answers, an_answer_cites_its_sources) {
+    rig.answer = "Metformin 500 mg twice a day. [1] The moon is full. [9] See http://evil.example [2]";
+    const Query__QueryReply *r = ask("Which dose?");
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_assert(r->found);
+    cr_expect_not_null(strstr(r->answer, "Metformin 500 mg twice a day. [1]"), "%s", r->answer);
+    cr_expect_null(strstr(r->answer, "moon"), "%s", r->answer);
+    cr_expect_null(strstr(r->answer, "evil"), "%s", r->answer);
+    cr_expect_eq(r->dropped_citations, 1);
+    cr_assert_geq(r->n_citations, 1);
+    cr_expect_eq(r->citations[0]->number, 1);
+    cr_expect_str_eq(rig_id_text(r->citations[0]->chunk_id), CHUNK_1);
+    cr_expect_str_eq(r->citations[0]->quote, "Metformin 500 mg twice a day.");
+    cr_expect_str_eq(r->citations[0]->document_name, "referral.txt");
+    cr_expect_str_eq(r->model, "claude-test");
+    cr_expect_eq(rig.source_count, 2);
+    cr_expect_str_eq(rig.sources[1], "2 lab.txt: HbA1c 7.2 %.");
+}
+
+Test(query_answers, what_the_chat_model_is_given_is_on_the_record_beside_the_answer) {
+    rig.answer = "Metformin. [1]";
+    const Query__QueryReply *r = ask("Which dose?");
+    cr_assert_not_null(r, "%s", rig.why.text);
+    const struct rig_event *shown = rig_last("answer.disclose"), *sent = rig_last("model.disclose"), *asked = rig_last("question.ask");
+    cr_expect_str_eq(asked->detail, "{\"purpose\":\"answer\"}");
+    cr_expect_str_eq(shown->detail, "{\"top_k\":8,\"sources\":2,\"model\":\"" RIG_MODEL "\"}");
+    cr_expect_str_eq(sent->detail, "{\"purpose\":\"answer\",\"texts\":2}");
+    cr_expect_eq(sent->document_count, 2);
+    cr_expect_eq(sent->chunk_count, 2);
+    const struct rig_event *const all[] = { shown, sent, asked };
+    for (size_t i = 0; i < 3; i++)
+        cr_expect_eq(memcmp(all[i]->resource_id.bytes, r->answer_id.data, UUID_BYTES), 0, "%s", all[i]->action);
+    cr_expect_eq(memcmp(shown->id.bytes, r->event_id.data, UUID_BYTES), 0);
+}
+
+Test(query_answers, an_answer_is_stored_sealed_and_its_record_tells_whether_it_was_found) {
+    rig.answer = "Metformin. [1]";
+    const Query__QueryReply *r = ask("Which dose?");
+    cr_assert_not_null(r, "%s", rig.why.text);
+    const char *row = pg_ask(pg_admin(), "SELECT a.event_id || ' ' || (a.citations -> 0 ->> 'chunk_id') || ' ' || jsonb_array_length(a.citations) "
+                                         "FROM app.answers a WHERE a.id = '%s'", rig_id_text(r->answer_id));
+    cr_expect_str_eq(row, arena_printf(rig.mem, "%s " CHUNK_1 " 1", rig_id_text(r->event_id)));
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.answers WHERE position('Metformin'::bytea IN answer_enc) > 0 "
+                                        "OR position('dose'::bytea IN question_enc) > 0"), "0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT detail ->> 'citations' FROM audit.audit_outbox WHERE action = 'answer.store'"), "1");
+}
+
+Test(query_answers, what_is_not_in_the_documents_is_not_answered) {
+    static const char NOT_FOUND[] = "The answer was not found in the documents.";
+    rig.answer = NULL;
+    const Query__QueryReply *r = ask("Who won?");
+    cr_assert(r && !r->found, "%s", rig.why.text);
+    cr_expect_str_eq(r->answer, NOT_FOUND);
+    cr_expect_eq(r->n_citations, 0);
+    rig.answer = "Somebody won.";                   /* claims without a source */
+    r = ask("Who won?");
+    cr_assert(r && !r->found, "%s", rig.why.text);
+    cr_expect_str_eq(r->answer, NOT_FOUND);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(detail ->> 'citations', ' ') FROM audit.audit_outbox WHERE action = 'answer.store'"), "0 0");
+}
+
+Test(query_answers, without_any_source_no_model_is_asked) {
+    rig.answer = "Anything. [1]";
+    pg_ask(pg_admin(), "DELETE FROM app.chunks");
+    const Query__QueryReply *r = ask("Which dose?");
+    cr_assert(r && !r->found, "%s", rig.why.text);
+    cr_expect_eq(rig.generate_count, 0);
+    cr_expect_eq(rig_count("model.disclose"), 0);
+    cr_expect_eq(rig_count("answer.disclose"), 1);
+}
+
+Test(query_answers, a_source_that_is_deleted_meanwhile_does_not_reach_the_model) {
+    rig.answer = "HbA1c 7.2 %. [1]";
+    rig.deletes = DOC_1;
+    const Query__QueryReply *r = ask("Which dose?");
+    cr_assert(r && r->found, "%s", rig.why.text);
+    cr_expect_eq(rig.source_count, 1);
+    cr_expect_str_eq(rig.sources[0], "1 lab.txt: HbA1c 7.2 %.");
+    cr_assert_eq(r->n_citations, 1);
+    cr_expect_str_eq(rig_id_text(r->citations[0]->chunk_id), CHUNK_2);
+}
+
+Test(query_answers, a_chat_model_that_is_away_leaves_no_answer) {
+    rig.generate_failure = ERR_MODEL_UNAVAILABLE;
+    cr_expect_null(ask("Which dose?"));
+    cr_expect_eq(rig.why.code, ERR_MODEL_UNAVAILABLE, "%s", rig.why.text);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.answers"), "0");
+    cr_expect_eq(rig_count("model.disclose"), 1, "the texts were sent");
+}
+
+Test(query_answers, an_answer_is_stored_only_beside_its_own_disclosure) {
+    const char *ticket = clinician();
+    Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.question = (char *)"Which dose?";
+    cr_assert_eq(rig_call("query.Search", ticket, &req.base, &reply), ST_OK);
+    PGconn *conn = pg_connect("cordon_query");
+    static const char STORE[] = "INSERT INTO app.answers (tenant_id, id, user_id, question_enc, answer_enc, citations, model, event_id, wrapped_key) "
+                                "VALUES (authz.tenant(), '%s', authz.user_id(), 'q', 'a', '[]', 'm', '%s', 'k')";
+    rig.answer = "Metformin. [1]";
+    Query__QueryRequest question = QUERY__QUERY_REQUEST__INIT;
+    question.question = req.question;
+    ProtobufCMessage *answered = NULL;
+    cr_assert_eq(rig_call("query.Query", ticket, &question.base, &answered), ST_OK);
+    const char *const events[] = { CHUNK_1, rig_id_text(((Query__SearchReply *)reply)->event_id),       /* none, another kind, another answer's */
+                                   rig_id_text(((Query__QueryReply *)answered)->event_id) };
+    for (size_t i = 0; i < 3; i++) {
+        pg_ask(conn, "BEGIN; SELECT * FROM authz.enter('%s')", ticket);
+        cr_expect_str_eq(pg_try(conn, STORE, DOC_1, events[i]), "42501", "%zu", i);
+        cr_expect_not_null(strstr(pg_message(), "without its disclosure"), "%s", pg_message());
+        pg_ask(conn, "ROLLBACK");
+    }
+    PQfinish(conn);
+}

@@ -1,0 +1,211 @@
+/* Documents and jobs: what is shown, to whom, and that it is on the record first. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "rig.h"
+
+#define DOC_1 "01920000-0000-7000-8000-000000000001"
+#define DOC_2 "01920000-0000-7000-8000-000000000002"
+#define DOC_3 "01920000-0000-7000-8000-000000000003"
+#define DOC_B "01920000-0000-7000-8000-0000000000b1"
+#define JOB_1 "01920000-0000-7000-8000-0000000000f1"
+
+enum { ORIGINAL_BYTES = 3000000 };
+
+static uint8_t original[ORIGINAL_BYTES];
+
+static void set_up(void) {
+    rig_open();
+    for (size_t i = 0; i < sizeof original; i++)
+        original[i] = (uint8_t)(i * 7 + i / 251);
+    rig_document(PG_TENANT_A, DOC_1, "ready", "referral.txt", original, sizeof original);
+    rig_document(PG_TENANT_A, DOC_2, "processing", "lab.txt", "lab", 3);
+    rig_document(PG_TENANT_A, DOC_3, "failed", "empty.txt", NULL, 0);
+    rig_document(PG_TENANT_B, DOC_B, "ready", "theirs.txt", "theirs", 6);
+    pg_ask(pg_admin(), "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id, state, stage, attempt, done_at, chunks_done, chunks_total) "
+                       "SELECT tenant_id, '" JOB_1 "', 'ingest', 'ingest', id, created_by, 'succeeded', 'embed', 1, now(), 4, 4 "
+                       "FROM app.documents WHERE id = '" DOC_1 "'");
+}
+
+TestSuite(query_documents, .init = set_up, .fini = rig_close, .timeout = 60);
+
+static const char *clinician(void) {
+    return pg_ticket(PG_SLUG_A, "clinician", "ann");
+}
+
+static Query__ListDocumentsReply *list(uint32_t limit, const char *status, const char *cursor) {
+    Query__ListDocumentsRequest req = QUERY__LIST_DOCUMENTS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.limit = limit;
+    req.status = (char *)status;
+    req.cursor = (char *)cursor;
+    (void)rig_call("query.ListDocuments", clinician(), &req.base, &reply);
+    return (Query__ListDocumentsReply *)reply;
+}
+
+static Query__Document *get(const char *id) {
+    Query__GetDocumentRequest req = QUERY__GET_DOCUMENT_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.document_id = rig_id(id);
+    return rig_call("query.GetDocument", clinician(), &req.base, &reply) == ST_OK ? ((Query__GetDocumentReply *)reply)->document : NULL;
+}
+
+static Query__Job *get_job(const char *id) {
+    Query__GetJobRequest req = QUERY__GET_JOB_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.job_id = rig_id(id);
+    return rig_call("query.GetJob", clinician(), &req.base, &reply) == ST_OK ? ((Query__GetJobReply *)reply)->job : NULL;
+}
+
+/* ---- lists ---- */
+
+Test(query_documents, are_listed_newest_first_with_names_and_on_the_record) {
+    const Query__ListDocumentsReply *r = list(0, "", "");
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_assert_eq(r->n_documents, 3);
+    cr_expect_str_eq(r->documents[0]->file_name, "empty.txt");
+    cr_expect_str_eq(r->documents[0]->reason_code, "DOC_003");
+    cr_expect_str_eq(rig_id_text(r->documents[2]->id), DOC_1);
+    cr_expect_str_eq(rig_id_text(r->documents[2]->job_id), JOB_1);
+    cr_expect_eq(r->documents[2]->chunks_done, 4);
+    cr_expect_str_eq(r->next_cursor, "");
+    cr_expect_eq(rig_last("document.list")->document_count, 3);
+}
+
+Test(query_documents, pages_follow_each_other_without_a_gap) {
+    const char *cursor = "", *const want[] = { DOC_3, DOC_2, DOC_1 };
+    for (size_t i = 0; i < 3; i++) {
+        const Query__ListDocumentsReply *r = list(1, "", cursor);
+        cr_assert_not_null(r, "%s", rig.why.text);
+        cr_assert_eq(r->n_documents, 1);
+        cr_expect_str_eq(rig_id_text(r->documents[0]->id), want[i]);
+        cursor = r->next_cursor;
+        cr_expect_eq(*cursor == '\0', i == 2, "the last page and no other has no cursor");
+    }
+}
+
+Test(query_documents, are_filtered_by_their_status) {
+    const Query__ListDocumentsReply *r = list(0, "processing", "");
+    cr_assert(r && r->n_documents == 1);
+    cr_expect_str_eq(rig_id_text(r->documents[0]->id), DOC_2);
+}
+
+Test(query_documents, limits_statuses_and_cursors_that_are_none_are_refused) {
+    cr_expect_null(list(101, "", ""));
+    cr_expect_eq(rig.why.code, ERR_REQ_FIELD);
+    cr_expect_null(list(1, "deleted", ""));
+    cr_expect_eq(rig.why.code, ERR_REQ_FIELD);
+    cr_expect_null(list(1, "", "bm90IGEgY3Vyc29y"));
+    cr_expect_eq(rig.why.code, ERR_REQ_CURSOR);
+    cr_expect_eq(rig.event_count, 0);
+}
+
+Test(query_documents, one_that_is_deleted_while_it_is_listed_is_left_out) {
+    rig.deletes = DOC_2;
+    const Query__ListDocumentsReply *r = list(0, "", "");
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_assert_eq(r->n_documents, 2);
+    cr_expect_str_eq(rig_id_text(r->documents[0]->id), DOC_3);
+    cr_expect_str_eq(rig_id_text(r->documents[1]->id), DOC_1);
+}
+
+/* ---- one ---- */
+
+Test(query_documents, one_is_shown_and_on_the_record) {
+    const Query__Document *d = get(DOC_1);
+    cr_assert_not_null(d, "%s", rig.why.text);
+    cr_expect_str_eq(d->file_name, "referral.txt");
+    cr_expect_str_eq(d->status, "ready");
+    cr_expect_eq(d->pages, 3);
+    cr_expect_eq(rig_last("document.read")->document_count, 1);
+}
+
+Test(query_documents, one_that_is_deleted_meanwhile_does_not_exist) {
+    rig.deletes = DOC_1;
+    cr_expect_null(get(DOC_1));
+    cr_expect_eq(rig.why.code, ERR_NOT_FOUND, "%s", rig.why.text);
+}
+
+Test(query_documents, a_disabled_key_shows_nothing) {
+    rig.is_kms_disabled = true;
+    cr_expect_null(get(DOC_1));
+    cr_expect_eq(rig.why.code, ERR_KMS_DISABLED, "%s", rig.why.text);
+    cr_expect_null(list(0, "", ""));
+    cr_expect_eq(rig.why.code, ERR_KMS_DISABLED, "%s", rig.why.text);
+}
+
+/* ---- jobs ---- */
+
+Test(query_documents, a_job_is_shown_and_on_the_record) {
+    const Query__Job *job = get_job(JOB_1);
+    cr_assert_not_null(job, "%s", rig.why.text);
+    cr_expect_str_eq(job->state, "succeeded");
+    cr_expect_str_eq(rig_id_text(job->document_id), DOC_1);
+    cr_expect_eq(job->chunks_total, 4);
+    struct uuid id = rig_uuid(JOB_1);
+    cr_expect(uuid_equal(&rig_last("job.read")->resource_id, &id));
+}
+
+/* ---- the original ---- */
+
+static enum status content(const char *id, size_t max_parts, Query__ContentHead **ret_head, struct buffer *out) {
+    return rig_content(clinician(), id, max_parts, ret_head, out);
+}
+
+Test(query_documents, the_original_arrives_whole) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    cr_assert_eq(content(DOC_1, 0, &head, &got), ST_OK, "%s", rig.why.text);
+    cr_assert_not_null(head);
+    cr_expect_str_eq(head->file_name, "referral.txt");
+    cr_expect_eq(head->bytes, ORIGINAL_BYTES);
+    cr_assert_eq(got.len, ORIGINAL_BYTES);
+    cr_expect_eq(memcmp(got.data, original, ORIGINAL_BYTES), 0);
+    cr_expect_eq(rig_last("document.content.read")->document_count, 1);
+}
+
+Test(query_documents, an_original_that_is_deleted_meanwhile_does_not_exist) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    rig.deletes = DOC_1;
+    cr_expect_eq(content(DOC_1, 0, &head, &got), ST_NOT_FOUND, "%s", rig.why.text);
+    cr_expect_null(head);
+}
+
+Test(query_documents, a_reader_who_goes_away_ends_the_stream) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    cr_assert_eq(content(DOC_1, 2, &head, &got), ST_OK, "%s", rig.why.text);
+    cr_expect_lt(got.len, ORIGINAL_BYTES);
+    for (int64_t until_ms = clock_mono_ms() + 5000; rig_in_flight() > 0;) {
+        cr_assert_lt(clock_mono_ms(), until_ms, "the call goes on");
+        (void)usleep(2000);
+    }
+    cr_expect_not_null(get(DOC_1), "and the worker serves on: %s", rig.why.text);
+}
+
+Test(query_documents, a_damaged_original_is_an_error_and_never_looks_complete) {
+    static const int64_t AT[] = { 3, 20, 1500000, 3000600 };       /* header, first frame, a middle one, the last */
+    for (size_t i = 0; i < sizeof AT / sizeof *AT; i++) {
+        CLEANUP(buffer_end) struct buffer got = { 0 };
+        Query__ContentHead *head = NULL;
+        rig.damaged_at = AT[i];
+        cr_expect_eq(content(DOC_1, 0, &head, &got), ST_INTERNAL, "byte %lld: %s", (long long)AT[i], rig.why.text);
+        cr_expect_lt(got.len, ORIGINAL_BYTES);
+        cr_expect_eq(memcmp(got.len ? got.data : "", original, got.len), 0, "what came before is true");
+    }
+}
+
+Test(query_documents, an_original_that_is_cut_or_away_is_an_error) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    rig.is_object_cut = true;
+    cr_expect_eq(content(DOC_1, 0, &head, &got), ST_UNAVAILABLE, "%s", rig.why.text);
+    cr_expect_lt(got.len, ORIGINAL_BYTES);
+    rig.is_object_cut = false;
+    rig.is_store_down = true;
+    cr_expect_eq(content(DOC_1, 0, &head, &got), ST_UNAVAILABLE);
+    cr_expect_eq(rig.why.code, ERR_STORE_UNAVAILABLE, "%s", rig.why.text);
+}

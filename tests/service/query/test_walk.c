@@ -1,0 +1,195 @@
+/* What holds for every route: walks over the table, so that a new row must take part. */
+#include <criterion/criterion.h>
+
+#include "core/str.h"
+#include "rig.h"
+
+#define DOC_A    "01920000-0000-7000-8000-000000000001"
+#define CHUNK_A  "01920000-0000-7000-8000-00000000c001"
+#define JOB_A    "01920000-0000-7000-8000-0000000000f1"
+#define DOC_B    "01920000-0000-7000-8000-0000000000b1"
+#define CHUNK_B  "01920000-0000-7000-8000-00000000c0b1"
+#define JOB_B    "01920000-0000-7000-8000-0000000000fb"
+#define ABSENT   "01920000-0000-7000-8000-0000000000ee"
+
+static void add_job(const char *id, const char *document_id) {
+    pg_ask(pg_admin(), "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id) "
+                       "SELECT tenant_id, '%s', 'ingest', 'ingest', id, created_by FROM app.documents WHERE id = '%s'", id, document_id);
+}
+
+static void set_up(void) {
+    rig_open();
+    rig_document(PG_TENANT_A, DOC_A, "ready", "ours.txt", "ours", 4);
+    rig_chunk(DOC_A, CHUNK_A, "Ours.", 0.1);
+    add_job(JOB_A, DOC_A);
+    rig_document(PG_TENANT_B, DOC_B, "ready", "theirs.txt", "theirs", 6);
+    rig_chunk(DOC_B, CHUNK_B, "Theirs.", 0);
+    add_job(JOB_B, DOC_B);
+    rig.answer = "It says so. [1]";
+}
+
+TestSuite(query_walk, .init = set_up, .fini = rig_close, .timeout = 60);
+
+/* What a call with one id gave. shown: how many things; 0 after a failure. */
+struct outcome { enum status st; enum error_code code; size_t shown; };
+
+static struct outcome after(enum status st, size_t shown) {
+    return (struct outcome){ st, rig.why.code, st == ST_OK ? shown : 0 };
+}
+
+static struct outcome list_documents(const char *ticket, const char *id) {
+    (void)id;
+    Query__ListDocumentsRequest req = QUERY__LIST_DOCUMENTS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    enum status st = rig_call("query.ListDocuments", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListDocumentsReply *)reply)->n_documents : 0);
+}
+
+static struct outcome get_document(const char *ticket, const char *id) {
+    Query__GetDocumentRequest req = QUERY__GET_DOCUMENT_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.document_id = rig_id(id);
+    return after(rig_call("query.GetDocument", ticket, &req.base, &reply), 1);
+}
+
+static struct outcome get_content(const char *ticket, const char *id) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    enum status st = rig_content(ticket, id, 0, &head, &got);
+    cr_expect(st == ST_OK || (!head && !got.len), "a failure after something was shown");
+    return after(st, got.len);
+}
+
+static struct outcome get_job(const char *ticket, const char *id) {
+    Query__GetJobRequest req = QUERY__GET_JOB_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.job_id = rig_id(id);
+    return after(rig_call("query.GetJob", ticket, &req.base, &reply), 1);
+}
+
+static struct outcome search(const char *ticket, const char *id) {
+    Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
+    Query__Filter filter = QUERY__FILTER__INIT;
+    ProtobufCBinaryData ids[] = { rig_id(id) };
+    ProtobufCMessage *reply = NULL;
+    filter.n_document_ids = 1;
+    filter.document_ids = ids;
+    req.question = (char *)"What?";
+    req.filter = &filter;
+    enum status st = rig_call("query.Search", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__SearchReply *)reply)->n_hits : 0);
+}
+
+static struct outcome query(const char *ticket, const char *id) {
+    Query__QueryRequest req = QUERY__QUERY_REQUEST__INIT;
+    Query__Filter filter = QUERY__FILTER__INIT;
+    ProtobufCBinaryData ids[] = { rig_id(id) };
+    ProtobufCMessage *reply = NULL;
+    filter.n_document_ids = 1;
+    filter.document_ids = ids;
+    req.question = (char *)"What?";
+    req.filter = &filter;
+    enum status st = rig_call("query.Query", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__QueryReply *)reply)->n_citations : 0);
+}
+
+static struct outcome list_audit_events(const char *ticket, const char *id) {
+    Query__ListAuditEventsRequest req = QUERY__LIST_AUDIT_EVENTS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.document_id = rig_id(id);
+    enum status st = rig_call("query.ListAuditEvents", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListAuditEventsReply *)reply)->n_events : 0);
+}
+
+static const struct sample {
+    const char *method, *role, *other_role;     /* other_role: does not suffice */
+    const char *own, *foreign;                  /* ids; foreign NULL: the request names none */
+    struct outcome (*ask)(const char *ticket, const char *id);
+    const char *action;                         /* that puts it on the record */
+} SAMPLES[] = {
+    { "query.ListDocuments",   "clinician", "auditor",   DOC_A, NULL,  list_documents,    "document.list" },
+    { "query.GetDocument",     "clinician", "auditor",   DOC_A, DOC_B, get_document,      "document.read" },
+    { "query.GetContent",      "clinician", "auditor",   DOC_A, DOC_B, get_content,       "document.content.read" },
+    { "query.GetJob",          "clinician", "auditor",   JOB_A, JOB_B, get_job,           "job.read" },
+    { "query.Search",          "clinician", "auditor",   DOC_A, DOC_B, search,            "search.disclose" },
+    { "query.Query",           "clinician", "auditor",   DOC_A, DOC_B, query,             "answer.disclose" },
+    { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
+};
+enum { SAMPLE_COUNT = sizeof SAMPLES / sizeof *SAMPLES };
+
+/* So that an event about each tenant's document is there to be listed. */
+static void fill_the_log(void) {
+    cr_assert_eq(get_document(pg_ticket(PG_SLUG_A, "clinician", "ann"), DOC_A).st, ST_OK, "%s", rig.why.text);
+    cr_assert_eq(get_document(pg_ticket(PG_SLUG_B, "clinician", "bea"), DOC_B).st, ST_OK, "%s", rig.why.text);
+}
+
+Test(query_walk, every_route_has_a_sample) {
+    for (const struct route *r = QUERY.routes; r->method; r++) {
+        size_t found = 0;
+        for (size_t i = 0; i < SAMPLE_COUNT; i++)
+            found += str_equal(SAMPLES[i].method, r->method);
+        cr_expect_eq(found, 1, "%s", r->method);
+    }
+}
+
+Test(query_walk, every_route_shows_what_is_the_tenants_own_and_records_it) {
+    fill_the_log();
+    for (const struct sample *s = SAMPLES; s < SAMPLES + SAMPLE_COUNT; s++) {
+        size_t before = rig_count(s->action);
+        struct outcome got = s->ask(pg_ticket(PG_SLUG_A, s->role, "ann"), s->own);
+        cr_expect_eq(got.st, ST_OK, "%s: %s", s->method, rig.why.text);
+        cr_expect_gt(got.shown, 0, "%s", s->method);
+        cr_expect_eq(rig_count(s->action), before + 1, "%s", s->method);
+    }
+}
+
+Test(query_walk, another_tenants_id_is_like_one_that_does_not_exist) {
+    fill_the_log();
+    for (const struct sample *s = SAMPLES; s < SAMPLES + SAMPLE_COUNT; s++) {
+        if (!s->foreign)
+            continue;
+        const char *ticket = pg_ticket(PG_SLUG_A, s->role, "ann");
+        struct outcome foreign = s->ask(ticket, s->foreign), absent = s->ask(ticket, ABSENT);
+        cr_expect_eq(foreign.st, absent.st, "%s: %s", s->method, rig.why.text);
+        cr_expect_eq(foreign.code, absent.code, "%s", s->method);
+        cr_expect_eq(foreign.shown, 0, "%s", s->method);
+        cr_expect_eq(absent.shown, 0, "%s", s->method);
+        cr_expect_gt(s->ask(pg_ticket(PG_SLUG_B, s->role, "bea"), s->foreign).shown, 0, "%s: it is there for its owner", s->method);
+    }
+}
+
+Test(query_walk, lists_hold_nothing_of_another_tenant) {
+    cr_expect_eq(list_documents(pg_ticket(PG_SLUG_A, "clinician", "ann"), "").shown, 1);
+}
+
+Test(query_walk, without_the_audit_log_nothing_is_shown) {
+    fill_the_log();
+    for (const struct sample *s = SAMPLES; s < SAMPLES + SAMPLE_COUNT; s++) {
+        rig.audit_away_for = s->action;
+        struct outcome got = s->ask(pg_ticket(PG_SLUG_A, s->role, "ann"), s->own);
+        cr_expect_eq(got.st, ST_UNAVAILABLE, "%s", s->method);
+        cr_expect_eq(got.code, ERR_AUDIT_UNAVAILABLE, "%s: %s", s->method, rig.why.text);
+        cr_expect_eq(got.shown, 0, "%s", s->method);
+    }
+    cr_expect_eq(rig.generate_count, 0, "no text went to the model");
+    cr_expect_eq(rig_count("model.disclose"), 0);
+}
+
+Test(query_walk, a_role_without_the_scope_is_refused) {
+    for (const struct sample *s = SAMPLES; s < SAMPLES + SAMPLE_COUNT; s++) {
+        struct outcome got = s->ask(pg_ticket(PG_SLUG_A, s->other_role, "ann"), s->own);
+        cr_expect_eq(got.code, ERR_FORBIDDEN, "%s: %s", s->method, rig.why.text);
+    }
+    cr_expect_eq(rig_count("search.disclose") + rig_count("answer.disclose") + rig_count("document.list"), 0);
+}
+
+Test(query_walk, a_ticket_of_an_ended_session_or_none_is_refused) {
+    for (const struct sample *s = SAMPLES; s < SAMPLES + SAMPLE_COUNT; s++) {
+        const char *ticket = pg_ticket(PG_SLUG_A, s->role, s->method);     /* a person, so a session, each */
+        pg_ask(pg_admin(), "UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'test' WHERE revoked_at IS NULL");
+        cr_expect_eq(s->ask(ticket, s->own).st, ST_UNAUTHENTICATED, "%s: %s", s->method, rig.why.text);
+        cr_expect_eq(s->ask("", s->own).st, ST_UNAUTHENTICATED, "%s: %s", s->method, rig.why.text);
+    }
+    cr_expect_eq(rig.event_count, 0);
+    cr_expect_eq(rig.embed_count, 0);
+}
