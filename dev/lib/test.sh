@@ -2,6 +2,7 @@
 # Every test, in lanes that can be run alone. Counts come from each runner's own report, and one line closes.
 
 TEST_LANES=(unit lint cloud e2e)
+DEEP_LANES=(clang valgrind tsan fuzz) # dev/lib/lanes.sh; run when they are asked for
 PASSED=0 FAILED=0 SKIPPED=0
 
 command_test() {
@@ -10,8 +11,9 @@ command_test() {
     while (($#)); do
         case $1 in
             --lanes)
-                (($# > 1)) || die "--lanes wants a list: ${TEST_LANES[*]}"
+                (($# > 1)) || die "--lanes wants a list: all, or some of ${TEST_LANES[*]} ${DEEP_LANES[*]}"
                 IFS=', ' read -ra lanes <<<"$2"
+                [[ $2 != all ]] || lanes=("${TEST_LANES[@]}" "${DEEP_LANES[@]}")
                 shift
                 ;;
             --long) export CORDON_TEST_LONG=1 ;;
@@ -20,12 +22,12 @@ command_test() {
                 PYTEST_ARGS=("$@")
                 break
                 ;;
-            *) die "test does not know '$1'" "./cordon test [--lanes ${TEST_LANES[*]}] [--long] [-- PYTEST-ARGS]" ;;
+            *) die "test does not know '$1'" "./cordon test [--lanes LIST] [--long] [-- PYTEST-ARGS]" ;;
         esac
         shift
     done
     for lane in "${lanes[@]}"; do
-        [[ " ${TEST_LANES[*]} " == *" $lane "* ]] || die "there is no lane '$lane'" "lanes: ${TEST_LANES[*]}"
+        [[ " ${TEST_LANES[*]} ${DEEP_LANES[*]} " == *" $lane "* ]] || die "there is no lane '$lane'" "lanes: ${TEST_LANES[*]} ${DEEP_LANES[*]}"
     done
     require_root_rights
     make_shared_folder
@@ -50,13 +52,19 @@ report() {
 
 # C: libraries and service handlers under the address and undefined-behaviour sanitizers, against a real PostgreSQL.
 lane_unit() {
-    local began log="$SHARED/test-logs/unit.log" status=0 passed failed
     step "build (asan, ubsan)" build asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCORDON_SANITIZE=address,undefined
+    run_ctest unit asan
+}
+
+# run_ctest LANE BUILD CTEST-ARGS...
+run_ctest() {
+    local lane=$1 dir="$SHARED/build/$2" began log="$SHARED/test-logs/$1.log" status=0 passed failed
+    shift 2
     step "throw-away PostgreSQL" start_test_postgres
     began=$EPOCHREALTIME
     CORDON_TEST_DATABASE_URL=$(<"$SHARED/test-postgres.url") \
         ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$ROOT/dev/lib/lsan.supp:print_suppressions=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-        ctest --test-dir "$SHARED/build/asan" -V --no-tests=error >"$log" 2>&1 || status=$?
+        ctest --test-dir "$dir" -V --no-tests=error "$@" >"$log" 2>&1 || status=$?
     stop_test_postgres
     read -r passed failed < <(awk '
         /Synthesis: Tested:/ {
@@ -68,9 +76,9 @@ lane_unit() {
         END { print passed + 0, failed + 0 }' "$log")
     if ((status != 0)); then
         ((failed > 0)) || failed=1 # a program that ended badly after its last test, or never ran one
-        grep -E '\[(FAIL|----|ERR)\]|CRASH|ERROR: |runtime error|\*\*\*|tests failed|The following tests FAILED|^\s+[0-9]+ - ' "$log" | tail -n 60 || true
+        grep -E '\[(FAIL|----|ERR)\]|CRASH|ERROR: |WARNING: Thread|==[0-9]+==|runtime error|\*\*\*|tests failed|The following tests FAILED|^\s+[0-9]+ - ' "$log" | tail -n 60 || true
     fi
-    report unit "$began" "$passed" "$failed" 0
+    report "$lane" "$began" "$passed" "$failed" 0
 }
 
 start_test_postgres() {
@@ -82,13 +90,13 @@ start_test_postgres() {
     as_root install -d -m 0700 -o cordon-postgres -g cordon-postgres "$data"
     as_root install -m 0600 -o cordon-postgres /dev/null "$data.log"
     as_root install -m 0400 -o cordon-postgres /dev/stdin "$data.password" <<<"$password"
-    as_postgres "$(postgres_bin)/initdb" --pgdata="$data" --username=cordon_admin --pwfile="$data.password" \
+    as_postgres "$(postgres_bin)/initdb" --pgdata="$data" --username=postgres --pwfile="$data.password" \
         --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions
     as_root rm -f "$data.password"
     { BASE=$port postgres_settings && echo "fsync = off"; } | as_root tee "$data/postgresql.conf" >/dev/null
     hba_rules | as_root tee "$data/pg_hba.conf" >/dev/null
     as_postgres "$(postgres_bin)/pg_ctl" --pgdata="$data" --log="$data.log" --wait start
-    (umask 077 && echo "postgresql://cordon_admin:$password@127.0.0.1:$port/postgres?sslmode=disable" >"$data.url")
+    (umask 077 && echo "postgresql://postgres:$password@127.0.0.1:$port/postgres?sslmode=disable" >"$data.url")
     note "port $port"
 }
 
@@ -140,12 +148,13 @@ run_pytest() {
 
 counted() { grep -oE "[0-9]+ $1" <<<"$2" | cut -d' ' -f1 | grep . || echo 0; }
 
-# The stand-ins: the gateway by Debian's SDK, the model server and the identity provider by Node's own test runner.
+# The stand-ins: the gateway by Debian's SDK; the model server, the identity provider and the samples by Node's own test runner.
 lane_cloud() {
     local began=$EPOCHREALTIME log="$SHARED/test-logs/node.log" status=0 failed
     run_pytest cloud "$ROOT/tests/cloud"
     began=$EPOCHREALTIME
-    CORDON_SOURCE=$ROOT "$SHARED/app/node" --test --test-reporter=tap "$SHARED"/app/{cloud,idp}/*.test.mjs >"$log" 2>&1 || status=$?
+    CORDON_SOURCE=$ROOT "$SHARED/app/node" --test --test-reporter=tap \
+        "$SHARED"/app/{cloud,idp}/*.test.mjs "$ROOT/dev/samples/samples.test.mjs" >"$log" 2>&1 || status=$?
     failed=$(sed -n 's/^# fail //p' "$log")
     if ((status != 0)); then
         grep -A 25 '^not ok' "$log" | head -n 60 || tail -n 40 "$log"
