@@ -38,6 +38,7 @@ static enum status ask(struct exchange *x, const char *token, struct pass *ret_p
     call.deadline_ms = until_ms < call.deadline_ms ? until_ms : call.deadline_ms;
     enum status st = bus_ask(&call, "auth.Authenticate", &req.base, &auth__authenticate_reply__descriptor, &message);
     x->call.why = call.why;
+    x->is_refusal_recorded = st != ST_OK;           /* if it was a refusal, auth has recorded it */
     if (st != ST_OK)
         return st;
     const Auth__AuthenticateReply *reply = (const void *)message;
@@ -54,9 +55,10 @@ static enum status check_scope(struct exchange *x, const struct pass *pass) {
     return ST_OK;
 }
 
-/* Nobody else saw this refusal: auth puts it on the record. A refusal that cannot be recorded is still a
- * refusal; it is counted. */
-static void record_denial(struct exchange *x) {
+void admit_record_refusal(struct exchange *x, enum status st) {
+    bool is_refusal = st == ST_UNAUTHENTICATED || st == ST_FORBIDDEN;
+    if (!is_refusal || !x->route || x->route->auth == AUTH_NONE || x->is_refusal_recorded)
+        return;
     Auth__DeniedRequest req = AUTH__DENIED_REQUEST__INIT;
     ProtobufCMessage *message = NULL;
     struct call call = x->call;
@@ -69,18 +71,13 @@ static void record_denial(struct exchange *x) {
         counter_add(x->edge->denials_lost, 1);
 }
 
-static enum status refuse(struct exchange *x, enum status st) {
-    record_denial(x);
-    return st;
-}
-
 enum status admit(struct exchange *x) {
     if (x->route->auth == AUTH_NONE)
         return ST_OK;
     x->call.bus = edge_bus(x->conn);
     const char *token = bearer_token(x->framing.authorization);
     if (!token)
-        return refuse(x, fail_as(&x->call.why, ERR_UNAUTHENTICATED, "no bearer token"));
+        return fail_as(&x->call.why, ERR_UNAUTHENTICATED, "no bearer token");
     struct pass pass;
     uint8_t key[32];
     int64_t asked_ms = clock_mono_ms();
@@ -88,20 +85,19 @@ enum status admit(struct exchange *x) {
     if (!auth_cache_find(x->edge->tickets, key, asked_ms, x->call.mem, &pass)) {
         enum status st = ask(x, token, &pass);
         if (st != ST_OK)
-            return st;                              /* auth has recorded it, if it was a refusal */
+            return st;
         auth_cache_keep(x->edge->tickets, key, asked_ms, &pass);
     }
     x->call.ticket = pass.ticket;
     x->tenant_id = pass.tenant_id;
-    enum status st = check_scope(x, &pass);
-    return st == ST_OK ? ST_OK : refuse(x, st);
+    return check_scope(x, &pass);
 }
 
 enum status admit_again(struct exchange *x, const char **ret_ticket) {
     struct pass pass;
     enum status st = ask(x, bearer_token(x->framing.authorization), &pass);
-    if (st == ST_OK && (st = check_scope(x, &pass)) != ST_OK)
-        return refuse(x, st);
+    if (st == ST_OK)
+        st = check_scope(x, &pass);
     if (st == ST_OK)
         *ret_ticket = pass.ticket;
     return st;

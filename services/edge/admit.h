@@ -1,5 +1,5 @@
 /* admit — who asks, and may they? Turns the bearer token of an exchange into a ticket by asking auth,
- * checks the route's scope, and puts the edge's own refusals on the record. */
+ * checks the route's scope, and puts refusals on the record. */
 #ifndef CORDON_EDGE_ADMIT_H
 #define CORDON_EDGE_ADMIT_H
 
@@ -11,5 +11,9 @@ enum status admit(struct exchange *x) MUST_USE;
 /* A ticket that auth has made just now, past the cache, for uploads that outlive the first. The scope is
  * checked again. *ret_ticket lives in the call's arena. */
 enum status admit_again(struct exchange *x, const char **ret_ticket) MUST_USE;
+/* What became of the exchange. When it was refused, by the edge or by a process behind it (the session ended in
+ * between, or the database gives less than the edge saw), and auth has not refused it itself, auth puts it on the
+ * record. A refusal that cannot be recorded is still a refusal; it is counted. */
+void admit_record_refusal(struct exchange *x, enum status st);
 
 #endif

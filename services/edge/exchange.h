@@ -28,6 +28,7 @@ struct exchange {
     struct vigil vigil;                 /* bounds each read and write on the connection */
     int64_t body_read_bytes;
     int http_status;                    /* of the answer's head once it was sent; 0 before */
+    bool is_refusal_recorded;           /* auth refused it, and recorded that */
     bool is_slow;                       /* the client's body was cut for its slowness */
     bool is_broken;                     /* the connection failed while answering */
 };

@@ -82,7 +82,10 @@ static enum status serve_request(struct exchange *x) {
     st = find_route(x);
     if (st == ST_OK)
         st = admit(x);
-    return st == ST_OK ? x->route->handle(x) : st;
+    if (st == ST_OK)
+        st = x->route->handle(x);
+    admit_record_refusal(x, st);
+    return st;
 }
 
 static void write_log(const struct exchange *x, enum status st, int64_t elapsed_us) {

@@ -141,11 +141,13 @@ static enum status on_list(void *self, struct call *call, const ProtobufCMessage
     return ST_OK;
 }
 
-/* Document ..01 is there, ..02 is another tenant's, others are absent. */
+/* Document ..01 is there, ..02 is another tenant's, others are absent; at ..0f the database says no after all. */
 static enum status on_get(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     (void)self;
     const Query__GetDocumentRequest *req = (const void *)in;
     Query__GetDocumentReply *reply = (void *)out;
+    if (req->document_id.data[15] == 15)
+        return fail(&call->why, ST_FORBIDDEN, "scope");
     if (req->document_id.data[15] != 1)
         return fail(&call->why, ST_NOT_FOUND, "absent");
     reply->document = arena_alloc(call->mem, sizeof *reply->document);

@@ -45,6 +45,18 @@ Test(edge_http, refuses_whom_it_must_and_puts_it_on_the_record) {
     cr_expect_eq(atomic_load(&seen.denied), 4);
 }
 
+Test(edge_http, what_a_process_behind_it_refuses_is_on_the_record_too) {
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET /api/v1/documents/" ID_TEXT "0f", "", ""), 403);
+    cr_expect_eq(atomic_load(&seen.denied), 1);
+    cr_expect_str_eq(seen.denied_code, "AUTH_002");
+    cr_expect_str_eq(seen.denied_path, "/api/v1/documents/{document_id}");
+}
+
+Test(edge_http, what_auth_refuses_is_recorded_by_auth) {
+    cr_expect_eq(http_ask(&edge, &answer, "bad", "GET /api/v1/documents", "", ""), 401);
+    cr_expect_eq(atomic_load(&seen.denied), 0);
+}
+
 Test(edge_http, every_route_with_a_token_refuses_without_one) {
     for (const char *const *line = (const char *const[]){ "POST /api/v1/documents", "GET /api/v1/audit/events", "GET /api/v1/jobs/x",
                                                            "POST /api/v1/query", "GET /api/v1/tenants", NULL }; *line; line++)
