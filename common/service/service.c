@@ -174,6 +174,8 @@ static bool stop(struct process *p) {
     listener_stop(&p->listener);
     if (p->self && p->svc->close)
         p->svc->close(&p->self);
+    if (p->runtime.has_left_behind)
+        return false;
     bus_stop(&p->runtime.bus);
     runtime_stop_destroy(&p->runtime.stop);
     metrics_destroy(&p->runtime.metrics);

@@ -35,6 +35,7 @@ struct runtime {
     bool is_production;                         /* ENVIRONMENT is not development */
     struct bus *bus;                            /* NULL until the bus runs: not in open() */
     struct metrics *metrics;
+    bool has_left_behind;                       /* set by close(): a thread of the service does not end, nothing more is taken down */
     struct runtime_stop *stop;                  /* NULL in tests that never stop; asked through the functions below */
 };
 

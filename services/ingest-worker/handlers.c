@@ -10,7 +10,7 @@
 #include "ingest.h"
 #include "ingest.pb-c.h"
 
-enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200 };
+enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200, HAND_BACK_MS = 1000, JOIN_MS = 500 };
 static const char QUEUE[] = "ingest";
 
 enum status on_delete_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -127,7 +127,10 @@ static void ingest_close(void **self_p) {
     struct ingest *g = *self_p;
     if (!g)
         return;
-    job_pool_destroy(&g->jobs);
+    if (!job_pool_destroy(&g->jobs, clock_mono_ms() + JOIN_MS)) {
+        g->runtime->has_left_behind = true;
+        return;
+    }
     db_listener_destroy(&g->listener);
     keyring_destroy(&g->keyring);
     s3_destroy(&g->s3);
@@ -184,13 +187,14 @@ static enum status ingest_start(void *self, struct runtime *rt, struct why *why)
     const struct ingest_settings *s = g->settings;
     return job_pool_start(&(struct job_pool_options){ .queue = QUEUE, .threads_count = (int)s->job_threads_count, .lease_ms = s->lease_ms,
                           .poll_ms = s->poll_ms, .db = g->jobs_db, .listener = g->listener, .runtime = rt, .run = ingest_job_run,
-                          .self = g }, &g->jobs, why);
+                          .hand_back = ingest_job_hand_back, .self = g }, &g->jobs, why);
 }
 
 static void ingest_drain(void *self, int64_t deadline_ms) {
     struct ingest *g = self;
-    job_pool_drain(g->jobs, deadline_ms - DRAIN_MARGIN_MS);
-    job_pool_destroy(&g->jobs);
+    int64_t give_up_ms = deadline_ms - DRAIN_MARGIN_MS;
+    job_pool_drain(g->jobs, give_up_ms - HAND_BACK_MS, give_up_ms);
+    (void)!job_pool_destroy(&g->jobs, give_up_ms);      /* close() asks again, and says when a thread stays */
 }
 
 const struct service INGEST_WORKER = {

@@ -51,5 +51,7 @@ enum status on_delete_document(void *self, struct call *call, const ProtobufCMes
 
 /* Run one claimed job and record its end (job_pool_options.run). */
 void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus);
+/* Give a job back to the queue whose thread does not end (job_pool_options.hand_back). */
+void ingest_job_hand_back(void *self, struct job_pool *pool, const struct job *job, int64_t deadline_ms);
 
 #endif

@@ -13,6 +13,7 @@
 #include "keystore/original.h"
 #include "obs/log.h"
 #include "text/splitter.h"
+#include "verdict.h"
 
 enum {
     STEP_BUDGET_MS = 30000,         /* for one transaction, or one call to audit-writer */
@@ -30,6 +31,7 @@ struct work {
     const struct job *job;
     struct call call;               /* our own: a job is a caller, and has no request above it */
     struct arena *mem;
+    enum job_step step;
     struct claims claims;
     const char *content_type, *file_name;
     struct document_key *key;
@@ -40,15 +42,17 @@ struct work {
 };
 
 /* Every step has a fresh ticket and a budget of its own. */
-static enum status step_begin(struct work *w, int64_t budget_ms) {
-    if (job_should_stop(w->pool, w->job))
+static enum status step_begin(struct work *w, enum job_step step, int64_t budget_ms) {
+    w->step = step;
+    /* What is in hand is still written, so that nobody need make it again. */
+    if (step != STEP_DATABASE && job_should_stop(w->pool, w->job))
         return fail(&w->call.why, ST_UNAVAILABLE, "stopping");
     w->call.deadline_ms = clock_mono_ms() + budget_ms;
     return job_ticket(w->pool, w->job, w->mem, &w->call.ticket, &w->call.why);
 }
 
 static enum status tx_begin(struct work *w, struct tenant_tx *tx) {
-    enum status st = step_begin(w, STEP_BUDGET_MS);
+    enum status st = step_begin(w, STEP_DATABASE, STEP_BUDGET_MS);
     if (st == ST_OK)
         st = tenant_tx_begin(tx, w->ingest->db, w->call.ticket, &w->call.request_id, SCOPE_JOB_INGEST, w->call.deadline_ms,
                              &w->call.why);
@@ -59,8 +63,9 @@ static enum status tx_begin(struct work *w, struct tenant_tx *tx) {
 
 static enum status progress(struct tenant_tx *tx, struct work *w, const char *stage) {
     static const struct sql PROGRESS = { "progress", "SELECT jobs.progress($1, $2, $3, $4)", 4 };
-    return tenant_tx_run(tx, &PROGRESS, (struct db_param[]){ DB_TEXT(stage), DB_INT(w->page_count), DB_INT(w->done_count),
-                         w->chunks ? DB_INT(w->chunk_count) : DB_NULL }, NULL, &w->call.why);
+    bool knows = w->chunks;         /* before, what an earlier attempt has said stands */
+    return tenant_tx_run(tx, &PROGRESS, (struct db_param[]){ DB_TEXT(stage), knows ? DB_INT(w->page_count) : DB_NULL,
+                         knows ? DB_INT(w->done_count) : DB_NULL, knows ? DB_INT(w->chunk_count) : DB_NULL }, NULL, &w->call.why);
 }
 
 /* ---- stages ---- */
@@ -97,6 +102,7 @@ static enum status open_document(struct work *w) {
     w->content_type = arena_strdup(w->mem, db_text(rows, 0, 0));
     w->done_count = (size_t)db_i64(rows, 0, 3);
 
+    w->step = STEP_KEYS;
     CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
     size_t len = 0;
     const uint8_t *wrapped = db_bytea(key_rows, 0, 1, &len);
@@ -115,10 +121,12 @@ static enum status open_document(struct work *w) {
     return st;
 }
 
-struct extract_pipe { struct extraction *extraction; struct frames_opener *opener; struct buffer plain; };
+struct extract_pipe { struct work *work; struct extraction *extraction; struct frames_opener *opener; struct buffer plain; };
 
 static enum status pipe_take(void *ctx, const void *data, size_t len, struct why *why) {
     struct extract_pipe *p = ctx;
+    if (job_should_stop(p->work->pool, p->work->job))
+        return fail(why, ST_UNAVAILABLE, "stopping");
     enum status st = frames_open_add(p->opener, data, len, &p->plain, why);
     if (st == ST_OK)
         st = extraction_feed(p->extraction, p->plain.data, p->plain.len, why);
@@ -128,7 +136,7 @@ static enum status pipe_take(void *ctx, const void *data, size_t len, struct why
 
 /* Fetch, decrypt and extract in one stream: the original is never whole in memory, nor on a disk. */
 static enum status extract_text(struct work *w) {
-    enum status st = step_begin(w, FETCH_BUDGET_MS);
+    enum status st = step_begin(w, STEP_ORIGINAL, FETCH_BUDGET_MS);
     if (st != ST_OK)
         return st;
     CLEANUP(extraction_destroy) struct extraction *extraction = NULL;
@@ -138,7 +146,7 @@ static enum status extract_text(struct work *w) {
         st = document_key_open_original(w->key, &opener, &w->call.why);
     if (st != ST_OK)
         return st;
-    struct extract_pipe pipe = { .extraction = extraction, .opener = opener };
+    struct extract_pipe pipe = { .work = w, .extraction = extraction, .opener = opener };
     const char *object = original_object_key(w->mem, &w->claims.tenant_id, &w->job->document_id);
     st = s3_get(w->ingest->s3, object, 0, 0, pipe_take, &pipe, w->call.deadline_ms, &w->call.why);
     if (st == ST_OK)
@@ -167,7 +175,7 @@ static enum status split(struct work *w) {
 
 /* Text goes to the model only when that is on the record. */
 static enum status record_disclosure(struct work *w) {
-    enum status st = step_begin(w, STEP_BUDGET_MS);
+    enum status st = step_begin(w, STEP_AUDIT, STEP_BUDGET_MS);
     if (st != ST_OK)
         return st;
     return audit_append(&w->call, &(struct audit_record){ .action = AUDIT_MODEL_DISCLOSE, .document_ids = &w->job->document_id,
@@ -252,7 +260,7 @@ static enum status store_batch(struct work *w, size_t n) {
         "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) VALUES ($1, $2, $3, $4, $5)", VECTOR_PARAMS };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
     w->call.mem = mem;
-    enum status st = step_begin(w, EMBED_BUDGET_MS);
+    enum status st = step_begin(w, STEP_MODEL, EMBED_BUDGET_MS);
     const Embedding__EmbedReply *reply = NULL;
     if (st == ST_OK)
         st = embed(w, w->done_count, n, &reply);
@@ -313,31 +321,46 @@ static enum status ingest(struct work *w) {
 
 /* ---- the end of an attempt ---- */
 
-/* A document that is wrong stays wrong; everything else may succeed later. */
-static bool is_permanent(enum status st) {
-    return st == ST_INVALID || st == ST_NOT_FOUND;
+/* One statement about the job, under its newest ticket. When even that fails, the lease runs out and says it. */
+static enum status tell(struct ingest *g, struct job_pool *pool, const struct job *job, struct call *call, const struct sql *q,
+                        const struct db_param params[]) {
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = job_ticket(pool, job, call->mem, &call->ticket, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_begin(&tx, g->db, call->ticket, &call->request_id, SCOPE_JOB_INGEST, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, q, params, NULL, &call->why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
 }
 
-/* Say in the database that the attempt failed. When even that fails, the lease runs out and says it. */
+/* Others may take it at once; this attempt was none. */
+static const struct sql RELEASE = { "release_job", "SELECT jobs.release(0)", 0 };
+
+/* Say in the database how the attempt ended. */
 static void record_failure(struct work *w, enum status st) {
     static const struct sql FAIL = { "fail_job", "SELECT jobs.fail($1, $2)", 2 };
+    static const struct sql POSTPONE = { "postpone_job", "SELECT jobs.postpone($1)", 1 };
     struct why cause = w->call.why;
-    const char *reason = st == ST_NOT_FOUND ? "document_deleted" : error_text_code(cause.code);
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct job_verdict v = job_verdict(w->step, st, cause.code);
+    struct db_param params[] = { DB_TEXT(v.reason), DB_BOOL(v.verdict == VERDICT_PERMANENT) };
+    bool is_stopping = v.verdict == VERDICT_OUTAGE && job_should_stop(w->pool, w->job);
+    const char *outcome = is_stopping ? "released" : v.verdict == VERDICT_OUTAGE ? "postponed" : v.verdict == VERDICT_COUNTED ? "failed" : "given up";
     w->call.deadline_ms = clock_mono_ms() + STEP_BUDGET_MS;
-    enum status told = job_ticket(w->pool, w->job, w->mem, &w->call.ticket, &w->call.why);
-    if (told == ST_OK)
-        told = tenant_tx_begin(&tx, w->ingest->db, w->call.ticket, &w->call.request_id, SCOPE_JOB_INGEST, w->call.deadline_ms,
-                               &w->call.why);
-    if (told == ST_OK)
-        told = tenant_tx_run(&tx, &FAIL, (struct db_param[]){ DB_TEXT(reason), DB_BOOL(is_permanent(st)) }, &rows, &w->call.why);
-    if (told == ST_OK)
-        told = tenant_tx_commit(&tx, &w->call.why);
+    enum status told = tell(w->ingest, w->pool, w->job, &w->call, is_stopping ? &RELEASE : v.verdict == VERDICT_OUTAGE ? &POSTPONE : &FAIL, params);
     char job_id[UUID_TEXT_BYTES];
-    log_event(is_permanent(st) ? LOG_INFO : LOG_WARN, "job_failed", LOG_TEXT("job", uuid_format(&w->job->id, job_id)),
-              LOG_NUMBER("attempt", w->job->attempt), LOG_TEXT("status", status_name(st)), LOG_TEXT("reason", reason),
-              LOG_TEXT("why", cause.text), LOG_TEXT("recorded", told == ST_OK ? db_text(rows, 0, 0) : w->call.why.text));
+    log_event(v.verdict == VERDICT_PERMANENT || is_stopping ? LOG_INFO : LOG_WARN, "job_not_done",
+              LOG_TEXT("job", uuid_format(&w->job->id, job_id)), LOG_NUMBER("attempt", w->job->attempt), LOG_TEXT("outcome", outcome),
+              LOG_TEXT("status", status_name(st)), LOG_TEXT("reason", v.reason), LOG_TEXT("why", cause.text),
+              LOG_TEXT("recorded", told == ST_OK ? "yes" : w->call.why.text));
+}
+
+void ingest_job_hand_back(void *self, struct job_pool *pool, const struct job *job, int64_t deadline_ms) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
+    struct call call = { .mem = mem, .request_id = uuid_v7(), .ticket = "", .deadline_ms = deadline_ms };
+    enum status told = tell(self, pool, job, &call, &RELEASE, NULL);
+    char job_id[UUID_TEXT_BYTES];
+    log_event(LOG_WARN, "job_handed_back", LOG_TEXT("job", uuid_format(&job->id, job_id)),
+              LOG_TEXT("recorded", told == ST_OK ? "yes" : call.why.text));
 }
 
 void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -36,6 +37,8 @@ struct job_pool {
     pthread_t coordinator;
     int wake_fd;                    /* eventfd: a slot became idle, or the pool drains */
     bool is_draining, is_ending;
+    bool has_coordinator;           /* it runs and was not joined; as thread_count, for the starting thread only */
+    int thread_count;               /* of slots, from the first, whose thread runs */
     struct slot slots[JOB_THREADS_MAX];
 };
 
@@ -62,9 +65,9 @@ static void *job_thread(void *arg) {
     for (;;) {
         while (s->state != SLOT_ASSIGNED && !p->is_ending)
             pthread_cond_wait(&p->assigned, &p->lock);
-        if (p->is_ending)
+        if (s->state != SLOT_ASSIGNED)
             break;
-        s->state = SLOT_RUNNING;
+        s->state = SLOT_RUNNING;        /* at the end too: the job hands itself back */
         pthread_mutex_unlock(&p->lock);
         p->options.run(p->options.self, p, &s->job, bus);
         pthread_mutex_lock(&p->lock);
@@ -250,6 +253,20 @@ static void *coordinate(void *arg) {
 
 /* ---- life ---- */
 
+static enum status start_threads(struct job_pool *p, struct why *why) {
+    p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (p->wake_fd < 0)
+        return fail(why, ST_INTERNAL, "eventfd");
+    for (; p->thread_count < p->options.threads_count; p->thread_count++) {
+        struct slot *s = &p->slots[p->thread_count];
+        s->pool = p;
+        if (pthread_create(&s->thread, NULL, job_thread, s) != 0)
+            return fail(why, ST_INTERNAL, "job thread");
+    }
+    p->has_coordinator = pthread_create(&p->coordinator, NULL, coordinate, p) == 0;
+    return p->has_coordinator ? ST_OK : fail(why, ST_INTERNAL, "coordinator thread");
+}
+
 enum status job_pool_start(const struct job_pool_options *options, struct job_pool **ret_pool, struct why *why) {
     struct job_pool *p = xalloc(sizeof *p);
     p->options = *options;
@@ -260,53 +277,67 @@ enum status job_pool_start(const struct job_pool_options *options, struct job_po
     pthread_cond_init(&p->assigned, NULL);
     pthread_cond_init(&p->idle, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (p->wake_fd < 0)
-        return fail(why, ST_INTERNAL, "eventfd");
     char host[64] = "";
     (void)gethostname(host, sizeof host - 1);
     (void)snprintf(p->worker_name, sizeof p->worker_name, "%s:%ld", host, (long)getpid());
-    for (int i = 0; i < options->threads_count; i++) {
-        p->slots[i].pool = p;
-        if (pthread_create(&p->slots[i].thread, NULL, job_thread, &p->slots[i]) != 0)
-            return fail(why, ST_INTERNAL, "job thread");
-    }
-    if (pthread_create(&p->coordinator, NULL, coordinate, p) != 0)
-        return fail(why, ST_INTERNAL, "coordinator thread");
-    *ret_pool = p;
-    return ST_OK;
+    enum status st = start_threads(p, why);
+    if (st == ST_OK)
+        *ret_pool = p;
+    else
+        (void)!job_pool_destroy(&p, INT64_MAX);      /* threads without work end at once */
+    return st;
 }
 
-void job_pool_drain(struct job_pool *p, int64_t deadline_ms) {
-    struct timespec until = { deadline_ms / 1000, deadline_ms % 1000 * 1000000 };
+static struct timespec until(int64_t deadline_ms) {
+    return (struct timespec){ deadline_ms / 1000, deadline_ms % 1000 * 1000000 };
+}
+
+static bool is_idle(struct job_pool *p, struct slot *s) {
+    pthread_mutex_lock(&p->lock);
+    bool idle = s->state == SLOT_IDLE;
+    pthread_mutex_unlock(&p->lock);
+    return idle;
+}
+
+void job_pool_drain(struct job_pool *p, int64_t deadline_ms, int64_t give_up_ms) {
+    struct timespec end = until(deadline_ms);
     pthread_mutex_lock(&p->lock);
     p->is_draining = true;
     for (int i = 0; i < p->options.threads_count; i++)
-        while (p->slots[i].state != SLOT_IDLE && pthread_cond_timedwait(&p->idle, &p->lock, &until) == 0)
+        while (p->slots[i].state != SLOT_IDLE && pthread_cond_timedwait(&p->idle, &p->lock, &end) == 0)
             ;
     pthread_mutex_unlock(&p->lock);
-    wake(p);
+    for (int i = 0; i < p->options.threads_count; i++)
+        if (!is_idle(p, &p->slots[i]))
+            p->options.hand_back(p->options.self, p, &p->slots[i].job, give_up_ms);
 }
 
-void job_pool_destroy(struct job_pool **pool_p) {
+static bool join(pthread_t thread, int64_t deadline_ms) {
+    struct timespec end = until(deadline_ms);
+    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &end) == 0;
+}
+
+bool job_pool_destroy(struct job_pool **pool_p, int64_t deadline_ms) {
     struct job_pool *p = *pool_p;
     if (!p)
-        return;
+        return true;
     pthread_mutex_lock(&p->lock);
     p->is_draining = p->is_ending = true;
     pthread_cond_broadcast(&p->assigned);
     pthread_mutex_unlock(&p->lock);
     wake(p);
-    pthread_join(p->coordinator, NULL);
-    for (int i = 0; i < p->options.threads_count; i++) {
-        pthread_join(p->slots[i].thread, NULL);
-        ticket_replace(&p->slots[i], NULL);
-    }
-    close(p->wake_fd);
+    p->has_coordinator = p->has_coordinator && !join(p->coordinator, deadline_ms);
+    while (p->thread_count > 0 && join(p->slots[p->thread_count - 1].thread, deadline_ms))
+        ticket_replace(&p->slots[--p->thread_count], NULL);
+    if (p->has_coordinator || p->thread_count > 0)
+        return false;
+    if (p->wake_fd >= 0)
+        close(p->wake_fd);
     pthread_cond_destroy(&p->assigned);
     pthread_cond_destroy(&p->idle);
     pthread_mutex_destroy(&p->lock);
     explicit_bzero(p->slots, sizeof p->slots);
     free(p);
     *pool_p = NULL;
+    return true;
 }

@@ -37,16 +37,20 @@ struct job_pool_options {
     struct runtime *runtime;
     /* Run one job to its end, and record that end in the database. Called on a job thread that has `bus`. */
     void (*run)(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus);
+    /* Hand back a job whose thread does not end in time. Called on the thread that drains. */
+    void (*hand_back)(void *self, struct job_pool *pool, const struct job *job, int64_t deadline_ms);
     void *self;
 };
 
 /* Starts the threads. options are copied. ST_INTERNAL: a thread cannot be started. */
 enum status job_pool_start(const struct job_pool_options *options, struct job_pool **ret_pool, struct why *why) MUST_USE;
 /* Claims nothing more, and waits until the running jobs ended or deadline_ms (clock_mono_ms) passed. Jobs
- * that ask job_should_stop() hand themselves back. */
-void job_pool_drain(struct job_pool *pool, int64_t deadline_ms);
-/* Ends the threads. A job still running is abandoned at its next question; its lease runs out. */
-void job_pool_destroy(struct job_pool **pool_p);
+ * that ask job_should_stop() hand themselves back; those that still run are handed back for them, which may
+ * take until give_up_ms. */
+void job_pool_drain(struct job_pool *pool, int64_t deadline_ms, int64_t give_up_ms);
+/* Ends the threads and frees the pool. False: at deadline_ms a thread still runs, so the pool and all that it
+ * uses must stay; it may be called again. */
+bool job_pool_destroy(struct job_pool **pool_p, int64_t deadline_ms) MUST_USE;
 
 /* For the running job: the newest ticket, copied into mem. ST_CONFLICT: the lease is lost, stop at once. */
 enum status job_ticket(struct job_pool *pool, const struct job *job, struct arena *mem, const char **ret_ticket,
