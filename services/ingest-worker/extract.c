@@ -23,7 +23,7 @@ struct type;
 struct extraction {
     const struct extract_options *options;
     const struct type *type;
-    int64_t deadline_ms;
+    int64_t left_ms;                /* of the child's time; what the bytes take to come is not on its account */
     struct buffer text;
     uint8_t head[HEAD_BYTES];       /* first bytes, to see whether the type is what it claims */
     size_t head_len;
@@ -133,7 +133,7 @@ enum status extraction_new(const struct extract_options *options, const char *co
     CLEANUP(extraction_destroy) struct extraction *x = xalloc(sizeof *x);
     x->options = options;
     x->type = type;
-    x->deadline_ms = clock_mono_ms() + options->time_max_ms;
+    x->left_ms = options->time_max_ms;
     x->in_fd = x->out_fd = -1;
     buffer_init(&x->text, options->text_max_bytes);
     if (type->is_piped) {
@@ -172,11 +172,11 @@ static enum status child_read(struct extraction *x, bool *ret_end, struct why *w
 
 /* Write len bytes to the child (NULL: none) while reading its output, so that neither pipe can block
  * the other. With data NULL it runs until the child closes its output. */
-static enum status child_pump(struct extraction *x, const uint8_t *data, size_t len, struct why *why) {
+static enum status pump(struct extraction *x, const uint8_t *data, size_t len, int64_t deadline_ms, struct why *why) {
     size_t sent = 0;
     bool is_end = x->out_fd < 0;
     while (data ? sent < len && x->in_fd >= 0 : !is_end) {
-        int64_t left_ms = x->deadline_ms - clock_mono_ms();
+        int64_t left_ms = deadline_ms - clock_mono_ms();
         if (left_ms <= 0)
             return fail_as(why, ERR_DOC_TOO_COMPLEX, "extraction took longer than %lld ms",
                            (long long)x->options->time_max_ms);
@@ -200,6 +200,13 @@ static enum status child_pump(struct extraction *x, const uint8_t *data, size_t 
         }
     }
     return ST_OK;
+}
+
+static enum status child_pump(struct extraction *x, const uint8_t *data, size_t len, struct why *why) {
+    int64_t deadline_ms = clock_mono_ms() + x->left_ms;
+    enum status st = pump(x, data, len, deadline_ms, why);
+    x->left_ms = deadline_ms - clock_mono_ms();
+    return st;
 }
 
 static enum status check_head(struct extraction *x, const void *data, size_t len, struct why *why) {
@@ -228,6 +235,8 @@ static enum status child_verdict(struct extraction *x, struct why *why) {
         if (errno != EINTR)
             return fail(why, ST_INTERNAL, "extractor: waitpid errno %d", errno);
     x->child = 0;
+    if (WIFSIGNALED(wait_status) && (WTERMSIG(wait_status) == SIGTERM || WTERMSIG(wait_status) == SIGINT))
+        return fail(why, ST_UNAVAILABLE, "extractor was told to stop");
     if (WIFSIGNALED(wait_status))
         return fail_as(why, ERR_DOC_TOO_COMPLEX, "extractor ended by signal %d", WTERMSIG(wait_status));
     int code = WEXITSTATUS(wait_status);

@@ -17,7 +17,7 @@ struct extract_options {
     const char *pdftotext_path;
     bool is_landlock_required;
     int64_t memory_max_bytes;       /* of the child */
-    int64_t time_max_ms;            /* wall clock of the whole extraction */
+    int64_t time_max_ms;            /* wall clock of the child, but for the time that its bytes take to come */
     size_t text_max_bytes;          /* of the result */
 };
 
@@ -34,7 +34,8 @@ enum status extraction_new(const struct extract_options *options, const char *co
 /* ST_INVALID DOC_004: not what the type promises; DOC_006: over a limit of time, memory or text. */
 enum status extraction_feed(struct extraction *x, const void *data, size_t len, struct why *why) MUST_USE;
 /* All bytes were fed. Moves the text into ret_text (initialised, empty). Failures as feed, and DOC_003
- * when there is no text; ST_INTERNAL when the sandbox could not confine the child. */
+ * when there is no text; ST_INTERNAL when the sandbox could not confine the child; ST_UNAVAILABLE when
+ * somebody else told it to stop. */
 enum status extraction_finish(struct extraction *x, struct buffer *ret_text, struct why *why) MUST_USE;
 void extraction_destroy(struct extraction **x_p);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/arena.h"
 #include "extract.h"
@@ -148,4 +149,20 @@ Test(extract, the_sandbox_has_no_network_no_processes_and_no_files) {
 Test(extract, the_sandbox_caps_memory) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     cr_assert_not_null(strstr(attempt(mem, "x = bytearray(2 << 30); print(\"done\")"), "MemoryError"));
+}
+
+/* Time that the document store takes is not the document's fault. */
+Test(extract, a_slow_store_does_not_make_a_document_too_complex) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct extract_options hurried = OPTIONS;
+    hurried.time_max_ms = 1000;
+    const char *pdf = small_pdf(mem, "Potassium 4.1 mmol/L");
+    struct why why = { 0 };
+    CLEANUP(buffer_end) struct buffer text = { 0 };
+    CLEANUP(extraction_destroy) struct extraction *x = NULL;
+    cr_assert_eq(extraction_new(&hurried, "application/pdf", &x, &why), ST_OK);
+    cr_assert_eq(extraction_feed(x, pdf, 100, &why), ST_OK);
+    usleep(1100 * 1000);
+    cr_assert_eq(extraction_feed(x, pdf + 100, strlen(pdf) - 100, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(extraction_finish(x, &text, &why), ST_OK, "%s", why.text);
 }
