@@ -3,10 +3,12 @@
  * commit together, and not before: whatever breaks earlier leaves nothing that a reader could see. */
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/utf8.h"
 #include "core/wire.h"
 #include "crypto/digest.h"
 #include "db/tenant_tx.h"
+#include "http/backoff.h"
 #include "ingest.h"
 #include "ingest.pb-c.h"
 #include "json/reader.h"
@@ -16,6 +18,9 @@ enum {
     FILE_NAME_MAX_BYTES = 255,
     METADATA_MAX_BYTES = 8192,
     MRN_MAX_BYTES = 64,
+    SETTLE_MS = 3000,               /* to find out what became of a commit */
+    SETTLE_TRIES = 20,
+    TIDY_MS = 2000,
 };
 
 /* One upload under way. */
@@ -147,6 +152,10 @@ static enum status store_end(struct upload *u) {
 
 /* ---- the commit ---- */
 
+static bool is_outage(enum status st) {
+    return st == ST_UNAVAILABLE || st == ST_TIMEOUT;
+}
+
 /* The patient's row: found by the blind index, or made. */
 static enum status find_subject(struct upload *u, struct tenant_tx *tx, struct uuid *ret_id) {
     static const struct sql FIND = { "find_subject", "SELECT s.id FROM app.subjects s WHERE s.tenant_id = $1 AND s.mrn_blind = $2", 2 };
@@ -196,10 +205,11 @@ static enum status seal_fields(struct upload *u, struct db_param *ret_name, stru
     return ST_OK;
 }
 
-static enum status commit_document(struct upload *u) {
+/* One try. *ret_in_doubt is set when the answer to COMMIT is lost; a try after that finds what the first has left. */
+static enum status try_commit(struct upload *u, bool *ret_in_doubt) {
     static const struct sql ADD = { "add_document",
         "INSERT INTO app.documents (tenant_id, id, subject_id, content_type, bytes, name_enc, sha256_enc, metadata_enc, key_version, "
-        "created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", 10 };
+        "created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING", 10 };
     static const struct sql PUT_KEY = { "put_document_key", "SELECT keys.put_document_key($1, $2, $3)", 3 };
     static const struct sql ENQUEUE = { "enqueue", "SELECT jobs.enqueue($1, $2, $3, $4)", 4 };
     struct call *call = u->call;
@@ -212,21 +222,50 @@ static enum status commit_document(struct upload *u) {
     st = tenant_tx_begin(&tx, u->ingest->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_WRITE, call->deadline_ms, &call->why);
     if (st == ST_OK && !uuid_equal(&tx.claims.tenant_id, &u->claims.tenant_id))
         st = fail(&call->why, ST_FORBIDDEN, "the upload changed its tenant");
+    if (st == ST_OK && !uuid_equal(&tx.claims.user_id, &u->claims.user_id))
+        st = fail(&call->why, ST_FORBIDDEN, "the upload changed its user");
     struct uuid subject_id = { { 0 } };
     if (st == ST_OK && *u->req->mrn)
         st = find_subject(u, &tx, &subject_id);
     unsigned version = tenant_key_version(u->tenant_key);
+    CLEANUP(pgrows_destroy) PGresult *added = NULL;
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &ADD, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&u->document_id),
                            *u->req->mrn ? DB_UUID(&subject_id) : DB_NULL, DB_TEXT(u->req->content_type), DB_INT(u->bytes), name, sha,
-                           metadata, DB_INT(version), DB_UUID(&tx.claims.user_id) }, NULL, &call->why);
+                           metadata, DB_INT(version), DB_UUID(&tx.claims.user_id) }, &added, &call->why);
+    if (st == ST_OK && db_affected(added) == 0)     /* the index made us wait for the first try, and it is there */
+        return *ret_in_doubt ? ST_OK : fail(&call->why, ST_CONFLICT, "the document's id is taken");
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &PUT_KEY, (struct db_param[]){ DB_UUID(&u->document_id), DB_INT(version),
                            DB_BYTES(u->wrapped_key.data, u->wrapped_key.len) }, NULL, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &ENQUEUE, (struct db_param[]){ DB_UUID(&u->job_id), DB_TEXT("ingest"), DB_TEXT("ingest"),
                            DB_UUID(&u->document_id) }, NULL, &call->why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+    if (st != ST_OK)
+        return st;
+    st = tenant_tx_commit(&tx, &call->why);
+    *ret_in_doubt = *ret_in_doubt || is_outage(st);
+    return st;
+}
+
+/* Everything that the document is made of commits together, once: where the answer is lost, the same again tells. */
+static enum status commit_document(struct upload *u) {
+    struct call *call = u->call;
+    int64_t settle_ms = clock_mono_ms() + SETTLE_MS;
+    struct backoff pause = { .base_ms = 50, .cap_ms = 500, .attempts = SETTLE_TRIES,
+                             .deadline_ms = settle_ms < call->deadline_ms ? settle_ms : call->deadline_ms };
+    bool is_in_doubt = false;
+    enum status st = try_commit(u, &is_in_doubt);
+    while (is_in_doubt && is_outage(st) && backoff_wait(&pause, 0))
+        st = try_commit(u, &is_in_doubt);
+    if (st == ST_OK)
+        return ST_OK;
+    if (is_in_doubt)
+        return fail(&call->why, ST_UNAVAILABLE, "whether the document is there is not known");
+    struct why unused = { 0 };      /* nobody has its key; what stays is the bucket's lifecycle rule to remove */
+    (void)!s3_delete(u->ingest->s3, original_object_key(call->mem, &u->claims.tenant_id, &u->document_id),
+                     clock_mono_ms() + TIDY_MS, &unused);
+    return st;
 }
 
 static void upload_end(struct upload *u) {
