@@ -1,0 +1,131 @@
+#include "fake_cloud.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/str.h"
+#include "core/text_codec.h"
+#include "crypto/digest.h"
+
+static struct cloud_object *find(struct fake_cloud *c, const char *key) {
+    for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
+        if (str_equal(c->objects[i].key, key))
+            return &c->objects[i];
+    return NULL;
+}
+
+static void put(struct fake_cloud *c, const char *key, const struct buffer *data) {
+    struct cloud_object *o = find(c, key);
+    o = o ? o : find(c, "");
+    cr_assert_not_null(o, "no room for an object");
+    snprintf(o->key, sizeof o->key, "%s", key);
+    buffer_clear(&o->data);
+    (void)buffer_add(&o->data, data->data, data->len);
+}
+
+static void drop(struct cloud_object *o) {
+    buffer_end(&o->data);
+    *o = (struct cloud_object){ 0 };
+}
+
+static bool answer_object(struct fake_cloud *c, const char *key, bool has_body, int fd) {
+    struct cloud_object *o = find(c, key);
+    if (!o)
+        return loopback_answer(fd, 404, "", has_body ? "<Error><Code>NoSuchKey</Code></Error>" : "");
+    char head[128];
+    (void)snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nETag: \"e\"\r\n\r\n", o->data.len);
+    loopback_write(fd, head, strlen(head));
+    if (has_body)
+        loopback_write(fd, o->data.data, o->data.len);
+    return true;
+}
+
+static bool answer_s3(struct fake_cloud *c, const struct loopback_request *r, int fd) {
+    char key[256];
+    const char *query = strchr(r->target, '?') ? strchr(r->target, '?') + 1 : "";
+    (void)snprintf(key, sizeof key, "%.*s", (int)strcspn(r->target, "?"), r->target);
+    bool is_upload = strstr(query, "uploadId=") != NULL;
+    if (str_equal(r->method, "PUT") || str_equal(r->method, "POST")) {
+        if (c->put_status)
+            return loopback_answer(fd, c->put_status, "", "");
+        if (strstr(query, "uploads"))
+            return loopback_answer(fd, 200, "", "<R><UploadId>u1</UploadId></R>");
+        if (is_upload && str_equal(r->method, "PUT")) {
+            (void)buffer_add(&c->parts, r->body.data, r->body.len);
+            return loopback_answer(fd, 200, "ETag: \"p\"\r\n", "");
+        }
+        put(c, key, is_upload ? &c->parts : &r->body);
+        c->completed += is_upload;
+        return loopback_answer(fd, 200, "ETag: \"e\"\r\n", is_upload ? "<R><ETag>e</ETag></R>" : "");
+    }
+    if (str_equal(r->method, "DELETE")) {
+        c->aborted += is_upload;
+        if (find(c, key) && !is_upload)
+            drop(find(c, key));
+        return loopback_answer(fd, 204, "", "");
+    }
+    if (c->get_status)
+        return loopback_answer(fd, c->get_status, "", "");
+    return answer_object(c, key, str_equal(r->method, "GET"), fd);
+}
+
+/* The key of a tenant and purpose: no two are the same, and each is always the same. */
+static bool answer_kms(struct fake_cloud *c, const struct loopback_request *r, int fd) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    if (c->kms_status)
+        return loopback_answer(fd, c->kms_status, "", arena_printf(mem, "{\"__type\":\"%s\"}", c->kms_error ? c->kms_error : ""));
+    const char *context = strstr(r->body.data, "\"EncryptionContext\"");
+    cr_assert_not_null(context);
+    uint8_t key[SHA256_BYTES];
+    sha256(context, strlen(context), key);
+    c->decrypted++;
+    return loopback_answer(fd, 200, "", arena_printf(mem, "{\"KeyId\":\"k\",\"Plaintext\":\"%s\"}", base64_encode(mem, key, sizeof key)));
+}
+
+static bool answer(void *ctx, const struct loopback_request *r, int fd) {
+    struct fake_cloud *c = ctx;
+    pthread_mutex_lock(&c->lock);
+    bool stays = str_equal(r->target, "/") ? answer_kms(c, r, fd) : answer_s3(c, r, fd);
+    pthread_mutex_unlock(&c->lock);
+    return stays;
+}
+
+void fake_cloud_start(struct fake_cloud *c) {
+    *c = (struct fake_cloud){ 0 };
+    pthread_mutex_init(&c->lock, NULL);
+    c->server = loopback_start(answer, c);
+}
+
+void fake_cloud_stop(struct fake_cloud *c) {
+    loopback_stop(&c->server);
+    fake_cloud_lose(c);
+    buffer_end(&c->parts);
+    pthread_mutex_destroy(&c->lock);
+}
+
+unsigned fake_cloud_count(struct fake_cloud *c) {
+    unsigned n = 0;
+    pthread_mutex_lock(&c->lock);
+    for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
+        n += c->objects[i].key[0] != '\0';
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
+bool fake_cloud_shows(struct fake_cloud *c, const char *text) {
+    bool found = false;
+    pthread_mutex_lock(&c->lock);
+    for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
+        found = found || (c->objects[i].data.len && memmem(c->objects[i].data.data, c->objects[i].data.len, text, strlen(text)));
+    pthread_mutex_unlock(&c->lock);
+    return found;
+}
+
+void fake_cloud_lose(struct fake_cloud *c) {
+    pthread_mutex_lock(&c->lock);
+    for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
+        drop(&c->objects[i]);
+    pthread_mutex_unlock(&c->lock);
+}

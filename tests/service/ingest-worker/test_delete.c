@@ -1,0 +1,95 @@
+/* ingest.DeleteDocument, and what every route does with those who may not. */
+#include "rig.h"
+
+TestSuite(ingest_delete, .init = rig_open, .fini = rig_close, .timeout = 60);
+
+static enum status delete_bytes(const char *ticket, const void *id, size_t len, struct why *ret_why) {
+    struct asker a;
+    asker_start(&a, &rig.edge, PATIENCE_MS);
+    a.call.ticket = ticket;
+    Ingest__DeleteDocumentRequest req = INGEST__DELETE_DOCUMENT_REQUEST__INIT;
+    req.document_id = (ProtobufCBinaryData){ len, (uint8_t *)id };
+    ProtobufCMessage *reply = NULL;
+    enum status st = bus_ask(&a.call, "ingest.DeleteDocument", &req.base, &ingest__delete_document_reply__descriptor, &reply);
+    if (ret_why)
+        *ret_why = a.call.why;
+    asker_end(&a);
+    return st;
+}
+
+static enum status delete_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
+    return delete_bytes(ticket, id->bytes, UUID_BYTES, ret_why);
+}
+
+Test(ingest_delete, takes_everything_that_was_made_of_the_document) {
+    struct uuid id;
+    cr_assert_eq(rig_upload(NULL, "abc", 3, &id, NULL), ST_OK);
+    rig_start_jobs();
+    rig_wait_for("ready", DOCUMENT_SQL);
+    cr_assert_str_eq(pg_ask(pg_admin(), DERIVED_SQL), "1 1");
+    const char *ann = pg_ticket(PG_SLUG_A, "clinician", "ann");
+    cr_expect_eq(delete_as(ann, &id, NULL), ST_OK);
+    cr_expect_str_eq(pg_ask(pg_admin(), DOCUMENT_SQL), "deleted");
+    cr_expect_str_eq(pg_ask(pg_admin(), DERIVED_SQL), "0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.audit_outbox WHERE action = 'document.delete'"), "1");
+    cr_expect_eq(delete_as(ann, &id, NULL), ST_NOT_FOUND, "once");
+}
+
+Test(ingest_delete, an_id_of_the_wrong_length_is_invalid) {
+    const char *ann = pg_ticket(PG_SLUG_A, "clinician", "ann");
+    for (size_t len = 0; len < 40; len += len == 15 ? 2 : 1) {
+        struct why why = { 0 };
+        cr_expect_eq(delete_bytes(ann, "0123456789012345678901234567890123456789", len, &why), ST_INVALID, "%zu", len);
+        cr_expect_eq(why.code, ERR_REQ_FIELD);
+    }
+}
+
+Test(ingest_delete, one_whose_job_has_it_in_hand_stays_deleted) {
+    struct uuid id;
+    cr_assert_eq(rig_upload(NULL, "abc", 3, &id, NULL), ST_OK);
+    rig.model_status = ST_UNAVAILABLE;
+    rig_start_jobs();
+    WAIT_FOR(rig.embedded_calls > 0);
+    cr_expect_eq(delete_as(pg_ticket(PG_SLUG_A, "clinician", "ann"), &id, NULL), ST_OK);
+    rig.model_status = ST_OK;
+    rig_wait_for("dead 1 document_deleted", JOB_STATE_SQL);
+    cr_expect_str_eq(pg_ask(pg_admin(), DOCUMENT_SQL), "deleted");
+    cr_expect_str_eq(pg_ask(pg_admin(), DERIVED_SQL), "0 0");
+}
+
+/* ---- the walk: every route, asked by those who may not ---- */
+
+static enum status try_upload(const char *ticket, const struct uuid *id, struct why *ret_why) {
+    (void)id;       /* names nothing that exists */
+    return rig_upload_as(ticket, NULL, "abc", 3, NULL, ret_why);
+}
+
+static const struct { const char *method; enum status (*ask)(const char *ticket, const struct uuid *id, struct why *ret_why); bool has_id; } ASKS[] = {
+    { "ingest.Upload", try_upload, false },
+    { "ingest.DeleteDocument", delete_as, true },
+};
+
+Test(ingest_routes_walk, refuses_strangers_and_hides_other_tenants, .init = rig_open, .fini = rig_close, .timeout = 60) {
+    struct uuid theirs, absent = uuid_v7();
+    cr_assert_eq(rig_upload(NULL, "abc", 3, &theirs, NULL), ST_OK);
+    for (const struct route *r = INGEST_WORKER.routes; r->method; r++) {
+        size_t i = 0;
+        while (i < sizeof ASKS / sizeof *ASKS && !str_equal(ASKS[i].method, r->method))
+            i++;
+        cr_assert_lt(i, sizeof ASKS / sizeof *ASKS, "%s: the walk does not know it", r->method);
+        struct why why = { 0 }, other = { 0 };
+        cr_expect_eq(ASKS[i].ask("", &theirs, &why), ST_UNAUTHENTICATED, "%s", r->method);
+        cr_expect_eq(ASKS[i].ask("1.1.00.00", &theirs, &why), ST_UNAUTHENTICATED, "%s", r->method);
+        cr_expect_eq(ASKS[i].ask(pg_ticket(PG_SLUG_A, "reviewer", "rev"), &theirs, &why), ST_FORBIDDEN, "%s", r->method);
+        cr_expect_eq(ASKS[i].ask(pg_ticket(PG_SLUG_A, "auditor", "aud"), &theirs, &why), ST_FORBIDDEN, "%s", r->method);
+        cr_expect_eq(ASKS[i].ask(pg_ticket(NULL, "platform_admin", "root"), &theirs, &why), ST_FORBIDDEN, "%s", r->method);
+        if (!ASKS[i].has_id)
+            continue;
+        const char *stranger = pg_ticket(PG_SLUG_B, "clinician,admin", "eve");
+        cr_expect_eq(ASKS[i].ask(stranger, &theirs, &why), ST_NOT_FOUND, "%s", r->method);
+        cr_expect_eq(ASKS[i].ask(stranger, &absent, &other), ST_NOT_FOUND, "%s", r->method);
+        cr_expect_eq(why.code, other.code, "%s", r->method);
+    }
+    cr_expect_str_eq(pg_ask(pg_admin(), LEFT_SQL), "1 1 1");
+    cr_expect_str_eq(pg_ask(pg_admin(), DOCUMENT_SQL), "processing");
+}
