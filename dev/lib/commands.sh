@@ -267,10 +267,3 @@ create_tenant() {
     api_ok "200 201" POST /api/v1/tenants "$1" -H 'Content-Type: application/json' \
         --data-binary "$(jq -n --arg slug "$2" --arg name "$3" '{slug: $slug, name: $name}')"
 }
-
-command_bench() {
-    need_state
-    local runner="$ROOT/tests/bench/run"
-    [[ -x $runner ]] || die "there is no tests/bench/run yet"
-    exec "$runner" "$@"
-}

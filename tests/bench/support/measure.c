@@ -180,8 +180,9 @@ static void print_row(const struct bench_row rows[], const struct outcome outcom
     char rate[32], p50[32], p99[32], low[32], high[32], ratio[48] = "";
     const struct bench_row *row = &rows[i];
     const struct outcome *o = &outcomes[i];
+    double share = row->against == NO_ROW ? 0 : o->rates[runs / 2] / outcomes[row->against].rates[runs / 2];
     if (row->against != NO_ROW)
-        snprintf(ratio, sizeof ratio, "%.2f of row %d", o->rates[runs / 2] / outcomes[row->against].rates[runs / 2], row->against + 1);
+        snprintf(ratio, sizeof ratio, "%.*f of row %d", share < 0.1 ? 3 : 2, share, row->against + 1);
     printf("| %zu | %s | %u | %s %s/s | %s to %s | %s | %s | %s |\n", i + 1, row->name, row->callers,
            number_text(o->rates[runs / 2], rate), row->unit, number_text(o->rates[0], low), number_text(o->rates[runs - 1], high),
            time_text(quantile(&o->all, 0.5), p50), time_text(quantile(&o->all, 0.99), p99), ratio);

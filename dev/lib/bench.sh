@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# What Cordon costs, beside the limit and the usual way of doing it: in an instance of its own that ends with the measurement.
+
+BENCHES=(bus crypto tenant vectors audit system)
+
+command_bench() {
+    local markdown=no names=() name
+    while (($#)); do
+        case $1 in
+            --markdown) markdown=yes ;;
+            --quick) export BENCH_RUNS=1 BENCH_RUN_MS=150 BENCH_DOCUMENTS=3 BENCH_QUESTIONS=3 ;;
+            *)
+                [[ " ${BENCHES[*]} " == *" $1 "* ]] || die "bench does not know '$1'" "./cordon bench [--quick] [--markdown] [NAME...]: ${BENCHES[*]}"
+                names+=("$1")
+                ;;
+        esac
+        shift
+    done
+    ((${#names[@]})) || names=("${BENCHES[@]}")
+    [[ $markdown == no || ${#names[@]} == "${#BENCHES[@]}" ]] || die "--markdown writes the whole of docs/BENCHMARKS.md: name no bench"
+    read -r BENCH_LOAD_BEFORE _ </proc/loadavg
+    export BENCH_LOAD_BEFORE
+    awk -v load="$BENCH_LOAD_BEFORE" -v cores="$(nproc)" 'BEGIN { exit load <= cores }' &&
+        say "${RED}The machine is busy (load $BENCH_LOAD_BEFORE on $(nproc) cores): what follows is low, read the ratios.${RESET}"
+    require_root_rights
+    make_shared_folder
+    locate_state
+    local home="$SHARED/bench" results
+    export CORDON_HOME=$home
+    bench_end
+    trap bench_end EXIT
+    CORDON_PORT_BASE=$(free_ports) PORT=$((CORDON_PORT_BASE - 1))
+    make_state
+    results="$SHARED/bench-results"
+    mkdir -p "$results"
+    bench_start
+    for name in "${names[@]}"; do
+        [[ $name != system ]] || bench_start_system
+        say ""
+        if [[ $name == system ]]; then bench_system; else bench_program "$name"; fi | tee "$results/$name.md"
+    done
+    [[ $markdown == no ]] || bench_write "$results"
+}
+
+# A block of ports in which nobody listens, and the one before it.
+free_ports() {
+    local base
+    for base in $(shuf -i 210-289); do
+        base=$((base * 100))
+        ss -Hltn | awk -v low="$((base - 1))" -v high="$((base + 40))" '{ sub(/.*:/, "", $4); if ($4 + 0 >= low && $4 + 0 <= high) found = 1 } END { exit found }' &&
+            echo "$base" && return
+    done
+    die "no free block of ports"
+}
+
+# PostgreSQL as `up` runs it, with a second database for what the programs lay out.
+bench_start() {
+    install_everything
+    step "build" build_benches
+    step "Unix users" make_users
+    step "secrets and settings" make_secrets
+    step "supervisor" prepare_services
+    step "PostgreSQL" start_database
+    step "migrations" migrate
+    step "measured database" bench_database
+}
+
+build_benches() {
+    build_release
+    ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" bench_programs
+}
+
+bench_url() { database_url "$@" | sed 's|/cordon?|/bench?|'; }
+
+bench_database() {
+    admin_sql -d postgres -c 'CREATE DATABASE bench'
+    DATABASE_URL=$(bench_url cordon_admin db-admin) ENVIRONMENT=development CORDON_MIGRATIONS="$ROOT/migrations" "$SHARED/build/release/services/migrate/cordon-migrate" up
+}
+
+bench_program() {
+    BENCH_ADMIN_URL=$(bench_url cordon_admin db-admin) BENCH_QUERY_URL=$(bench_url cordon_query db-query) \
+        BENCH_AUDIT_URL=$(bench_url cordon_audit db-audit) BENCH_FOLDER=$STATE "$SHARED/build/release/tests/bench/bench_$1"
+}
+
+bench_start_system() {
+    step "AWS, Bedrock, OpenID stand-ins" start_standins
+    step "six processes" start_processes
+}
+
+bench_system() {
+    local operator
+    operator=$(get_token user=operator roles=platform_admin)
+    create_tenant "$operator" demo "Riverside Clinic" >/dev/null
+    BENCH_EDGE=$EDGE BENCH_TOKEN=$(get_token tenant=demo roles=clinician ttl=3600) BENCH_PROGRAM="$SHARED/build/release/tests/bench/bench_http" \
+        BENCH_SAMPLES="$ROOT/dev/samples/demo" as_bench_root /usr/bin/python3 "$ROOT/tests/bench/system.py" "$STATE/cloud/calls.jsonl" "$(bench_pids)"
+}
+
+# The call log belongs to the stand-in's user.
+as_bench_root() { if ((EUID == 0)); then "$@"; else sudo --preserve-env -- "$@"; fi; }
+
+bench_pids() {
+    local name
+    for name in "${PROCESSES[@]}"; do printf '%s=%s ' "$name" "$(service_pid "$name")"; done
+}
+
+bench_end() {
+    [[ -d $SHARED/bench/service ]] || return 0
+    locate_state
+    command_down >/dev/null || true
+    as_root rm -rf "$SHARED/bench"
+}
+
+# The tables between the two marks of docs/BENCHMARKS.md; the text around them is written by people.
+bench_write() {
+    local page="$ROOT/docs/BENCHMARKS.md" name
+    {
+        sed '/^<!-- measured/q' "$page"
+        printf '\nMeasured by "./cordon bench --markdown" on %s, %s, Linux %s.\n' "$(date -u +%F)" \
+            "$(. /etc/os-release && echo "$PRETTY_NAME")" "$(uname -r | cut -d. -f1-2)"
+        for name in "${BENCHES[@]}"; do printf '\n' && grep -v '^{' "$1/$name.md" | cat -s | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'; done
+        printf '\n'
+        sed -n '/^<!-- end/,$p' "$page"
+    } >"$page.new"
+    mv "$page.new" "$page"
+    say "written: docs/BENCHMARKS.md"
+}
