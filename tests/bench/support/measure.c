@@ -225,7 +225,7 @@ static void print(const char *bench, const char *about, double load, const struc
 
 void measure(const char *bench, const char *about, const struct bench_row rows[], size_t count) {
     static struct outcome outcomes[ROWS_MAX];
-    int runs = number("BENCH_RUNS", 5, RUNS_MAX), run_ms = number("BENCH_RUN_MS", 1500, 60000);
+    int runs = number("BENCH_RUNS", 5, RUNS_MAX), run_ms = number("BENCH_RUN_MS", 1000, 60000);
     double load = 0;
     if (count > ROWS_MAX)
         bench_fail("more than %d rows", ROWS_MAX);
