@@ -66,7 +66,7 @@ static void refuses(const char *name, const char *value, const char *mention) {
         unsetenv(name);
     struct sample s = { 0 };
     struct why why = { 0 };
-    cr_expect_eq(load(&s, &why), ST_INVALID, "%s=%s was taken", name, value);
+    cr_expect_eq(load(&s, &why), ST_INVALID, "%s=%s was taken", name, value ? value : "nothing");
     cr_expect(strstr(why.text, mention), "'%s' does not name %s", why.text, mention);
     cr_expect(!value || strlen(value) < 4 || !strstr(why.text, value), "the value is in '%s'", why.text);
     config_release(TABLE, &s);
