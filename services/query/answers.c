@@ -136,8 +136,9 @@ static enum status find_candidates(struct query *q, struct call *call, const Emb
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), db_halfvec_param(vector->values, halfvec),
-                           DB_TEXT(r->model), DB_INT(r->top_k), DB_TEXT(uuid_array(call->mem, filter)) }, &r->rows, &call->why);
+        st = tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id),
+                           db_halfvec_param(vector->values, halfvec), DB_TEXT(r->model), DB_INT(r->top_k),
+                           DB_TEXT(uuid_array(call->mem, filter)) }, &r->rows, &call->why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
     if (st == ST_OK)

@@ -359,7 +359,7 @@ enum status rig_content(const char *ticket, const char *document_id, size_t max_
     if (st == ST_OK && !max_parts)
         st = bus_stream_finish(stream, &query__get_content_reply__descriptor, &reply);
     if (st == ST_OK && reply)
-        cr_expect_eq(((Query__GetContentReply *)reply)->sent_bytes, out->len);
+        cr_expect_eq(((Query__GetContentReply *)reply)->sent_bytes, (int64_t)out->len);
     rig.why = a.call.why;
     bus_stream_destroy(&stream);
     asker_end(&a);

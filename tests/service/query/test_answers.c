@@ -68,7 +68,7 @@ Test(query_answers, hits_come_nearest_first_with_their_texts_and_places) {
     cr_expect_str_eq(rig_id_text(hit->chunk_id), CHUNK_1);
     cr_expect_str_eq(rig_id_text(hit->document_id), DOC_1);
     cr_expect_eq(hit->page_from, 2);
-    cr_expect_eq(hit->end_offset - hit->start_offset, strlen(hit->text));
+    cr_expect_eq(hit->end_offset - hit->start_offset, (int64_t)strlen(hit->text));
     cr_expect_gt(hit->score, r->hits[1]->score);
     cr_expect_str_eq(r->hits[1]->text, "HbA1c 7.2 %.");
 }
