@@ -1,4 +1,5 @@
 /* job_pool with jobs that the test plays: how many it takes, how it keeps them, what it takes from the dead, how it ends. */
+#include "db/tenant_tx.h"
 #include "rig.h"
 
 enum { THREADS = 3, LEASE_MS = 600 };
@@ -9,11 +10,13 @@ static atomic_uint running, most_running, ended, handed_back;
 static atomic_bool may_end;
 static char tickets[2][4096];           /* of the first job: when it began, and after a renewal */
 
-static void finish_job(const char *ticket, const char *how) {
-    PGconn *ingest = pg_connect("cordon_ingest");
-    pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", ticket);
-    pg_ask(ingest, "SELECT %s; COMMIT", how);
-    PQfinish(ingest);
+static void complete(const char *ticket) {
+    static const struct sql COMPLETE = { "complete_job", "SELECT jobs.complete()", 0 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    struct why why = { 0 };
+    if (tenant_tx_begin(&tx, rig.ingest->db, ticket, NULL, SCOPE_JOB_INGEST, clock_mono_ms() + PATIENCE_MS, &why) != ST_OK ||
+        tenant_tx_run(&tx, &COMPLETE, NULL, NULL, &why) != ST_OK || tenant_tx_commit(&tx, &why) != ST_OK)
+        fprintf(stderr, "not completed: %s\n", why.text);
 }
 
 /* On a job thread, so without support/pg: its memory belongs to the test's thread. */
@@ -30,8 +33,11 @@ static void run(void *self, struct job_pool *p, const struct job *job, struct bu
         snprintf(tickets[0], sizeof tickets[0], "%s", first);
     while (!may_end)
         usleep(2000);
-    if (job_ticket(p, job, mem, &last, &why) == ST_OK && now == 1)
-        snprintf(tickets[1], sizeof tickets[1], "%s", last);
+    if (job_ticket(p, job, mem, &last, &why) == ST_OK) {
+        if (now == 1)
+            snprintf(tickets[1], sizeof tickets[1], "%s", last);
+        complete(last);
+    }
     running--;
     ended++;
 }
@@ -79,7 +85,7 @@ Test(job_pool, takes_as_many_as_it_has_threads_and_then_the_next) {
     may_end = true;
     WAIT_FOR(ended == THREADS + 2);     /* told by the threads that became idle: the next poll is a minute away */
     cr_expect_eq(most_running, THREADS);
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT min(attempt) || ' ' || max(attempt) || ' ' || count(DISTINCT fence) FROM jobs.jobs"), "1 1 5");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT min(attempt) || ' ' || max(attempt) || ' ' || count(DISTINCT fence) FROM jobs.jobs WHERE state = 'succeeded'"), "1 1 5");
 }
 
 Test(job_pool, comes_when_it_is_called) {
@@ -104,7 +110,7 @@ Test(job_pool, keeps_its_leases_and_hands_over_fresh_tickets) {
     may_end = true;
     WAIT_FOR(ended == 2);
     cr_expect_str_neq(tickets[0], tickets[1]);
-    finish_job(tickets[1], "jobs.complete()");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM jobs.jobs WHERE state = 'succeeded'"), "2", "the last ticket opens");
 }
 
 Test(job_pool, takes_over_what_a_dead_worker_left) {
@@ -120,7 +126,7 @@ Test(job_pool, takes_over_what_a_dead_worker_left) {
     cr_expect_leq(clock_mono_ms() - began_ms, 2000);
     pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now() WHERE state = 'queued'");
     WAIT_FOR(ended == 1);
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || reason_code FROM jobs.jobs"), "2 worker_lost");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || state FROM jobs.jobs"), "2 succeeded");
 }
 
 static void claim_for_another(const char *job) {
@@ -167,4 +173,13 @@ Test(job_pool, a_start_that_fails_leaves_nothing) {
     pthread_attr_setstacksize(&attr, 1 << 20);
     cr_assert_eq(pthread_setattr_default_np(&attr), 0);
     pthread_attr_destroy(&attr);
+}
+
+Test(job_pool, takes_nothing_once_it_drains) {
+    struct why why = { 0 };
+    cr_assert_eq(start_pool(1, 20, &why), ST_OK, "%s", why.text);
+    job_pool_drain(pool, clock_mono_ms() + 1000, clock_mono_ms() + 1000);
+    add_jobs(1);
+    usleep(300 * 1000);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT state || ' ' || attempt FROM jobs.jobs"), "queued 0");
 }
