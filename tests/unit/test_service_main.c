@@ -68,8 +68,8 @@ static enum status sample_open(void **ret_self, const void *settings, struct run
 static void *linger(void *arg) {
     struct sample *s = arg;
     struct bus_client *client = bus_client_new(s->rt->bus);
-    while (!runtime_wait_stop(s->rt, 10000))
-        ;
+    while (!runtime_wait_stop(s->rt, 10000) || str_equal(s->greeting, "stay"))
+        usleep(1000);
     bus_client_destroy(&client);
     return NULL;
 }
@@ -83,6 +83,10 @@ static enum status sample_start(void *self, struct runtime *rt, struct why *why)
 
 static void sample_close(void **self_p) {
     struct sample *s = *self_p;
+    if (str_equal(s->greeting, "stay")) {       /* the thread that holds a bus client does not end */
+        s->rt->has_left_behind = true;
+        return;
+    }
     if (s->has_thread)
         pthread_join(s->thread, NULL);
     free(s->greeting);
@@ -258,6 +262,19 @@ Test(service_main, a_handler_that_never_returns_does_not_keep_the_process) {
     cr_expect(strstr(log, "\"event\":\"stopped\",\"clean\":0"), "%s", log);
     pthread_join(thread, &got);
     cr_expect_eq((intptr_t)got, ST_UNAVAILABLE);
+    node_stop(&edge);
+}
+
+Test(service_main, a_thread_of_the_service_that_stays_does_not_keep_the_process) {
+    struct program p;
+    struct node edge;
+    char endpoint[64], log[8192];
+    program_start(&p, "stay", NULL);
+    edge_for(&edge, &p, endpoint, sizeof endpoint);
+    cr_expect_eq(ask_once(&edge, "hello", PATIENCE_MS), ST_OK);
+    kill(p.pid, SIGTERM);
+    cr_expect_eq(program_end(&p, log, sizeof log), 3, "%s", log);
+    cr_expect(strstr(log, "\"event\":\"stopped\",\"clean\":0"), "%s", log);
     node_stop(&edge);
 }
 

@@ -1,5 +1,6 @@
 /* extract, with the real sandbox and the real pdftotext. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,4 +166,19 @@ Test(extract, a_slow_store_does_not_make_a_document_too_complex) {
     usleep(1100 * 1000);
     cr_assert_eq(extraction_feed(x, pdf + 100, strlen(pdf) - 100, &why), ST_OK, "%s", why.text);
     cr_assert_eq(extraction_finish(x, &text, &why), ST_OK, "%s", why.text);
+}
+
+/* Whoever stops a machine stops its children too. */
+Test(extract, a_child_that_is_told_to_stop_says_nothing_about_the_document) {
+    struct why why = { 0 };
+    CLEANUP(buffer_end) struct buffer text = { 0 };
+    CLEANUP(extraction_destroy) struct extraction *x = NULL;
+    cr_assert_eq(extraction_new(&OPTIONS, "application/pdf", &x, &why), ST_OK);
+    cr_assert_eq(extraction_feed(x, "%PDF-1.4\n", 9, &why), ST_OK);
+    FILE *children = fopen("/proc/thread-self/children", "r");
+    int child = 0;
+    cr_assert(children && fscanf(children, "%d", &child) == 1);
+    fclose(children);
+    cr_assert_eq(kill(child, SIGTERM), 0);
+    cr_expect_eq(extraction_finish(x, &text, &why), ST_UNAVAILABLE, "%s", why.text);
 }
