@@ -115,8 +115,9 @@ bench_write() {
     local page="$ROOT/docs/BENCHMARKS.md" name
     {
         sed '/^<!-- measured/q' "$page"
-        printf '\nMeasured by "./cordon bench --markdown" on %s, %s, Linux %s.\n' "$(date -u +%F)" \
-            "$(. /etc/os-release && echo "$PRETTY_NAME")" "$(uname -r | cut -d. -f1-2)"
+        printf '\nMeasured by "./cordon bench --markdown" on %s, %s, Linux %s, PostgreSQL %s; load %s before, %s after, its own included.\n' \
+            "$(date -u +%F)" "$(. /etc/os-release && echo "$PRETTY_NAME")" "$(uname -r | cut -d. -f1-2)" "$(postgres_major)" \
+            "$BENCH_LOAD_BEFORE" "$(cut -d' ' -f1 /proc/loadavg)"
         for name in "${BENCHES[@]}"; do printf '\n' && grep -v '^{' "$1/$name.md" | cat -s | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'; done
         printf '\n'
         sed -n '/^<!-- end/,$p' "$page"
