@@ -107,10 +107,13 @@ stop_test_postgres() {
 
 as_postgres() { (cd / && as_root env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 s6-setuidgid cordon-postgres "$@"); }
 
+build_bench_programs() { ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" bench_programs; }
+
 # What no compiler refuses: tests/lint/*.sh, with the built binaries at hand. Exit status 77 is a skip.
 lane_lint() {
     local began script passed=0 failed=0 skipped=0 status
     step "build (release)" build_release
+    step "build (bench)" build_bench_programs       # nothing else would notice when they rot
     began=$EPOCHREALTIME
     : >"$SHARED/test-logs/lint.log"
     for script in "$ROOT"/tests/lint/*.sh; do
