@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "bus_fixture.h"
@@ -223,6 +224,7 @@ static pid_t spawn_replica(unsigned port, test_handler handle) {
     pid_t pid = fork();
     if (pid != 0)
         return pid;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);     /* also when the test fails */
     struct node query;
     struct gate gate;
     gate_init(&gate);

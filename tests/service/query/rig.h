@@ -3,6 +3,8 @@
 #ifndef CORDON_TESTS_QUERY_RIG_H
 #define CORDON_TESTS_QUERY_RIG_H
 
+#include <stdatomic.h>
+
 #include "core/buffer.h"
 #include "query.h"
 #include "query.pb-c.h"
@@ -27,7 +29,7 @@ struct rig {
     /* ---- what the others do ---- */
     const char *audit_away_for;     /* audit-writer is away for this action; "*": for all; NULL: takes everything */
     const char *deletes;            /* this document is deleted once an event that names it was committed */
-    bool is_kms_disabled, is_store_down, is_object_cut;
+    atomic_bool is_kms_disabled, is_store_down, is_object_cut;
     int64_t damaged_at;             /* a byte of the sealed original that is turned over; -1: none */
     enum error_code embed_failure, generate_failure;    /* ERR_NONE: answers */
     const char *answer;             /* of the chat model; NULL: not found */
