@@ -25,7 +25,7 @@ lane_clang() {
 
 lane_valgrind() {
     local memcheck="valgrind;--quiet;--leak-check=full;--errors-for-leak-kinds=definite;--show-leak-kinds=definite"
-    memcheck+=";--error-exitcode=99;--suppressions=$ROOT/dev/lib/valgrind.supp"
+    memcheck+=";--error-exitcode=99"
     step "valgrind" need valgrind
     step "build (for valgrind)" build valgrind -DCORDON_PLAIN_TESTS=ON -DCORDON_TEST_TIMEOUT_S=1800 "-DCMAKE_CROSSCOMPILING_EMULATOR=$memcheck"
     CORDON_TEST_PATIENCE=20 run_ctest valgrind valgrind -R "$VALGRIND_TESTS"
