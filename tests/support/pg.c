@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <glob.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,12 +19,20 @@ static struct {
     char database[64];
     struct arena *mem;
     const char *message;
-} pg;
+    pthread_mutex_t lock;           /* around mem: players ask from threads of their own */
+} pg = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static const char *keep(const char *text) {
+    pthread_mutex_lock(&pg.lock);
+    const char *kept = arena_strdup(pg.mem, text);
+    pthread_mutex_unlock(&pg.lock);
+    return kept;
+}
 
 __attribute__((format(printf, 1, 0))) static const char *format(const char *fmt, va_list args) {
     char *text = NULL;
     cr_assert(vasprintf(&text, fmt, args) >= 0);
-    const char *kept = arena_strdup(pg.mem, text);
+    const char *kept = keep(text);
     free(text);
     return kept;
 }
@@ -59,7 +68,7 @@ static const char *url_for(const char *role, const char *database) {
         add_word(&out, "password", PASSWORD);
     }
     PQconninfoFree(list);
-    const char *url = arena_strdup(pg.mem, out.data);
+    const char *url = keep(out.data);
     buffer_end(&out);
     return url;
 }
@@ -176,7 +185,7 @@ const char *pg_ask(PGconn *conn, const char *sql, ...) {
     PGresult *rows = PQexec(conn, text);
     ExecStatusType kind = PQresultStatus(rows);
     cr_assert(kind == PGRES_COMMAND_OK || kind == PGRES_TUPLES_OK, "%s\n%s", PQresultErrorMessage(rows), text);
-    const char *value = kind == PGRES_TUPLES_OK && PQntuples(rows) && PQnfields(rows) ? arena_strdup(pg.mem, PQgetvalue(rows, 0, 0)) : "";
+    const char *value = kind == PGRES_TUPLES_OK && PQntuples(rows) && PQnfields(rows) ? keep(PQgetvalue(rows, 0, 0)) : "";
     PQclear(rows);
     return value;
 }
@@ -192,8 +201,8 @@ const char *pg_try(PGconn *conn, const char *sql, ...) {
     if (kind != PGRES_COMMAND_OK && kind != PGRES_TUPLES_OK) {
         const char *field = PQresultErrorField(rows, PG_DIAG_SQLSTATE);
         const char *said = PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY);
-        state = field ? arena_strdup(pg.mem, field) : "lost";
-        pg.message = said ? arena_strdup(pg.mem, said) : "";
+        state = field ? keep(field) : "lost";
+        pg.message = said ? keep(said) : "";
     }
     PQclear(rows);
     return state;

@@ -218,5 +218,6 @@ unsigned rig_most_embedded(void) {
 
 void rig_database(bool is_away) {
     pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I CONNECTION LIMIT %s', current_database()); END $$", is_away ? "0" : "-1");
-    pg_ask(pg_admin(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE 'cordon_%%'");
+    pg_ask(pg_admin(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE 'cordon_%%' "
+                       "AND pid <> pg_backend_pid()");
 }
