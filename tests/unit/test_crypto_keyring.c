@@ -71,9 +71,9 @@ Test(crypto_keyring, a_tenant_key_is_asked_for_once) {
 }
 
 static void *one_thread(void *arg) {
-    (void)arg;
     struct why mine = { 0 };
     struct tenant_key *key = NULL;
+    pthread_barrier_wait(arg);
     enum status st = keyring_tenant(keyring, &acme, rows, 3, TENANT_KEY_DATA, 0, clock_mono_ms() + 5000, &key, &mine);
     bool is_good = st == ST_OK ? key != NULL : mine.code == ERR_KMS_DISABLED;
     tenant_key_release(&key);
@@ -82,13 +82,16 @@ static void *one_thread(void *arg) {
 
 static void all_threads_at_once(void) {
     pthread_t threads[THREADS];
+    pthread_barrier_t start;
+    pthread_barrier_init(&start, NULL, THREADS);
     for (int i = 0; i < THREADS; i++)
-        cr_assert_eq(pthread_create(&threads[i], NULL, one_thread, NULL), 0);
+        cr_assert_eq(pthread_create(&threads[i], NULL, one_thread, &start), 0);
     for (int i = 0; i < THREADS; i++) {
         void *is_good = NULL;
         cr_assert_eq(pthread_join(threads[i], &is_good), 0);
         cr_assert_not_null(is_good);
     }
+    pthread_barrier_destroy(&start);
 }
 
 Test(crypto_keyring, many_threads_make_one_call) {

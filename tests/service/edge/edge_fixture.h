@@ -78,11 +78,14 @@ static enum status on_create_tenant(void *self, struct call *call, const Protobu
 
 /* ---- ingest-worker ---- */
 
+/* One that was cancelled may end while the next begins. */
+static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     (void)self;
     const Ingest__UploadRequest *req = (const void *)in;
     Ingest__UploadReply *reply = (void *)out;
-    (void)atomic_load(&seen.uploads);       /* after all that the one before it wrote */
+    pthread_mutex_lock(&seen_lock);
     snprintf(seen.file_name, sizeof seen.file_name, "%s", req->file_name);
     snprintf(seen.content_type, sizeof seen.content_type, "%s", req->content_type);
     snprintf(seen.metadata, sizeof seen.metadata, "%s", req->metadata_json);
@@ -91,11 +94,13 @@ static enum status on_upload(void *self, struct call *call, const ProtobufCMessa
     seen.digest_len = req->sha256.len;
     if (req->sha256.len == 32)
         memcpy(seen.digest, req->sha256.data, 32);
+    pthread_mutex_unlock(&seen_lock);
     if (str_equal(req->content_type, "application/x-msdownload"))
         return fail_as(&call->why, ERR_DOC_TYPE, "type");
     EVP_MD_CTX *sum = EVP_MD_CTX_new();
     EVP_DigestInit_ex(sum, EVP_sha256(), NULL);
-    seen.uploaded_bytes = 0;
+    int64_t bytes = 0;
+    bool is_whole = false;
     enum status st = ST_OK;
     for (bool is_end = false; st == ST_OK && !is_end;) {
         const void *data;
@@ -104,12 +109,16 @@ static enum status on_upload(void *self, struct call *call, const ProtobufCMessa
         if (st != ST_OK)
             break;
         EVP_DigestUpdate(sum, data, len);
-        seen.uploaded_bytes += (int64_t)len;
-        seen.is_upload_whole = is_end;
+        bytes += (int64_t)len;
+        is_whole = is_end;
     }
+    pthread_mutex_lock(&seen_lock);
+    seen.uploaded_bytes = bytes;
+    seen.is_upload_whole = is_whole;
     EVP_DigestFinal_ex(sum, seen.uploaded_sha256, NULL);
     EVP_MD_CTX_free(sum);
     snprintf(seen.last_ticket, sizeof seen.last_ticket, "%s", call->ticket);
+    pthread_mutex_unlock(&seen_lock);
     if (st != ST_OK)
         return st;
     reply->document_id = id_bytes(call, 1);
