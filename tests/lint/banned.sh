@@ -26,9 +26,6 @@ rule 'a shell, or a fork of a process with threads' '(?<![\w.>])(system|popen|fo
 rule 'the environment is read in config.c only' '(?<![\w.>])(getenv|secure_getenv|setenv|putenv)\s*\(|\benviron\b' 'common/config/config\.c|services/ingest-worker/sandbox/.*|services/migrate/.*' "${ours[@]}"
 rule 'guessable randomness' '(?<![\w.>])(rand|srand|random|srandom|drand48|lrand48)\s*\(' "$none" "${ours[@]}"
 rule 'plain comparison where the name says secret' '(?<![\w.>])(memcmp|strcmp|str_equal)\s*\([^;]*(secret|password|_mac\b|\bmac\b|signature|ticket|token_hash)' "$none" "${ours[@]}"
-rule 'the simple query protocol' '(?<![\w.>])(PQexec|PQsendQuery)\s*\(' 'services/migrate/.*' "${ours[@]}"
-rule 'libpq outside the database layer' '(?<![\w.>])PQ(execParams|execPrepared|sendQueryParams|sendQueryPrepared|connectdb\w*|connectStart\w*|prepare)\s*\(' 'common/db/.*|services/migrate/.*' "${ours[@]}"
-rule 'named prepared statements outlive their transaction' '(?<![\w.>])PQ(sendP|p)repare\s*\((?![^,]*,\s*"")' "$none" "${ours[@]}"
 # Draining waits for civetweb's threads, which tell nobody when they are done.
 rule 'sleeping instead of waiting for an event' '(?<![\w.>])(sleep|usleep)\s*\(' 'services/edge/serve\.c' "${ours[@]}"
 rule 'exit from a library' '(?<![\w.>])(exit|_exit|quick_exit)\s*\(' 'services/ingest-worker/sandbox/.*|services/migrate/.*|common/service/.*' "${ours[@]}"
