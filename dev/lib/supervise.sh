@@ -120,18 +120,18 @@ end_processes() {
     as_root kill -KILL "${pids[@]}" 2>/dev/null || true
 }
 
-# s6-supervise first: it would start again what is ended under it.
+# s6-supervise first, then a second look: it may have started again what had died under it since the first.
 end_orphans() {
-    local pids
+    local pids supervisors=() pid
     mapfile -t pids < <(orphans)
     ((${#pids[@]})) || return 0
     say "  ending ${#pids[@]} processes that an earlier supervisor left behind"
-    local supervisors=() others=() pid
     for pid in "${pids[@]}"; do
-        if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == s6-supervise ]]; then supervisors+=("$pid"); else others+=("$pid"); fi
+        [[ $(cat "/proc/$pid/comm" 2>/dev/null) != s6-supervise ]] || supervisors+=("$pid")
     done
     ((${#supervisors[@]} == 0)) || as_root kill -KILL "${supervisors[@]}" 2>/dev/null || true
-    end_processes "${others[@]}"
+    mapfile -t pids < <(orphans)
+    end_processes "${pids[@]}"
 }
 
 start_supervisor() {
