@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "audit.pb-c.h"
+#include "core/fault.h"
 #include "core/wire.h"
 #include "json/reader.h"
 
@@ -69,6 +70,8 @@ static enum status append(struct call *call, const struct audit_record records[]
     call->ticket = ticket;
     if (st == ST_OK && ((Audit__AppendReply *)reply)->n_seqs != count)
         st = fail(&call->why, ST_INTERNAL, "audit-writer acknowledged another number of events");
+    if (st == ST_OK)
+        st = fault_status(FAULT_AUDIT_ACKNOWLEDGED, &call->why);
     if (st != ST_OK)
         return explain(call, st);
     if (ret_event_ids)

@@ -6,6 +6,7 @@
 #include "arrays.h"
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "heads.h"
 
 enum { ATTEMPTS_MAX = 3 };
@@ -275,7 +276,11 @@ static enum status attempt(struct db_pool *pool, struct batch_call *calls[], siz
         st = check_tickets(&tx, calls, count, why);
     if (st == ST_OK)
         st = batch_append(&tx, calls, count, why);
-    return st == ST_OK ? plain_tx_commit(&tx, why) : st;
+    if (st == ST_OK)
+        st = fault_status(FAULT_AUDIT_BEFORE_COMMIT, why);
+    if (st == ST_OK)
+        st = plain_tx_commit(&tx, why);
+    return st == ST_OK ? fault_status(FAULT_AUDIT_COMMITTED, why) : st;
 }
 
 /* Another writer took the same event id at the same moment, a deadlock, a connection that was lost, even

@@ -10,6 +10,7 @@
 #include "batch.h"
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "db/listen.h"
 #include "obs/log.h"
 
@@ -97,10 +98,13 @@ enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct 
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
     enum status st = plain_tx_begin(&tx, pool, clock_mono_ms() + DRAIN_MAX_MS, why);
     if (st == ST_OK)
+        st = fault_status(FAULT_OUTBOX_BEFORE_DRAIN, why);
+    if (st == ST_OK)
         st = take(&tx, n, &d, why);
     if (st != ST_OK)
         return st;
     if (d.count > 0) {
+        fault_point(FAULT_OUTBOX_TAKEN);
         struct batch_call call = { .events = d.events, .count = d.count, .stamps = d.stamps };
         st = batch_append(&tx, (struct batch_call *[]){ &call }, 1, why);
         if (st == ST_OK && call.status != ST_OK) {
@@ -108,7 +112,11 @@ enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct 
             st = call.status;
         }
         if (st == ST_OK)
+            st = fault_status(FAULT_OUTBOX_BEFORE_COMMIT, why);
+        if (st == ST_OK)
             st = plain_tx_commit(&tx, why);
+        if (st == ST_OK)
+            st = fault_status(FAULT_OUTBOX_COMMITTED, why);
     }
     if (st == ST_OK)
         *ret_moved = d.count;

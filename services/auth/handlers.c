@@ -6,6 +6,7 @@
 #include "auth.pb-c.h"
 #include "core/buffer.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "core/wire.h"
 #include "db/boot_check.h"
@@ -96,7 +97,11 @@ enum status on_authenticate(void *self, struct call *call, const ProtobufCMessag
     struct db_param params[] = { DB_TEXT(a->policy.issuer), DB_TEXT(claims.subject), DB_TEXT(claims.token_id),
         DB_INT(claims.accepted_until_s), DB_TEXT(claims.tenant), DB_TEXT(array_literal(call->mem, claims.roles, claims.roles_count)),
         DB_TEXT(claims.name), DB_TEXT(claims.email) };
-    st = db_run(a->db, &MINT, params, call->deadline_ms, &rows, &call->why);
+    st = fault_status(FAULT_AUTH_BEFORE_MINT, &call->why);
+    if (st == ST_OK)
+        st = db_run(a->db, &MINT, params, call->deadline_ms, &rows, &call->why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_AUTH_MINTED, &call->why);
     if (st == ST_UNAUTHENTICATED) {
         const struct mint_refusal *why = mint_refusal(&call->why);
         counter_add(a->refused_by_database, 1);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/fault.h"
 #include "core/str.h"
 
 static const char DESCRIPTION[] = "Cordon tenant ";
@@ -30,6 +31,8 @@ static enum status make(struct kms *kms, const char *alias, int64_t deadline_ms,
     /* The policy of our AWS identity demands the first tag at creation and works on keys that have it only. */
     const struct sigv4_pair tags[] = { { "cordon", "tenant-key" }, { "managed-by", "cordon" }, { "tenant_id", id }, { 0 } };
     enum status st = kms_create_key(kms, arena_printf(mem, "%s%s", DESCRIPTION, id), tags, deadline_ms, mem, &made->key_id, why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_TENANT_KEY_MADE, why);
     return st == ST_OK ? kms_create_alias(kms, alias, made->key_id, deadline_ms, why) : st;
 }
 

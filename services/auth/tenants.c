@@ -3,6 +3,7 @@
 #include "audit/client.h"
 #include "auth.h"
 #include "auth.pb-c.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "core/text_codec.h"
 #include "core/utf8.h"
@@ -77,7 +78,10 @@ static enum status store(struct auth *a, struct call *call, const Auth__CreateTe
     if (st != ST_OK)
         return st;
     *ret_tenant = read_tenant(call->mem, rows, 0);
-    return tenant_tx_commit(&tx, &call->why);
+    st = fault_status(FAULT_TENANT_BEFORE_COMMIT, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &call->why);
+    return st == ST_OK ? fault_status(FAULT_TENANT_COMMITTED, &call->why) : st;
 }
 
 /* CreateTenantRequest -> CreateTenantReply. Safe to repeat: what an earlier attempt left in KMS is found by

@@ -1,5 +1,6 @@
 #include "answer.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "query.pb-c.h"
 #include "rest/header.h"
@@ -80,5 +81,6 @@ enum status serve_content(struct exchange *x) {
     };
     if (!answer_begin(x, &head))
         return fail(&x->call.why, ST_UNAVAILABLE, "content: the client has gone");
+    fault_point(FAULT_EDGE_CONTENT_BEGUN);
     return send_content(x, stream, content->bytes);
 }

@@ -9,6 +9,7 @@
 #include "answer.h"
 #include "body.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "cors.h"
 #include "exchange.h"
@@ -82,6 +83,8 @@ static enum status serve_request(struct exchange *x) {
     st = find_route(x);
     if (st == ST_OK)
         st = admit(x);
+    if (st == ST_OK)
+        st = fault_status(FAULT_EDGE_ADMITTED, &x->call.why);
     if (st == ST_OK)
         st = x->route->handle(x);
     admit_record_refusal(x, st);

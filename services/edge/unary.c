@@ -1,6 +1,7 @@
 #include "answer.h"
 #include "body.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "exchange.h"
 #include "rest/header.h"
@@ -46,6 +47,8 @@ enum status serve_unary(struct exchange *x) {
         return st;
     x->call.deadline_ms = clock_mono_ms() + x->route->budget_ms;
     st = bus_ask(&x->call, x->route->method, x->fill.msg, x->route->reply, &reply);
+    if (st == ST_OK)
+        st = fault_status(FAULT_EDGE_REPLIED, &x->call.why);
     if (st != ST_OK)
         return st;
     if (x->route->success == 204)

@@ -5,6 +5,7 @@
 #include "answer.h"
 #include "body.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "core/utf8.h"
 #include "edge.pb-c.h"
@@ -111,6 +112,8 @@ static enum status flush(struct upload *up, bool is_end) {
         up->ticket_ms = clock_mono_ms();
     }
     enum status st = bus_stream_write(up->stream, up->part, up->part_len, is_end, ticket);
+    if (is_end)
+        fault_point(FAULT_EDGE_BODY_SENT);
     up->part_len = 0;
     return st == ST_OK && !is_end && bus_stream_is_answered(up->stream) ? stop_early(up) : st;
 }
@@ -118,6 +121,8 @@ static enum status flush(struct upload *up, bool is_end) {
 static enum status finish(struct upload *up) {
     ProtobufCMessage *reply = NULL;
     enum status st = bus_stream_finish(up->stream, up->x->route->reply, &reply);
+    if (st == ST_OK)
+        st = fault_status(FAULT_EDGE_UPLOAD_REPLIED, &up->x->call.why);
     if (st != ST_OK)
         return st;
     return answer_message(up->x, up->x->route->success, reply);

@@ -3,6 +3,7 @@
 
 #include "aws/sts.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "core/utf8.h"
 #include "embedding.pb-c.h"
@@ -52,7 +53,11 @@ static enum status on_embed(void *self, struct call *call, const ProtobufCMessag
     counter_add(w->texts, req->n_texts);
     counter_add(w->repeated_texts, req->n_texts - n_tasks);
     enum embed_class class = req->purpose == EMBEDDING__PURPOSE__QUESTION ? EMBED_INTERACTIVE : EMBED_BULK;
-    enum status st = embed_pool_run(w->pool, class, tasks, n_tasks, call->deadline_ms, &call->why);
+    enum status st = fault_status(FAULT_MODEL_BEFORE_EMBED, &call->why);
+    if (st == ST_OK)
+        st = embed_pool_run(w->pool, class, tasks, n_tasks, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_MODEL_EMBEDDED, &call->why);
     if (st != ST_OK)
         return st;
     reply->vectors = arena_alloc(call->mem, req->n_texts * sizeof *reply->vectors);
@@ -103,11 +108,15 @@ static enum status on_generate(void *self, struct call *call, const ProtobufCMes
         return st;
     char *user = NULL;
     st = prompt_write(req, call->mem, &user, &call->why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_MODEL_BEFORE_ANSWER, &call->why);
     if (st != ST_OK)
         return st;
     struct converse_request converse = { w->settings->chat_model, PROMPT_SYSTEM, user, req->max_tokens };
     struct converse_reply answer;
     st = bedrock_converse(w->bedrock, &converse, call->deadline_ms, call->mem, &answer, &call->why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_MODEL_ANSWERED, &call->why);
     if (st != ST_OK)
         return st;
     bool is_found = false;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
@@ -35,7 +36,11 @@ enum status on_delete_document(void *self, struct call *call, const ProtobufCMes
         st = fail(&call->why, ST_NOT_FOUND, "document");
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &DELETE_CHUNKS, params, NULL, &call->why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+    if (st == ST_OK)
+        st = fault_status(FAULT_DELETE_BEFORE_COMMIT, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &call->why);
+    return st == ST_OK ? fault_status(FAULT_DELETE_COMMITTED, &call->why) : st;
 }
 
 static const struct route ROUTES[] = {

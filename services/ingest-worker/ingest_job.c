@@ -5,6 +5,7 @@
 
 #include "audit/client.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "db/halfvec.h"
 #include "db/tenant_tx.h"
@@ -264,6 +265,8 @@ static enum status store_batch(struct work *w, size_t n) {
     const Embedding__EmbedReply *reply = NULL;
     if (st == ST_OK)
         st = embed(w, w->done_count, n, &reply);
+    if (st == ST_OK)
+        st = fault_status(FAULT_INGEST_EMBEDDED, &w->call.why);
     struct batch b = { arena_alloc(mem, n * CHUNK_PARAMS * sizeof(struct db_param)),
                        arena_alloc(mem, n * VECTOR_PARAMS * sizeof(struct db_param)) };
     for (size_t i = 0; st == ST_OK && i < n; i++)
@@ -279,7 +282,11 @@ static enum status store_batch(struct work *w, size_t n) {
     if (st == ST_OK)
         st = progress(&tx, w, "embed");
     if (st == ST_OK)
+        st = fault_status(FAULT_INGEST_BEFORE_STORE, &w->call.why);
+    if (st == ST_OK)
         st = tenant_tx_commit(&tx, &w->call.why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_INGEST_STORED, &w->call.why);
     w->call.mem = w->mem;
     return st;
 }
@@ -301,17 +308,27 @@ static enum status finish(struct work *w) {
         st = progress(&tx, w, "done");
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &COMPLETE, NULL, NULL, &w->call.why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &w->call.why) : st;
+    if (st == ST_OK)
+        st = fault_status(FAULT_INGEST_BEFORE_COMPLETE, &w->call.why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &w->call.why);
+    return st == ST_OK ? fault_status(FAULT_INGEST_COMPLETED, &w->call.why) : st;
 }
 
 static enum status ingest(struct work *w) {
     enum status st = open_document(w);
     if (st == ST_OK)
+        st = fault_status(FAULT_INGEST_OPENED, &w->call.why);
+    if (st == ST_OK)
         st = extract_text(w);
+    if (st == ST_OK)
+        st = fault_status(FAULT_INGEST_EXTRACTED, &w->call.why);
     if (st == ST_OK)
         st = split(w);
     if (st == ST_OK && w->done_count < w->chunk_count)
         st = record_disclosure(w);
+    if (st == ST_OK)
+        st = fault_status(FAULT_INGEST_DISCLOSED, &w->call.why);
     while (st == ST_OK && w->done_count < w->chunk_count) {
         size_t left = w->chunk_count - w->done_count;
         st = store_batch(w, left < BATCH_CHUNKS ? left : BATCH_CHUNKS);
@@ -346,6 +363,7 @@ static void record_failure(struct work *w, enum status st) {
     bool is_stopping = v.verdict == VERDICT_OUTAGE && job_should_stop(w->pool, w->job);
     const char *outcome = is_stopping ? "released" : v.verdict == VERDICT_OUTAGE ? "postponed" : v.verdict == VERDICT_COUNTED ? "failed" : "given up";
     w->call.deadline_ms = clock_mono_ms() + STEP_BUDGET_MS;
+    fault_point(FAULT_INGEST_BEFORE_FAILURE);
     enum status told = tell(w->ingest, w->pool, w->job, &w->call, is_stopping ? &RELEASE : v.verdict == VERDICT_OUTAGE ? &POSTPONE : &FAIL, params);
     char job_id[UUID_TEXT_BYTES];
     log_event(v.verdict == VERDICT_PERMANENT || is_stopping ? LOG_INFO : LOG_WARN, "job_not_done",

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/fault.h"
 #include "db/plain_tx.h"
 #include "obs/log.h"
 
@@ -135,6 +136,7 @@ static void renew_one(struct job_pool *p, struct slot *s) {
         log_event(LOG_WARN, "lease_not_renewed", LOG_TEXT("why", why.text));
         return;
     }
+    fault_point(FAULT_JOB_RENEWED);
     pthread_mutex_lock(&p->lock);
     if (s->state != SLOT_IDLE && s->fence == fence) {
         if (db_count(rows) == 1 && !db_is_null(rows, 0, 0))
@@ -183,12 +185,15 @@ static bool claim(struct job_pool *p) {
         return true;
     struct why why = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    fault_point(FAULT_JOB_BEFORE_CLAIM);
     enum status st = db_run(p->options.db, &CLAIM, (struct db_param[]){ DB_TEXT(p->options.queue), DB_TEXT(p->worker_name),
                             DB_INT(n), DB_INT(p->options.lease_ms) }, clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
     if (st != ST_OK) {
         log_event(LOG_WARN, "jobs_not_claimed", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
         return false;
     }
+    if (db_count(rows) > 0)
+        fault_point(FAULT_JOB_CLAIMED);
     for (int i = 0; i < db_count(rows); i++)
         assign(p, rows, i);
     return true;
@@ -198,6 +203,7 @@ static void reap(struct job_pool *p) {
     static const struct sql REAP = { "reap_jobs", "SELECT requeued, dead FROM jobs.reap($1)", 1 };
     struct why why = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    fault_point(FAULT_JOB_BEFORE_REAP);
     enum status st = db_run(p->options.db, &REAP, (struct db_param[]){ DB_TEXT(p->options.queue) },
                             clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
     if (st == ST_OK && db_i64(rows, 0, 0) + db_i64(rows, 0, 1) > 0)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/utf8.h"
 #include "core/wire.h"
 #include "crypto/digest.h"
@@ -147,7 +148,11 @@ static enum status receive(struct upload *u) {
 static enum status store_end(struct upload *u) {
     struct call *call = u->call;
     enum status st = frames_seal_end(u->sealer, s3_upload_buffer(u->store), &call->why);
-    return st == ST_OK ? s3_upload_end(u->store, call->deadline_ms, &call->why) : st;
+    if (st == ST_OK)
+        st = fault_status(FAULT_UPLOAD_BEFORE_STORE, &call->why);
+    if (st == ST_OK)
+        st = s3_upload_end(u->store, call->deadline_ms, &call->why);
+    return st == ST_OK ? fault_status(FAULT_UPLOAD_STORED, &call->why) : st;
 }
 
 /* ---- the commit ---- */
@@ -243,7 +248,10 @@ static enum status try_commit(struct upload *u, bool *ret_in_doubt) {
                            DB_UUID(&u->document_id) }, NULL, &call->why);
     if (st != ST_OK)
         return st;
+    fault_point(FAULT_UPLOAD_BEFORE_COMMIT);
     st = tenant_tx_commit(&tx, &call->why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_UPLOAD_COMMITTED, &call->why);
     *ret_in_doubt = *ret_in_doubt || is_outage(st);
     return st;
 }

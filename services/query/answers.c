@@ -7,6 +7,7 @@
 #include "audit/client.h"
 #include "citations.h"
 #include "columns.h"
+#include "core/fault.h"
 #include "core/utf8.h"
 #include "core/wire.h"
 #include "db/halfvec.h"
@@ -163,7 +164,11 @@ static enum status retrieve(struct query *q, struct call *call, const struct ask
     st = record_question(call, &asked->answer_id);
     if (st == ST_OK)
         st = embed_question(call, asked->question, &vector, &r->model);
-    return st == ST_OK ? find_candidates(q, call, vector, asked->filter, r) : st;
+    if (st == ST_OK)
+        st = fault_status(FAULT_QUERY_EMBEDDED, &call->why);
+    if (st == ST_OK)
+        st = find_candidates(q, call, vector, asked->filter, r);
+    return st == ST_OK ? fault_status(FAULT_QUERY_FOUND, &call->why) : st;
 }
 
 static enum status print_detail(struct call *call, const struct retrieval *r, const char *counted, struct buffer *out) {
@@ -357,7 +362,11 @@ static enum status store_answer(struct query *q, struct call *call, const struct
                            DB_BYTES(answer_enc.data, answer_enc.len), DB_TEXT(citations_json(call, reply)),
                            DB_TEXT(*reply->model ? reply->model : "none"), DB_UUID(&shown->event_id),
                            DB_BYTES(wrapped.data, wrapped.len) }, NULL, &call->why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+    if (st == ST_OK)
+        st = fault_status(FAULT_QUERY_BEFORE_STORE, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &call->why);
+    return st == ST_OK ? fault_status(FAULT_QUERY_STORED, &call->why) : st;
 }
 
 enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -395,5 +404,6 @@ enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, 
         reply->input_tokens = generated->input_tokens;
         reply->output_tokens = generated->output_tokens;
     }
-    return store_answer(q, call, &shown, &answer_id, req->question, reply);
+    st = fault_status(FAULT_QUERY_ANSWERED, &call->why);
+    return st == ST_OK ? store_answer(q, call, &shown, &answer_id, req->question, reply) : st;
 }

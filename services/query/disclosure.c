@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "audit/client.h"
+#include "core/fault.h"
 
 enum { COL_DOCUMENT_ID, COL_VERSION, COL_WRAPPED };
 
@@ -60,6 +61,8 @@ enum status disclosure_begin(struct disclosure *d, struct query *q, struct call 
                              uint64_t scope) {
     *d = (struct disclosure){ 0 };
     enum status st = record(call, what, &d->event_id);
+    if (st == ST_OK)
+        st = fault_status(FAULT_QUERY_BEFORE_OPEN, &call->why);
     if (st != ST_OK)
         return st;
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
@@ -69,6 +72,8 @@ enum status disclosure_begin(struct disclosure *d, struct query *q, struct call 
         st = keystore_open_tenant(q->keyring, &tenant_keys, TENANT_KEY_DATA, 0, call->deadline_ms, &d->tenant_key, &call->why);
     if (st == ST_OK)
         st = unwrap(d, q, call, &tenant_keys, rows);
+    if (st == ST_OK)
+        st = fault_status(FAULT_QUERY_OPENED, &call->why);
     if (st != ST_OK)
         disclosure_end(d);
     return st;
