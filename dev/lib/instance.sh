@@ -132,7 +132,19 @@ make_secrets() {
     note "one folder for each process"
 }
 
-database_url() { printf 'postgresql://%s:%s@127.0.0.1:%s/cordon?sslmode=disable' "$1" "$(made "$2")" "$BASE"; }
+# port_to NAME PORT: PORT, unless a test has put something before it: CORDON_TEST_DETOURS="postgres:21035 s3:21036 query:21037",
+# a fault proxy for all that is named (postgres, services of AWS, callees on the bus).
+port_to() {
+    local detour
+    for detour in ${CORDON_TEST_DETOURS:-}; do
+        [[ ${detour%%:*} != "$1" ]] || { echo "${detour#*:}"; return; }
+    done
+    echo "$2"
+}
+
+# database_url USER SECRET [PORT]
+database_url() { printf 'postgresql://%s:%s@127.0.0.1:%s/cordon?sslmode=disable' "$1" "$(made "$2")" "${3:-$BASE}"; }
+process_database_url() { database_url "$1" "$2" "$(port_to postgres "$BASE")"; }
 
 # The environment of one service, NAME=value a line.
 environment_of() {
@@ -166,7 +178,7 @@ environment_of() {
             echo "CORDON_CURVE_SECRET_KEY=$(made "curve-$service.secret")"
             for peer in ${PEERS[$service]}; do echo "CORDON_$(variable "$peer")_PUBLIC_KEY=$(made "curve-$peer.public")"; done
             for peer in ${CALLS[$service]}; do
-                echo "CORDON_$(variable "$peer")_ENDPOINTS=tcp://127.0.0.1:$((BASE + BUS_OFFSET[$peer]))"
+                echo "CORDON_$(variable "$peer")_ENDPOINTS=tcp://127.0.0.1:$(port_to "$peer" $((BASE + BUS_OFFSET[$peer])))"
             done
             [[ -z ${BUS_OFFSET[$service]:-} ]] || echo "CORDON_BUS_LISTEN=tcp://127.0.0.1:$((BASE + BUS_OFFSET[$service]))"
             own_environment_of "$service"
@@ -184,14 +196,14 @@ own_environment_of() {
             echo "CORDON_HTTP_HOST=${CORDON_HTTP_HOST:-127.0.0.1}"
             ;;
         auth)
-            echo "DATABASE_URL=$(database_url cordon_auth db-auth)"
+            echo "DATABASE_URL=$(process_database_url cordon_auth db-auth)"
             echo "OIDC_ISSUER_URL=$ISSUER"
             echo "OIDC_CLIENT_ID=cordon"
             aws_environment auth KMS STS
             ;;
         ingest-worker)
-            echo "DATABASE_URL=$(database_url cordon_ingest db-ingest)"
-            echo "CORDON_JOBS_DATABASE_URL=$(database_url cordon_jobs db-jobs)"
+            echo "DATABASE_URL=$(process_database_url cordon_ingest db-ingest)"
+            echo "CORDON_JOBS_DATABASE_URL=$(process_database_url cordon_jobs db-jobs)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             echo "CORDON_SANDBOX_PATH=$STATE/bin/cordon-sandbox"
             has_landlock || echo "CORDON_SANDBOX_WITHOUT_LANDLOCK=true"
@@ -199,13 +211,13 @@ own_environment_of() {
             ;;
         embedding-worker) aws_environment embedding-worker BEDROCK_RUNTIME STS ;;
         query)
-            echo "DATABASE_URL=$(database_url cordon_query db-query)"
-            echo "CORDON_AUDIT_DATABASE_URL=$(database_url cordon_audit_reader db-audit_reader)"
+            echo "DATABASE_URL=$(process_database_url cordon_query db-query)"
+            echo "CORDON_AUDIT_DATABASE_URL=$(process_database_url cordon_audit_reader db-audit_reader)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             aws_environment query S3 KMS STS
             ;;
         audit-writer)
-            echo "DATABASE_URL=$(database_url cordon_audit db-audit)"
+            echo "DATABASE_URL=$(process_database_url cordon_audit db-audit)"
             echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
             aws_environment audit-writer S3 KMS STS
             ;;
@@ -224,7 +236,7 @@ aws_environment() {
     echo "AWS_REGION=$REGION"
     echo "AWS_ACCESS_KEY_ID=$(made "aws-$name.id")"
     echo "AWS_SECRET_ACCESS_KEY=$(made "aws-$name.secret")"
-    for service in "$@"; do echo "AWS_ENDPOINT_URL_$service=http://127.0.0.1:$((BASE + 1))"; done
+    for service in "$@"; do echo "AWS_ENDPOINT_URL_$service=http://127.0.0.1:$(port_to "${service,,}" $((BASE + 1)))"; done
 }
 
 # secrets/<service>/: one file for each variable, as s6-envdir reads them.
