@@ -17,6 +17,7 @@ command_up() {
     say "${BOLD}Cordon${RESET} in $STATE"
     install_everything
     step "build" build_release
+    [[ -z ${CORDON_FAULT_DIR:-} ]] || step "build (fault points)" build_faults
     step "Unix users" make_users
     step "secrets and settings" make_secrets
     end_orphans
@@ -65,6 +66,13 @@ start_standins() {
     note "ports $((BASE + 1)), $((BASE + 3)), $((BASE + 4))"
 }
 
+# With CORDON_FAULT_DIR, which tests set, the binaries whose fault points obey the files in that folder (common/core/fault.h).
+build_faults() {
+    ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" faults
+    mkdir -p "$CORDON_FAULT_DIR"
+    chmod 0777 "$CORDON_FAULT_DIR"
+}
+
 # Copies, so that a build in progress never changes what runs, and the processes' users need no way into the checkout.
 install_binaries() {
     local name folder built target
@@ -72,6 +80,7 @@ install_binaries() {
         folder=$name
         [[ $name != sandbox ]] || folder=ingest-worker
         built="$SHARED/build/release/services/$folder/cordon-$name" target="$STATE/bin/cordon-$name"
+        [[ -z ${CORDON_FAULT_DIR:-} || $name == sandbox ]] || built="$SHARED/build/release/faults/cordon-$name"
         [[ -x $built ]] || refuse "the build made no $built"
         cmp -s "$built" "$target" && continue
         install -m 0755 "$built" "$target.new"

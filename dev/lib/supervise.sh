@@ -31,13 +31,14 @@ ports_of() {
     esac
 }
 
-# Root opens the environment, then the process loses root before its first instruction; nothing is inherited.
+# Root opens the environment, then the process loses root before its first instruction; nothing is inherited but, by the
+# tests' binaries, the folder of their faults.
 run_script() {
     cat <<EOT
 #!/bin/sh
 exec 2>&1
 ulimit -c 0
-exec env -i PATH=/usr/bin:/bin LANG=C.UTF-8 \\
+exec env -i PATH=/usr/bin:/bin LANG=C.UTF-8 ${CORDON_FAULT_DIR:+CORDON_FAULT_DIR=$CORDON_FAULT_DIR} \\
     s6-envdir $STATE/secrets/$1 \\
     s6-setuidgid $(user_of "$1") \\
     $(command_of "$1")
