@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/str.h"
 #include "obs/json_text.h"
+#include "obs/trace.h"
 
 enum { LINE_BYTES = 4096, TAIL_BYTES = 8 };
 
@@ -56,6 +57,21 @@ bool log_level_from_text(const char *text, enum log_level *ret_level) {
     return false;
 }
 
+/* Whose work this thread is doing, as far as it is known. */
+static void put_scope(struct line *line) {
+    const struct trace_scope *scope = trace_current();
+    char id[UUID_TEXT_BYTES], trace[TRACEPARENT_BYTES];
+    if (!scope)
+        return;
+    if (!uuid_is_nil(&scope->request_id))
+        put_member(line, &LOG_TEXT("request_id", uuid_format(&scope->request_id, id)));
+    if (!uuid_is_nil(&scope->tenant_id))
+        put_member(line, &LOG_TEXT("tenant_id", uuid_format(&scope->tenant_id, id)));
+    (void)trace_format(&scope->span.context, trace);
+    trace[35] = '\0';                       /* "00-", 32 digits of the trace id, "-..." */
+    put_member(line, &LOG_TEXT("trace_id", trace + 3));
+}
+
 void log_line(enum log_level level, const char *event, const struct log_member members[]) {
     if (level < sink.least)
         return;
@@ -67,6 +83,7 @@ void log_line(enum log_level level, const char *event, const struct log_member m
     put_member(&line, &LOG_TEXT("level", LEVELS[level]));
     put_member(&line, &LOG_TEXT("service", sink.service));
     put_member(&line, &LOG_TEXT("event", event));
+    put_scope(&line);
     for (const struct log_member *m = members; m && m->name; m++)
         put_member(&line, m);
     put(&line, "}\n");

@@ -1,5 +1,6 @@
-/* log — one JSON object per line on standard error: ts, level, service, event, then members. The writer
- * escapes; callers never build JSON. No PHI, no secrets: members are ids, codes, counts and `why`.
+/* log — one JSON object per line on standard error: ts, level, service, event, then request_id, tenant_id and
+ * trace_id of the thread's scope (obs/trace.h) where it has one, then members. The writer escapes; callers never
+ * build JSON. No PHI, no secrets: members are ids, codes, counts and `why`.
  * Set up once by the skeleton before threads start; log_line may then be called from any thread.
  * Only services/ and the skeleton log; common/ returns statuses. */
 #ifndef CORDON_OBS_LOG_H

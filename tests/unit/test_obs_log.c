@@ -5,6 +5,7 @@
 
 #include "obs/json_text.h"
 #include "obs/log.h"
+#include "obs/trace.h"
 
 struct text_case { char in[16], want[48]; size_t size; };
 
@@ -70,4 +71,21 @@ Test(log, levels_are_read_from_text) {
     cr_expect_eq(level, LOG_DEBUG);
     cr_expect_not(log_level_from_text("loud", &level));
     cr_expect_eq(level, LOG_DEBUG);
+}
+
+Test(log, a_line_says_whose_work_it_was) {
+    char line[8192];
+    struct trace_scope scope;
+    struct uuid request_id, tenant_id;
+    cr_assert(uuid_parse("01890000-0000-7000-8000-000000000001", 36, &request_id));
+    cr_assert(uuid_parse("01890000-0000-7000-8000-000000000002", 36, &tenant_id));
+    log_open("sample", LOG_INFO);
+    trace_begin(&scope, SPAN_SERVER, "x", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    trace_request(&request_id);
+    trace_tenant(&tenant_id);
+    capture(line, sizeof line, "why");
+    trace_end(&scope, ST_OK);
+    cr_expect(strstr(line, "\"event\":\"sampled\",\"request_id\":\"01890000-0000-7000-8000-000000000001\","
+                           "\"tenant_id\":\"01890000-0000-7000-8000-000000000002\","
+                           "\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\",\"why\":\"why\""), "%s", line);
 }
