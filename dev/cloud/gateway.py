@@ -6,20 +6,25 @@
                                 +-- STS GetCallerIdentity, here
                                 +-- Bedrock runtime: the model server on another loopback port
 
-Every call leaves one line in calls.jsonl: who, what, on which resource, allowed or not, status. Never a body.
+Every call leaves one line in calls.jsonl: who, what, on which resource, allowed or not, status, which fault it met and
+whether it took effect. Never a body. GET and POST /_control: faults on demand (faults.py), unsigned and from loopback.
 
 Environment: CLOUD_PORT, CLOUD_STATE (folder), CLOUD_IDENTITIES (file), CLOUD_POLICIES (folders, ':' between),
              CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development
 """
 import datetime
+import email.utils
 import hashlib
 import http.client
 import http.server
 import json
 import os
 import pathlib
+import select
 import signal
+import socket
 import socketserver
+import struct
 import sys
 import threading
 import time
@@ -27,6 +32,7 @@ import traceback
 import uuid
 from urllib.parse import parse_qsl, unquote
 
+import faults
 import iam
 import s3
 import s3_store
@@ -63,7 +69,7 @@ class Cloud:
         state.mkdir(parents=True, exist_ok=True)
         self.region = env["AWS_REGION"]
         self.bedrock_port = int(env["CLOUD_BEDROCK_PORT"])
-        self.calls = CallLog(state / "calls.jsonl")
+        self.calls, self.faults = CallLog(state / "calls.jsonl"), faults.Faults()
         self.moto = Moto(state / "moto", ACCOUNT, self.region)
         self.keys = Keys(self.moto, self.require)
         self.store = s3_store.Store(state / "s3")
@@ -100,14 +106,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do(self):
         began, self.request_id = time.monotonic(), str(uuid.uuid4())
-        self.identity = self.action = self.resource = None
-        self.unread, self.sent, status, allowed = 0, False, 500, False
+        self.identity = self.action = self.resource = self.operation = self.fault = None
+        self.unread, self.sent, self.took_effect, status, allowed = 0, False, False, 500, False
         service = "s3"
         try:
             if self.path == "/health":
                 self.answer(200, {"Content-Type": "application/json"}, b'{"status":"ok"}\n')
                 return
             request = self.parse()
+            if self.path == "/_control":
+                self.serve_control(request)
+                return
             service = sigv4.service_of(request)
             status = self.dispatch(request, service)
             allowed = True
@@ -116,14 +125,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             allowed = self.action is not None and "AccessDenied" not in error.code
             self.refuse_with(error, service)
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            allowed = self.fault is not None
             status, self.close_connection = 499, True
         except Exception:  # the stand-in's own fault: say so, in the log and to the caller
             traceback.print_exc()
             self.refuse_with(AwsError("InternalFailure", "the stand-in failed; see its log", 500), service)
-        if self.path != "/health":
+        if self.path not in ("/health", "/_control"):
             self.cloud.calls.add(
                 request_id=self.request_id, identity=self.identity and self.identity.name, service=service, action=self.action,
-                resource=self.resource, allowed=allowed, status=status, duration_ms=round(1000 * (time.monotonic() - began), 2))
+                operation=self.operation, resource=self.resource, allowed=allowed, status=status,
+                fault=self.fault and self.fault.kind, effect=self.took_effect, duration_ms=round(1000 * (time.monotonic() - began), 2))
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do
 
@@ -152,11 +163,58 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.unread = 0
         return body
 
+    def serve_control(self, request):
+        body = self.take_small()
+        try:
+            if request.method == "POST":
+                self.cloud.faults.set(json.loads(body))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise AwsError("InvalidArgument", str(error)) from None
+        self.answer(200, {"Content-Type": "application/json"}, json.dumps(self.cloud.faults.state()).encode() + b"\n")
+
+    def strike(self, service, operation):
+        """Whatever a test wants to befall this call. What it says before the effect is answered or raised here: True."""
+        self.operation = operation
+        self.fault = fault = self.cloud.faults.strike(
+            service=service, operation=operation, identity=self.identity.name, resource=self.resource)
+        if fault is None or fault.kind in faults.AFTER:
+            return False
+        while self.unread:      # the whole request is heard first
+            self.unread -= len(self.rfile.read(min(self.unread, 1 << 20))) or self.unread
+        if fault.kind == "hang":
+            fault.wait(self.is_gone)
+        if fault.kind in ("hang", "reset"):
+            self.reset()
+        if fault.kind in faults.REFUSALS:
+            raise fault.refusal(service)
+        body, kind = b"", "application/xml"
+        if fault.kind == "ok_error":
+            kind, body, _ = document(AwsError("InternalError" if service == "s3" else "InternalFailure", "please try again", 500),
+                                     service, self.request_id)
+        self.answer(200, {"Content-Type": kind}, body)
+        return True
+
+    def is_gone(self):
+        """Has the client given up?"""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
+
+    def reset(self):
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = self.sent = True
+        raise ConnectionResetError
+
+    def now(self):
+        return datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.cloud.faults.clock_ahead_s)
+
+    def date_time_string(self, timestamp=None):
+        return email.utils.format_datetime(self.now(), usegmt=True)
+
     def dispatch(self, request, service):
         if service == "s3":
             return self.serve_s3(request)
         body = self.take_small()
-        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region, small_body=body)
+        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region, small_body=body, now=self.now())
         self.identity = signed.identity
         if service in ("kms", "secretsmanager", "logs"):
             return self.serve_moto(request, service, body)
@@ -167,11 +225,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         raise AwsError("UnknownOperationException", f"the stand-in has no service '{service}'", 404)
 
     def serve_s3(self, request):
-        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region)
+        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region, now=self.now())
         self.identity = signed.identity
         call = s3.Call(request)
         self.action, self.resource = call.action, call.resource
         self.cloud.require(self.identity, call.action, call.resource, call.context)
+        if self.strike("s3", call.operation):
+            return 200
 
         def take_body(sink):
             if sink is None:
@@ -189,6 +249,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if request.method == "PUT" and "content-length" not in request.headers:
             raise AwsError("MissingContentLength", "You must provide the Content-Length HTTP header.", 411)
         reply = self.cloud.s3.handle(call, self.identity, take_body)
+        self.took_effect = True
         self.answer(reply.status, reply.headers, reply.body, reply.chunks, reply.length)
         return reply.status
 
@@ -202,7 +263,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.resource = self.named_resource(service, body)
             self.cloud.require(self.identity, self.action, self.resource)
+        if self.strike(service, action):
+            return 200
         status, headers, payload = self.cloud.moto.call(service, action, request.headers, body)
+        self.took_effect = status < 300
         if payload == b"null":  # moto's way of saying nothing; AWS sends no body, to CreateAlias for one
             payload = b""
         self.answer(status, {"Content-Type": headers.get("Content-Type", "application/x-amz-json-1.1")}, payload)
@@ -222,6 +286,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fields.get("Action") != "GetCallerIdentity":  # which needs no permission in AWS either
             self.cloud.require(self.identity, self.action, self.resource)
             raise AwsError("InvalidAction", f"the stand-in does not do {self.action}")
+        if self.strike("sts", "GetCallerIdentity"):
+            return 200
+        self.took_effect = True
         inner = (f"<Arn>{self.identity.arn}</Arn><UserId>{self.identity.key_id}</UserId><Account>{ACCOUNT}</Account>")
         text = ('<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
                 f"{inner}</GetCallerIdentityResult><ResponseMetadata><RequestId>{self.request_id}</RequestId></ResponseMetadata>"
@@ -239,6 +306,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.action = f"bedrock:{MODEL_ACTIONS[parts[3]]}"
         self.resource = model if model.startswith("arn:") else f"arn:aws:bedrock:{self.cloud.region}:{account}:{kind}/{model}"
         self.cloud.require(self.identity, self.action, self.resource)
+        if self.strike("bedrock", {"converse": "Converse", "converse-stream": "ConverseStream"}.get(parts[3], MODEL_ACTIONS[parts[3]])):
+            return 200
         upstream = http.client.HTTPConnection("127.0.0.1", self.cloud.bedrock_port, timeout=120)
         forward = {name: value for name, value in request.headers.items() if name in ("content-type", "accept")
                    or name.startswith(("x-amzn-bedrock-", "x-cordon-"))}
@@ -248,6 +317,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers = {name: value for name, value in reply.getheaders() if name.lower() not in HOP_HEADERS}
             length = reply.getheader("content-length")
             chunks = iter(lambda: reply.read1(1 << 16), b"")
+            self.took_effect = reply.status < 300
             self.answer(reply.status, headers, chunks=chunks, length=length and int(length))
             return reply.status
         except (ConnectionRefusedError, http.client.HTTPException, TimeoutError) as error:
@@ -269,6 +339,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """length None with chunks: sent chunked, as event streams are."""
         if self.unread:  # an answer before the whole body: this connection cannot be used again
             self.close_connection = True
+        spoils = self.took_effect and self.fault is not None and self.fault.kind in faults.AFTER
+        if spoils and self.fault.kind == "lost":
+            self.reset()
+        if spoils and self.fault.kind == "wrong_etag":
+            headers = {**headers, "ETag": '"00000000000000000000000000000000"'}
         self.sent = True
         self.send_response(status)
         for name, value in headers.items():
@@ -284,13 +359,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            for chunk in chunks if chunks is not None else [body]:
+            chunks = chunks if chunks is not None else [body]
+            for chunk in self.spoilt(chunks) if spoils else chunks:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if chunked else chunk)
                 if chunked:
                     self.wfile.flush()
             if chunked:
                 self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()
+
+    def spoilt(self, chunks):
+        """The answer's body as the fault wants it."""
+        fault, left = self.fault, self.fault.bytes
+        for chunk in chunks:
+            if fault.kind in ("cut", "stall") and len(chunk) >= left:
+                yield from [chunk[:left]] if left else []
+                self.wfile.flush()
+                if fault.kind == "stall":
+                    fault.wait(self.is_gone)
+                raise ConnectionResetError
+            if fault.kind == "corrupt" and 0 <= left < len(chunk):
+                chunk = chunk[:left] + bytes([chunk[left] ^ 1]) + chunk[left + 1:]
+            left -= len(chunk)
+            if fault.kind != "slow":
+                yield chunk
+                continue
+            step = max(1, fault.rate // 20)
+            for at in range(0, len(chunk), step):
+                yield chunk[at:at + step]
+                self.wfile.flush()
+                if fault.over.wait(step / fault.rate):
+                    step = fault.rate = 1 << 30
 
     def log_message(self, form, *args):
         """Requests are in calls.jsonl; only what http.server itself refuses is worth a line here."""

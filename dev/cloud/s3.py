@@ -40,6 +40,11 @@ OBJECT_ACTIONS = {
     ("GET", "retention"): "GetObjectRetention", ("PUT", "retention"): "PutObjectRetention",
     ("GET", "legal-hold"): "GetObjectLegalHold", ("PUT", "legal-hold"): "PutObjectLegalHold",
 }
+# What an SDK calls it, where the action's name says less.
+OPERATIONS = {
+    ("POST", "uploads"): "CreateMultipartUpload", ("PUT", "uploadId"): "UploadPart", ("POST", "uploadId"): "CompleteMultipartUpload",
+    ("GET", "uploadId"): "ListParts", ("GET", "uploads"): "ListMultipartUploads", ("POST", "delete"): "DeleteObjects",
+}
 
 
 def iso(seconds):
@@ -82,13 +87,18 @@ class Call:
         self.bucket, self.key = unquote(bucket), unquote(key)
         self.query = dict(parse_qsl(request.raw_query, keep_blank_values=True))
         if not self.bucket:
-            self.action, self.resource, self.sub = "s3:ListAllMyBuckets", "*", ""
+            self.action, self.resource, self.sub, self.operation = "s3:ListAllMyBuckets", "*", "", "ListBuckets"
             return
         table = OBJECT_ACTIONS if self.key else BUCKET_ACTIONS
         self.sub = next((sub for (method, sub) in table if sub and method == self.method and sub in self.query), "")
         if (self.method, self.sub) not in table:
             raise AwsError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
         name = table[self.method, self.sub]
+        self.operation = OPERATIONS.get((self.method, self.sub), name)
+        if self.method == "HEAD":
+            self.operation = "HeadObject" if self.key else "HeadBucket"
+        if self.key and "x-amz-copy-source" in self.headers:
+            self.operation = "CopyObject"
         if self.query.get("versionId") and name in ("GetObject", "DeleteObject"):
             name += "Version"
         self.action = f"s3:{name}"
