@@ -68,7 +68,7 @@ void skeleton_table_fill(struct skeleton_table *table, const struct service *svc
                                            .min = 7,
                                            .max = 4096,
                                            .offset = OFF(endpoints) + i * sizeof(char *),
-                                           .help = "Where the peer's replicas listen: tcp://host:port, "
-                                                   "comma-separated; names are resolved to all their addresses." });
+                                           .help = "Where the peer's replicas listen: tcp://host:port, comma-separated; names are "
+                                                   "resolved to all their addresses, every 3 s. Or file:///path, with one a line." });
     }
 }

@@ -274,6 +274,7 @@ Test(bus_pool, what_may_not_be_repeated_is_not) {
     char endpoint[64];
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%u", port);
     caller_start(&edge, PEER_QUERY, endpoint);
+    WAIT_FOR(bus_peer_is_up(edge.bus, PEER_QUERY));     /* under valgrind the replica starts slowly */
     struct asker a;
     asker_start(&a, &edge, PATIENCE_MS);
     Query__GetContentRequest req = QUERY__GET_CONTENT_REQUEST__INIT;
