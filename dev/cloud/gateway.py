@@ -7,7 +7,7 @@
                                 +-- Bedrock runtime: the model server on another loopback port
 
 Every call leaves one line in calls.jsonl: who, what, on which resource, allowed or not, status, which fault it met and
-whether it took effect. Never a body. GET and POST /_control: faults on demand (faults.py), unsigned and from loopback.
+whether it took effect. Never a body; of a text for a model its digest, and the marks that tests put into it. GET and POST /_control: faults on demand (faults.py), unsigned and from loopback.
 
 Environment: CLOUD_PORT, CLOUD_STATE (folder), CLOUD_IDENTITIES (file), CLOUD_POLICIES (folders, ':' between),
              CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development
@@ -20,6 +20,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import socket
@@ -42,6 +43,7 @@ from moto_backends import Keys, Moto
 
 ACCOUNT = "123456789012"
 SIGNING_ALIAS = "alias/cordon-audit-signing"
+MARK = re.compile(rb"\bmark-[0-9a-f]{12}\b")      # tests/faults: which document or question a text is of
 SMALL_BODY = 16 << 20   # everything but S3 objects and parts
 CALLS_KEPT = 64 << 20   # the call log is put aside at the start when it is longer
 MODEL_ACTIONS = {"invoke": "InvokeModel", "converse": "InvokeModel",
@@ -108,6 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         began, self.request_id = time.monotonic(), str(uuid.uuid4())
         self.identity = self.action = self.resource = self.operation = self.fault = None
         self.unread, self.sent, self.took_effect, status, allowed = 0, False, False, 500, False
+        self.text = {}
         service = "s3"
         try:
             if self.path == "/health":
@@ -134,7 +137,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.cloud.calls.add(
                 request_id=self.request_id, identity=self.identity and self.identity.name, service=service, action=self.action,
                 operation=self.operation, resource=self.resource, allowed=allowed, status=status,
-                fault=self.fault and self.fault.kind, effect=self.took_effect, duration_ms=round(1000 * (time.monotonic() - began), 2))
+                fault=self.fault and self.fault.kind, effect=self.took_effect, duration_ms=round(1000 * (time.monotonic() - began), 2),
+                **self.text)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do
 
@@ -297,6 +301,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return 200
 
     def serve_bedrock(self, request, body):
+        self.text = {"text_sha256": hashlib.sha256(body).hexdigest(), "marks": sorted({m.decode() for m in MARK.findall(body)})}
         parts = request.raw_path.split("/")
         if request.method != "POST" or len(parts) != 4 or parts[1] != "model" or parts[3] not in MODEL_ACTIONS:
             raise AwsError("UnknownOperationException", "no such operation", 404)
