@@ -126,7 +126,7 @@ static enum status attempt(struct aws *aws, const struct aws_request *request, c
     int64_t now_ms = clock_mono_ms();
     bool is_capped = request->attempt_ms > 0 && now_ms + request->attempt_ms < request->deadline_ms;
     struct http_request sent = {
-        .method = request->method, .headers = lines, .body = request->body, .body_len = request->body_len,
+        .method = request->method, .operation = arena_printf(mem, "%s.%s", request->service, request->operation), .headers = lines, .body = request->body, .body_len = request->body_len,
         .url = arena_printf(mem, "%s%s%s%s", request->endpoint, request->path, *query ? "?" : "", query),
         .max_bytes = request->max_bytes, .deadline_ms = is_capped ? now_ms + request->attempt_ms : request->deadline_ms,
         .stall_ms = request->stall_ms, .sink = request->sink ? pour : NULL, .sink_ctx = tap };

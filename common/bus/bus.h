@@ -49,7 +49,7 @@ struct call {
     struct uuid request_id;         /* from the edge; in every log line */
     const char *method;             /* of the route; "" in a caller's own call */
     const char *ticket;             /* for tenant_tx_begin; "" where no user acts */
-    const char *traceparent;        /* W3C; "" when none */
+    const char *traceparent;        /* W3C, as it came; calls carry the thread's own (obs/trace.h) */
     enum peer peer;                 /* who sent it, by its CURVE key */
     unsigned attempt;               /* from 1 */
     int64_t deadline_ms;            /* clock_mono_ms(); past it the answer is ST_TIMEOUT */

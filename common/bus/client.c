@@ -6,6 +6,7 @@
 #include "bus/methods.h"
 #include "bus/network.h"
 #include "core/clock.h"
+#include "obs/trace.h"
 
 enum { RETRY_ADVICE_MS = 1000 };
 
@@ -38,6 +39,7 @@ struct bus_stream {
     struct arrival *reply;
     bool has_failed;                    /* the network thread gave up: */
     struct note failure;
+    struct span span;
 };
 
 /* ---- client ---- */
@@ -123,6 +125,18 @@ static enum status wait_event(struct bus_stream *s) {
     return ST_OK;
 }
 
+/* The call is over, for whatever reason: its span ends, and what the callee said of its time is counted. Once. */
+static void settle(struct bus_stream *s) {
+    const Bus__Envelope *e = s->reply ? s->reply->e : NULL;
+    bool is_late = clock_mono_ms() >= s->call->deadline_ms;
+    if (!s->span.scope)
+        return;
+    if (e)
+        trace_add_hops(e->hop_us, e->n_hop_us);
+    span_end(&s->span, e ? status_is_known(e->status) ? (enum status)e->status : ST_INTERNAL
+                         : s->has_failed ? s->failure.status : is_late ? ST_TIMEOUT : ST_UNAVAILABLE);
+}
+
 static enum status failure(const struct bus_stream *s) {
     struct why *why = &s->call->why;
     enum status st = fail(why, s->failure.status, "%s: %s", s->method, s->failure.text);
@@ -151,6 +165,7 @@ static void send_note(struct bus_stream *s, enum note_kind kind, Bus__Envelope *
 
 static enum status send_call(struct bus_stream *s, const ProtobufCMessage *req, int64_t left_ms) {
     struct call *call = s->call;
+    char traceparent[TRACEPARENT_BYTES];
     size_t len = protobuf_c_message_get_packed_size(req);
     if (len > ENVELOPE_BODY_MAX_BYTES)
         return fail(&call->why, ST_INVALID, "%s: a request of %zu bytes is larger than a frame", s->method, len);
@@ -161,7 +176,7 @@ static enum status send_call(struct bus_stream *s, const ProtobufCMessage *req, 
     e.budget_ms = left_ms < ENVELOPE_BUDGET_MAX_MS ? (uint32_t)left_ms : (uint32_t)ENVELOPE_BUDGET_MAX_MS;
     e.ticket = (char *)(call->ticket ? call->ticket : "");
     e.attempt = 1;
-    e.traceparent = (char *)(call->traceparent ? call->traceparent : "");
+    e.traceparent = (char *)(s->span.scope ? trace_format(&s->span.context, traceparent) : "");
     e.credit = s->is_stream ? BUS_WINDOW_PARTS : 0;
     e.body.len = len;
     e.body.data = arena_alloc(call->mem, len);
@@ -180,9 +195,12 @@ static enum status open_stream(struct call *call, const char *method, const Prot
     *s = (struct bus_stream){ .client = c, .call = call, .method = method, .is_stream = is_stream,
                               .id = (uint64_t)c->index << 32 | ++c->sequence };
     s->parts_end = &s->parts;
+    span_begin(&s->span, method);
     enum status st = send_call(s, req, left_ms);
-    if (st != ST_OK)
+    if (st != ST_OK) {
+        span_end(&s->span, st);
         return st;
+    }
     s->next = c->streams;
     c->streams = s;
     return ST_OK;
@@ -196,6 +214,7 @@ static void close_stream(struct bus_stream *s) {
     if (!*place)
         return;
     *place = s->next;
+    settle(s);
     if (!has_ended(s))
         send_note(s, NOTE_FORGET, NULL);
     for (struct arrival *a; (a = s->parts);) {
@@ -267,6 +286,7 @@ static enum status wait_reply(struct bus_stream *s, const ProtobufCMessageDescri
         while (s->parts)
             drop_part(s);       /* nobody reads them, and the callee must not wait for credit */
     }
+    settle(s);
     return s->reply ? decode_reply(s, want, ret_reply) : failure(s);
 }
 

@@ -11,6 +11,7 @@ static bool is_sized(const Bus__Envelope *e) {
     bool is_part = e->kind == BUS__KIND__DATA || e->kind == BUS__KIND__PART;
     return strlen(e->method) <= ENVELOPE_METHOD_MAX_BYTES && strlen(e->ticket) <= ENVELOPE_TICKET_MAX_BYTES &&
            strlen(e->traceparent) <= ENVELOPE_TRACEPARENT_MAX_BYTES && strlen(e->code) <= ENVELOPE_METHOD_MAX_BYTES &&
+           e->n_hop_us <= ENVELOPE_HOPS_MAX &&
            (!is_part || e->body.len <= BUS_PART_MAX_BYTES);
 }
 

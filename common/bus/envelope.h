@@ -16,6 +16,7 @@ enum {
     ENVELOPE_TRACEPARENT_MAX_BYTES = 64,
     ENVELOPE_BODY_MAX_BYTES = BUS_FRAME_MAX_BYTES - (16 << 10),     /* CALL and REPLY: room for the other fields */
     ENVELOPE_BUDGET_MAX_MS = 60 * 60 * 1000,
+    ENVELOPE_HOPS_MAX = 32,
 };
 
 /* Room that opening a frame of len bytes may take: its copy, and a little for unknown fields. */

@@ -357,6 +357,7 @@ enum status inbound_open(void *zmq_context, const struct bus_options *opt, void 
     in->undelivered =
         metrics_counter(m, "cordon_bus_undelivered_total", "Frames whose caller was gone or did not read.", "");
     in->queued = metrics_gauge(m, "cordon_queue_depth", "Calls that wait for a worker.", "");
+    gauge_set(metrics_gauge(m, "cordon_queue_limit", "Calls that may wait; more are answered BUSY.", ""), opt->queue_max_count);
     in->in_flight = metrics_gauge(m, "cordon_in_flight", "Calls that run.", "");
     in->callers = metrics_gauge(m, "cordon_bus_callers", "Connections of callers.", "");
     enum status st = sockets_serve(zmq_context, opt, &in->router, why);

@@ -4,6 +4,7 @@
 
 #include "bus/envelope.h"
 #include "bus/network.h"
+#include "obs/trace.h"
 
 /* A DATA part that came, until the handler reads it. */
 struct part {
@@ -121,8 +122,11 @@ enum status bus_worker_reply(struct bus_worker *w, struct call *call, enum statu
         len = 0;
     }
     Bus__Envelope e = BUS__ENVELOPE__INIT;
+    uint32_t hop_us[HOP_COUNT];
     e.kind = BUS__KIND__REPLY;
     e.status = (uint32_t)st;
+    e.n_hop_us = trace_hops(hop_us);
+    e.hop_us = hop_us;
     if (st == ST_OK) {
         e.body.len = len;
         e.body.data = arena_alloc(call->mem, len);

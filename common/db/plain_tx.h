@@ -12,6 +12,7 @@
 #include "db/pool.h"
 #include "db/rows.h"
 #include "db/sql.h"
+#include "obs/trace.h"
 
 /* One statement in its own transaction, until deadline_ms. Parameters and results as tenant_tx_run.
  * A lost connection leaves the outcome unknown: ST_UNAVAILABLE. */
@@ -22,6 +23,8 @@ struct plain_tx {
     struct db_pool *pool;
     struct db_connection *conn;     /* NULL: not open */
     int64_t deadline_ms;
+    struct span span;               /* from borrowing the connection to giving it back */
+    enum status outcome;            /* of the statement that failed */
 };
 
 /* The meaning and the statuses of these are tenant_tx's. */

@@ -2,6 +2,7 @@
 
 #include <libpq-fe.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,6 +22,7 @@ struct db_pool {
     struct secret *url;
     char *process;
     int size, waiting;
+    struct gauge *busy_gauge, *waiting_gauge;       /* NULL without metrics */
     int failures;                   /* connects that failed in a row */
     int64_t retry_at_ms;            /* before this no new attempt */
     struct db_connection connections[CONNECTIONS_MAX];
@@ -40,6 +42,14 @@ enum status db_url_check(const char *url, bool is_production, struct why *why) {
     if (is_production && !verifies)
         return fail(why, ST_INVALID, "database: outside development the URL must say sslmode=verify-full");
     return ST_OK;
+}
+
+static void make_gauges(struct db_pool *pool, struct metrics *m) {
+    char labels[96];
+    (void)snprintf(labels, sizeof labels, "pool=\"%s\"", pool->process);
+    gauge_set(metrics_gauge(m, "cordon_db_connections_limit", "Connections to the database that may be open.", labels), pool->size);
+    pool->busy_gauge = metrics_gauge(m, "cordon_db_connections_busy", "Connections to the database that are in use.", labels);
+    pool->waiting_gauge = metrics_gauge(m, "cordon_db_connections_waiting", "Threads that wait for a free connection.", labels);
 }
 
 enum status db_pool_new(const struct db_options *options, struct db_pool **ret_pool, struct why *why) {
@@ -63,6 +73,8 @@ enum status db_pool_new(const struct db_options *options, struct db_pool **ret_p
     pool->options.url = secret_text(pool->url);
     pool->options.process = pool->process;
     pool->size = size;
+    if (options->metrics)
+        make_gauges(pool, options->metrics);
     *ret_pool = pool;
     return ST_OK;
 }
@@ -79,6 +91,11 @@ void db_pool_destroy(struct db_pool **pool_p) {
     free(pool->process);
     free(pool);
     *pool_p = NULL;
+}
+
+static void show(struct gauge *gauge, int change) {
+    if (gauge)
+        gauge_add(gauge, change);
 }
 
 /* Lock held: an idle connection that is open, else one that is closed, else NULL. */
@@ -106,10 +123,13 @@ static enum status wait_for_one(struct db_pool *pool, int64_t deadline_ms, struc
         until.tv_sec += left / 1000 + ns / 1000000000;
         until.tv_nsec = ns % 1000000000;
         pool->waiting++;
+        show(pool->waiting_gauge, 1);
         pthread_cond_timedwait(&pool->returned, &pool->lock, &until);
         pool->waiting--;
+        show(pool->waiting_gauge, -1);
     }
     (*ret_conn)->is_busy = true;
+    show(pool->busy_gauge, 1);
     return ST_OK;
 }
 
@@ -169,6 +189,7 @@ void db_pool_return(struct db_pool *pool, struct db_connection **conn_p) {
         connection_close(c);
     pthread_mutex_lock(&pool->lock);
     c->is_busy = false;
+    show(pool->busy_gauge, -1);
     pthread_cond_signal(&pool->returned);
     pthread_mutex_unlock(&pool->lock);
     *conn_p = NULL;

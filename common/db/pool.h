@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "obs/metrics.h"
 
 struct db_options {
     const char *url;                    /* libpq URL or key=value string; copied */
@@ -21,6 +22,7 @@ struct db_options {
     int statement_timeout_ms;           /* 0: 10 s */
     bool is_production;                 /* refuse anything but sslmode=verify-full */
     const char *const *settings;        /* more run-time settings, "name=value", NULL-terminated; or NULL */
+    struct metrics *metrics;            /* NULL: nothing is counted */
 };
 
 struct db_pool;

@@ -6,7 +6,7 @@
 
 static const struct sql ENTER = {
     "enter", "SELECT tenant_id, user_id, session_id, scopes, job_id, document_id, fence FROM authz.enter($1)", 1 };
-static const struct sql NOTE_REQUEST = { "note_request", "SELECT set_config('cordon.request_id', $1, true)", 1 };
+static const struct sql NOTE_REQUEST = { "note_request", "SELECT set_config('cordon.request_id', $1, true), set_config('cordon.traceparent', $2, true)", 2 };
 
 static void read_claims(const PGresult *rows, struct claims *ret_claims) {
     enum { TENANT_ID, USER_ID, SESSION_ID, SCOPES, JOB_ID, DOCUMENT_ID, FENCE };
@@ -29,26 +29,30 @@ static void read_claims(const PGresult *rows, struct claims *ret_claims) {
 static enum status enter(struct tenant_tx *tx, const char *ticket, const struct uuid *request_id, bool *ret_lost,
                          struct why *why) {
     enum { AT_ENTER = 3, STEPS = 5 };
-    char request[UUID_TEXT_BYTES] = "";
+    char request[UUID_TEXT_BYTES] = "", traceparent[TRACEPARENT_BYTES] = "";
     if (request_id && !uuid_is_nil(request_id))
         uuid_format(request_id, request);
-    const struct db_param ticket_param = DB_TEXT(ticket), request_param = DB_TEXT(request);
+    span_begin(&tx->plain.span, "db.transaction");
+    if (tx->plain.span.scope)
+        (void)trace_format(&tx->plain.span.context, traceparent);
+    const struct db_param ticket_param = DB_TEXT(ticket), request_params[] = { DB_TEXT(request), DB_TEXT(traceparent) };
     const struct db_step steps[STEPS] = {
         { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN }, { .sql = &SQL_CLOSE },
-        { .sql = &ENTER, .params = &ticket_param }, { .sql = &NOTE_REQUEST, .params = &request_param },
+        { .sql = &ENTER, .params = &ticket_param }, { .sql = &NOTE_REQUEST, .params = request_params },
     };
     PGresult *rows[STEPS] = { NULL };
     *ret_lost = false;
     enum status st = db_pool_borrow(tx->plain.pool, tx->plain.deadline_ms, &tx->plain.conn, why);
-    if (st != ST_OK)
-        return st;
-    st = connection_run(tx->plain.conn, steps, STEPS, tx->plain.deadline_ms, rows, why);
+    if (st == ST_OK)
+        st = connection_run(tx->plain.conn, steps, STEPS, tx->plain.deadline_ms, rows, why);
+    tx->plain.outcome = st;
     if (st != ST_OK) {
-        *ret_lost = st == ST_UNAVAILABLE && tx->plain.conn->is_suspect;
+        *ret_lost = st == ST_UNAVAILABLE && tx->plain.conn && tx->plain.conn->is_suspect;
         tenant_tx_end(tx);
         return st;
     }
     read_claims(rows[AT_ENTER], &tx->claims);
+    trace_tenant(&tx->claims.tenant_id);
     for (int i = 0; i < STEPS; i++)
         PQclear(rows[i]);
     return ST_OK;

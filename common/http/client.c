@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "core/str.h"
 #include "http/backoff.h"
+#include "obs/trace.h"
 
 enum { IDLE_MAX = 64, TICK_MS = 10 };     /* curl rounds its timeouts down */
 
@@ -253,6 +254,9 @@ enum status http_send(struct http_client *client, const struct http_request *req
     buffer_init(&response->body, request->sink ? HTTP_ERROR_BODY_MAX_BYTES : cap);
     buffer_init(&response->headers, HTTP_HEADERS_MAX_BYTES);
     struct exchange x = { .request = request, .response = response, .curl = take(client) };
+    struct span span;
+    span_begin(&span, request->operation ? request->operation : "http.request");
+    span_text(&span, "http.request.method", request->method);
     struct curl_slist *headers = header_list(request);
     set_up(client, &x, headers, left_ms);
     CURLcode code = curl_easy_perform(x.curl);
@@ -260,6 +264,9 @@ enum status http_send(struct http_client *client, const struct http_request *req
     (void)curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, &status);
     response->status = (int)status;
     st = outcome(&x, code, why);
+    span_number(&span, "http.response.status_code", response->status);
+    span_number(&span, "http.request.body.size", (int64_t)request->body_len);
+    span_end(&span, st == ST_OK && response->status >= 500 ? ST_UNAVAILABLE : st);
     give_back(client, x.curl);
     curl_slist_free_all(headers);
     return st;

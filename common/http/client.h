@@ -33,6 +33,7 @@ void http_client_destroy(struct http_client **client_p);
 
 struct http_request {
     const char *method;                 /* "GET" */
+    const char *operation;              /* for spans and timing: "kms.Decrypt"; NULL: "http.request" */
     const char *url;                    /* already encoded; sent as it is */
     const char *const *headers;         /* "Name: value" lines, ends with NULL; NULL: none */
     const void *body;                   /* NULL with body_len 0: none for GET, HEAD, DELETE; empty for others */

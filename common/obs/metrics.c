@@ -21,9 +21,9 @@ struct histogram {
     _Atomic uint64_t sum_us;
 };
 
-enum metric_type { COUNTER, GAUGE, HISTOGRAM };
+enum metric_type { COUNTER, TOTAL, GAUGE, HISTOGRAM };
 
-static const char *const TYPE_NAMES[] = { [COUNTER] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogram" };
+static const char *const TYPE_NAMES[] = { [COUNTER] = "counter", [TOTAL] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogram" };
 
 struct metric {
     struct metric *next;                            /* by name, then labels */
@@ -84,6 +84,10 @@ static struct metric *find_or_make(struct metrics *m, enum metric_type type, con
 
 struct counter *metrics_counter(struct metrics *m, const char *name, const char *help, const char *labels) {
     return &find_or_make(m, COUNTER, name, help, labels)->as.counter;
+}
+
+struct gauge *metrics_total(struct metrics *m, const char *name, const char *help, const char *labels) {
+    return &find_or_make(m, TOTAL, name, help, labels)->as.gauge;
 }
 
 struct gauge *metrics_gauge(struct metrics *m, const char *name, const char *help, const char *labels) {
@@ -157,7 +161,7 @@ void metrics_print(struct metrics *m, struct buffer *out) {
         }
         if (metric->type == COUNTER)
             print_value(out, metric, (double)counter_value(&metric->as.counter));
-        else if (metric->type == GAUGE)
+        else if (metric->type == GAUGE || metric->type == TOTAL)
             print_value(out, metric, atomic_load_explicit(&metric->as.gauge.value, memory_order_relaxed));
         else
             print_histogram(out, metric);

@@ -20,6 +20,8 @@ void metrics_destroy(struct metrics **metrics_p);
 /* labels: `route="query.Search",status="ST_OK"` or "". name, help and labels are copied. The result is
  * borrowed and lives as long as the metrics. Same name and labels: the same object. */
 struct counter *metrics_counter(struct metrics *m, const char *name, const char *help, const char *labels);
+/* A count that somebody else keeps (the kernel): set like a gauge, printed as a counter. */
+struct gauge *metrics_total(struct metrics *m, const char *name, const char *help, const char *labels);
 struct gauge *metrics_gauge(struct metrics *m, const char *name, const char *help, const char *labels);
 /* Seconds; buckets from 0.5 ms to 60 s. */
 struct histogram *metrics_histogram(struct metrics *m, const char *name, const char *help, const char *labels);

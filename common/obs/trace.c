@@ -173,23 +173,31 @@ void span_begin(struct span *span, const char *name) {
     span->scope = current;
 }
 
-static struct span_attribute *add(struct span *span, const char *name) {
-    if (!(span->context.flags & TRACE_SAMPLED) || span->attribute_count == SPAN_ATTRIBUTES_MAX)
+/* Where to put it; NULL: nobody will look, or there is no room. */
+static struct span_attribute *place(struct span *span, const char *name) {
+    if (!export.emit || !(span->context.flags & TRACE_SAMPLED))
+        return NULL;
+    for (unsigned i = 0; i < span->attribute_count; i++)
+        if (str_equal(span->attributes[i].name, name))
+            return &span->attributes[i];
+    if (span->attribute_count == SPAN_ATTRIBUTES_MAX)
         return NULL;
     struct span_attribute *a = &span->attributes[span->attribute_count++];
     a->name = name;
     a->is_number = false;
+    a->text[0] = '\0';
     return a;
 }
 
 void span_text(struct span *span, const char *name, const char *value) {
-    struct span_attribute *a = add(span, name);
+    struct span_attribute *a = place(span, name);
+    size_t len = a ? strlen(a->text) : 0;
     if (a)
-        (void)snprintf(a->text, sizeof a->text, "%s", value);
+        (void)snprintf(a->text + len, sizeof a->text - len, "%s%s", len ? " " : "", value);
 }
 
 void span_number(struct span *span, const char *name, int64_t value) {
-    struct span_attribute *a = add(span, name);
+    struct span_attribute *a = place(span, name);
     if (!a)
         return;
     a->is_number = true;

@@ -71,6 +71,7 @@ struct span {
 
 /* A call made inside the current scope. Ends on the same thread, before its scope. name: cut when longer. */
 void span_begin(struct span *span, const char *name);
+/* A text of a name that is there already is added to it, behind a space. */
 void span_text(struct span *span, const char *name, const char *value);
 void span_number(struct span *span, const char *name, int64_t value);
 /* Counts its time under its hop and gives it to the exporter. Twice, or without span_begin: nothing happens. */

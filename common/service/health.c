@@ -1,18 +1,35 @@
+#include <dirent.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "service/skeleton.h"
 
-static double resident_bytes(void) {
-    long pages = 0;
+static void collect_memory(struct metrics *m) {
+    long whole = 0, resident = 0;
     FILE *statm = fopen("/proc/self/statm", "re");
     if (!statm)
-        return 0;
-    if (fscanf(statm, "%*s %ld", &pages) != 1)
-        pages = 0;
+        return;
+    if (fscanf(statm, "%ld %ld", &whole, &resident) == 2) {
+        double page_bytes = (double)sysconf(_SC_PAGESIZE);
+        gauge_set(metrics_gauge(m, "process_virtual_memory_bytes", "Virtual memory.", ""), (double)whole * page_bytes);
+        gauge_set(metrics_gauge(m, "process_resident_memory_bytes", "Resident memory.", ""), (double)resident * page_bytes);
+    }
     (void)fclose(statm);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+static void collect_files(struct metrics *m) {
+    struct rlimit limit;
+    DIR *open_files = opendir("/proc/self/fd");
+    if (open_files) {
+        int count = -3;             /* ".", ".." and the directory itself */
+        while (readdir(open_files))
+            count++;
+        (void)closedir(open_files);
+        gauge_set(metrics_gauge(m, "process_open_fds", "Open file descriptors.", ""), count);
+    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        gauge_set(metrics_gauge(m, "process_max_fds", "Limit of open file descriptors.", ""), (double)limit.rlim_cur);
 }
 
 static double seconds(struct timeval t) {
@@ -24,9 +41,10 @@ static void collect_process(const struct health *h) {
     struct metrics *m = h->rt->metrics;
     struct rusage used;
     if (getrusage(RUSAGE_SELF, &used) == 0)
-        gauge_set(metrics_gauge(m, "process_cpu_seconds_total", "User and system time.", ""),
+        gauge_set(metrics_total(m, "process_cpu_seconds_total", "User and system time.", ""),
                   seconds(used.ru_utime) + seconds(used.ru_stime));
-    gauge_set(metrics_gauge(m, "process_resident_memory_bytes", "Resident memory.", ""), resident_bytes());
+    collect_memory(m);
+    collect_files(m);
     gauge_set(metrics_gauge(m, "process_start_time_seconds", "Start time since the epoch.", ""),
               (double)h->started_us / 1e6);
     char labels[96];

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "core/clock.h"
+#include "obs/trace.h"
 #include "service/skeleton.h"
 
 enum { STACK_BYTES = 1 << 20, STATUS_COUNT = ST_INTERNAL + 1 };
@@ -47,16 +48,19 @@ static enum log_level level_of(enum status st) {
 }
 
 static void log_failure(const struct call *call, enum status st, int64_t took_us) {
-    char request[UUID_TEXT_BYTES];
-    log_event(level_of(st), "call_failed", LOG_TEXT("request", uuid_format(&call->request_id, request)),
-              LOG_TEXT("method", call->method), LOG_TEXT("peer", peer_name(call->peer)),
+    log_event(level_of(st), "call_failed", LOG_TEXT("method", call->method), LOG_TEXT("peer", peer_name(call->peer)),
               LOG_TEXT("status", status_name(st)), LOG_TEXT("code", error_text_code(call->why.code)),
               LOG_TEXT("why", call->why.text), LOG_NUMBER("attempt", call->attempt), LOG_NUMBER("ms", took_us / 1000));
 }
 
 static void turn(struct pool *pool, struct bus_worker *w, struct call *call, ProtobufCBinaryData body) {
     int64_t began_us = clock_mono_us();
+    struct trace_scope scope;
     ProtobufCMessage *reply = NULL;
+    trace_begin(&scope, SPAN_SERVER, call->method, call->traceparent);
+    trace_request(&call->request_id);
+    span_text(&scope.span, "cordon.peer", peer_name(call->peer));
+    span_number(&scope.span, "cordon.attempt", call->attempt);
     enum status st = service_dispatch(pool->svc, pool->self, call, call->method, body, &reply);
     st = bus_worker_reply(w, call, st, reply);
     int64_t took_us = clock_mono_us() - began_us;
@@ -65,6 +69,7 @@ static void turn(struct pool *pool, struct bus_worker *w, struct call *call, Pro
     histogram_observe_us(mm->seconds, took_us);
     if (st != ST_OK)
         log_failure(call, st, took_us);
+    trace_end(&scope, st);
 }
 
 static void *work(void *arg) {
@@ -104,6 +109,7 @@ enum status pool_start(const struct service *svc, void *self, const struct runti
     *pool = (struct pool){ .svc = svc, .self = self, .rt = rt };
     make_metrics(pool);
     pool->threads = xalloc(worker_count * sizeof *pool->threads);
+    gauge_set(metrics_gauge(rt->metrics, "cordon_workers", "Calls that can run at once.", ""), worker_count);
     pthread_attr_t attr;
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setstacksize(&attr, STACK_BYTES);

@@ -178,7 +178,7 @@ static enum status writer_open(void **ret_self, const void *settings_in, struct 
     writer->backlog_rows = metrics_gauge(rt->metrics, "cordon_audit_backlog_rows", "Records in the outbox.", "");
     writer->backlog_oldest_seconds = metrics_gauge(rt->metrics, "cordon_audit_backlog_oldest_seconds",
                                                    "Age of the oldest record in the outbox.", "");
-    struct db_options options = { .url = secret_text(settings->database_url), .process = rt->process,
+    struct db_options options = { .url = secret_text(settings->database_url), .process = rt->process, .metrics = rt->metrics,
                                   .connections = (int)settings->connections, .is_production = rt->is_production };
     enum status st = connect(writer, &options, rt->metrics, why);
     if (st != ST_OK) {

@@ -7,6 +7,7 @@
 #include "auth_cache.h"
 #include "core/clock.h"
 #include "obs/metrics.h"
+#include "obs/trace.h"
 
 enum { TOKEN_MAX_BYTES = 16 << 10, AUTHENTICATE_MS = 5000, DENIED_MS = 1000 };
 
@@ -89,7 +90,7 @@ enum status admit(struct exchange *x) {
         auth_cache_keep(x->edge->tickets, key, asked_ms, &pass);
     }
     x->call.ticket = pass.ticket;
-    x->tenant_id = pass.tenant_id;
+    trace_tenant(&pass.tenant_id);
     return check_scope(x, &pass);
 }
 

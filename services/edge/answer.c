@@ -7,6 +7,7 @@
 #include "core/str.h"
 #include "edge.pb-c.h"
 #include "json/writer.h"
+#include "obs/trace.h"
 #include "rest/print.h"
 
 enum { HEAD_MAX_BYTES = 8 << 10, BODY_MAX_BYTES = 8 << 20, WRITE_BYTES = 64 << 10, WRITE_PATIENCE_MS = 30000 };
@@ -36,6 +37,14 @@ static void print_date(struct buffer *out) {
                         tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
+/* Where a good answer's time went. A refusal's would tell more about what was refused than its text may. */
+static void print_timing(struct buffer *out, const struct answer_head *head) {
+    const struct trace_scope *scope = trace_current();
+    char timing[TRACE_TIMING_BYTES];
+    if (scope && head->http_status < 400 && !head->is_preflight)
+        (void)buffer_printf(out, "Server-Timing: %s\r\n", trace_timing(scope, timing));
+}
+
 void answer_print_head(struct buffer *out, const struct answer_head *head, const struct uuid *request_id, const char *origin,
                        bool is_production) {
     char id[UUID_TEXT_BYTES];
@@ -62,10 +71,12 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
     if (head->retry_after_ms > 0)
         (void)buffer_printf(out, "Retry-After: %d\r\n", (head->retry_after_ms + 999) / 1000);
     if (origin)
-        (void)buffer_printf(out, "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: X-Request-ID, Retry-After\r\n", origin);
+        (void)buffer_printf(out, "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: X-Request-ID, Retry-After\r\n"
+                            "Timing-Allow-Origin: %s\r\n", origin, origin);
     if (head->is_preflight)
         (void)buffer_printf(out, "Access-Control-Allow-Methods: %s\r\nAccess-Control-Max-Age: 600\r\nAccess-Control-Allow-Headers: "
                             "Authorization, Content-Type, Content-Disposition, Content-Digest, Cordon-Metadata, Cordon-Mrn\r\n", head->allow);
+    print_timing(out, head);
     (void)buffer_add_str(out, "Vary: Origin\r\n\r\n");
 }
 

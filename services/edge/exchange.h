@@ -23,7 +23,6 @@ struct exchange {
     struct call call;                   /* request id, ticket, arena, deadline */
     struct fill fill;                   /* the request message; set by exchange_fill */
     char detail[200];                   /* for the client, when the answer is a problem; "" for the code's own text */
-    struct uuid tenant_id;              /* for the log line; nil before admission */
     const char *origin;                 /* an allowed Origin to be echoed; NULL */
     struct vigil vigil;                 /* bounds each read and write on the connection */
     int64_t body_read_bytes;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "admit.h"
@@ -14,6 +15,7 @@
 #include "cors.h"
 #include "exchange.h"
 #include "obs/log.h"
+#include "obs/trace.h"
 #include "red.h"
 
 enum { HEADER_MAX_BYTES = 32 << 10, IDLE_MS = 15000, ADMISSION_MS = 10000, DRAIN_STEP_US = 20000 };
@@ -91,22 +93,45 @@ static enum status serve_request(struct exchange *x) {
     return st;
 }
 
-static void write_log(const struct exchange *x, enum status st, int64_t elapsed_us) {
-    char request[UUID_TEXT_BYTES], tenant[UUID_TEXT_BYTES];
+static void write_log(const struct exchange *x, const struct trace_scope *scope, enum status st, int64_t elapsed_us) {
+    char timing[TRACE_TIMING_BYTES];
     bool is_slow = elapsed_us / 1000 > x->edge->settings->slow_ms;
     if (st == ST_OK && !is_slow)
         return;
     enum log_level level = st == ST_OK || x->http_status < 500 ? LOG_INFO : LOG_WARN;
-    log_event(level, st == ST_OK ? "slow" : "refused", LOG_TEXT("request", uuid_format(&x->call.request_id, request)),
-              LOG_TEXT("tenant", uuid_is_nil(&x->tenant_id) ? "" : uuid_format(&x->tenant_id, tenant)),
-              LOG_TEXT("method", x->route ? x->route->verb : ""), LOG_TEXT("route", x->route ? x->route->path : ""),
+    log_event(level, st == ST_OK ? "slow_request" : "refused", LOG_TEXT("method", x->route ? x->route->verb : ""), LOG_TEXT("route", x->route ? x->route->path : ""),
               LOG_NUMBER("http", x->http_status), LOG_TEXT("code", st == ST_OK ? "" : error_text_code(x->call.why.code)),
-              LOG_TEXT("why", st == ST_OK ? "" : x->call.why.text), LOG_NUMBER("ms", elapsed_us / 1000));
+              LOG_TEXT("why", st == ST_OK ? "" : x->call.why.text), LOG_NUMBER("ms", elapsed_us / 1000),
+              LOG_TEXT("timing", trace_timing(scope, timing)));
+}
+
+/* The one traceparent that came; of two nobody knows which is true. */
+static const char *traceparent_of(const struct mg_request_info *in) {
+    const char *found = NULL;
+    for (int i = 0; i < in->num_headers; i++) {
+        if (!in->http_headers[i].name || strcasecmp(in->http_headers[i].name, "traceparent") != 0)
+            continue;
+        if (found)
+            return "";
+        found = in->http_headers[i].value;
+    }
+    return found ? found : "";
+}
+
+static void end_trace(const struct exchange *x, struct trace_scope *scope, enum status st) {
+    struct span *span = &scope->span;
+    (void)snprintf(span->name, sizeof span->name, "%s %s", x->route ? x->route->verb : "HTTP", x->route ? x->route->path : "refused");
+    span_text(span, "http.route", x->route ? x->route->path : "");
+    span_text(span, "http.request.method", x->route ? x->route->verb : "_OTHER");
+    span_number(span, "http.response.status_code", x->http_status);
+    span_number(span, "http.request.body.size", x->body_read_bytes);
+    trace_end(scope, x->http_status < 500 ? ST_OK : st);    /* a refusal is the client's failure, not the server's */
 }
 
 static int on_request(struct mg_connection *conn) {
     struct edge *edge = mg_get_user_context_data(conn);
     int64_t began_us = clock_mono_us();
+    struct trace_scope scope;
     mg_disable_connection_keep_alive(conn);     /* also keeps civetweb from reading the rest of the body */
     gauge_set(edge->in_flight_gauge, atomic_fetch_add(&edge->in_flight, 1) + 1);
     CLEANUP(arena_destroy) struct arena *mem = arena_new(BUS_BODY_CAP_BYTES);
@@ -119,6 +144,8 @@ static int on_request(struct mg_connection *conn) {
     x->vigil.port = x->in->remote_port;
     x->call = (struct call){ .mem = mem, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1,
                              .deadline_ms = clock_mono_ms() + ADMISSION_MS };
+    trace_begin(&scope, SPAN_SERVER, "HTTP", traceparent_of(x->in));
+    trace_request(&x->call.request_id);
     enum status st = serve_request(x);
     if (st != ST_OK && !x->http_status) {
         answer_problem(x);
@@ -128,7 +155,8 @@ static int on_request(struct mg_connection *conn) {
     red_count(edge->red, x->route, x->http_status, elapsed_us);
     if (x->route && x->route->body == BODY_UPLOAD)
         red_count_upload(edge->red, x->body_read_bytes);
-    write_log(x, st, elapsed_us);
+    write_log(x, &scope, st, elapsed_us);
+    end_trace(x, &scope, st);
     int http_status = x->http_status;
     gauge_set(edge->in_flight_gauge, atomic_fetch_sub(&edge->in_flight, 1) - 1);
     return http_status;

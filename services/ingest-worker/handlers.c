@@ -149,9 +149,9 @@ static void ingest_close(void **self_p) {
 
 static enum status open_databases(struct ingest *g, struct why *why) {
     const struct ingest_settings *s = g->settings;
-    struct db_options tenant = { .url = secret_text(s->database_url), .process = "ingest-worker",
+    struct db_options tenant = { .url = secret_text(s->database_url), .process = "ingest-worker", .metrics = g->runtime->metrics,
                                  .connections = (int)s->db_connections_count, .is_production = g->runtime->is_production };
-    struct db_options jobs = { .url = secret_text(s->jobs_database_url), .process = "ingest-worker jobs", .connections = 2,
+    struct db_options jobs = { .url = secret_text(s->jobs_database_url), .process = "ingest-worker jobs", .metrics = g->runtime->metrics, .connections = 2,
                                .is_production = g->runtime->is_production };
     int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
     enum status st = db_pool_new(&tenant, &g->db, why);

@@ -76,9 +76,9 @@ static void query_close(void **self_p) {
 
 static enum status open_databases(struct query *q, struct why *why) {
     const struct query_settings *s = q->settings;
-    struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .connections = (int)s->db_connections_count,
+    struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .metrics = q->runtime->metrics, .connections = (int)s->db_connections_count,
                                 .is_production = q->runtime->is_production };
-    struct db_options audit = { .url = secret_text(s->audit_database_url), .process = "query audit", .connections = 2,
+    struct db_options audit = { .url = secret_text(s->audit_database_url), .process = "query audit", .metrics = q->runtime->metrics, .connections = 2,
                                 .is_production = q->runtime->is_production };
     int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
     enum status st = db_pool_new(&reads, &q->db, why);
