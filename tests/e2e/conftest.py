@@ -127,11 +127,11 @@ class Stack:
         return (STATE / "secrets" / process / name).read_text().rstrip("\n")
 
 
-@pytest.fixture(scope="session")
-def stack():
-    """A stack with two tenants, demo and lakeside, and no documents."""
+@contextlib.contextmanager
+def running_stack(**more):
+    """A stack with two tenants, demo and lakeside, and no documents. more: into the environment of ./cordon."""
     base = free_base()
-    env = {**os.environ, "CORDON_HOME": str(STATE), "CORDON_PORT_BASE": str(base), "PORT": str(base - 1)}
+    env = {**os.environ, "CORDON_HOME": str(STATE), "CORDON_PORT_BASE": str(base), "PORT": str(base - 1), **more}
     keep = os.environ.get("CORDON_E2E_KEEP")
     subprocess.run([str(ROOT / "cordon"), "down"], cwd=ROOT, env=env, capture_output=True)
     if not keep:
@@ -146,6 +146,12 @@ def stack():
     finally:
         if not keep:
             subprocess.run([str(ROOT / "cordon"), "down"], cwd=ROOT, env=env, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def stack():
+    with running_stack() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
