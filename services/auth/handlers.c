@@ -214,7 +214,7 @@ static void auth_close(void **self_p) {
 }
 
 static enum status open_database(struct auth *a, struct why *why) {
-    struct db_options options = { .url = secret_text(a->settings->database_url), .process = "auth",
+    struct db_options options = { .url = secret_text(a->settings->database_url), .process = "auth", .metrics = a->runtime->metrics,
                                   .connections = (int)a->settings->db_connections_count, .is_production = a->runtime->is_production };
     enum status st = db_pool_new(&options, &a->db, why);
     return st == ST_OK ? db_boot_check(a->db, "cordon_auth", a->runtime->is_production, clock_mono_ms() + BOOT_MS, why) : st;
