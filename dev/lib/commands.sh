@@ -2,11 +2,16 @@
 # What the front door does for each of its words.
 
 command_up() {
-    local demo=yes began=$EPOCHREALTIME
+    local demo=yes replicas='' began=$EPOCHREALTIME
     while (($#)); do
         case $1 in
             --bare) demo=no ;;
-            *) die "up does not know '$1'" "./cordon up [--bare]" ;;
+            --replicas)
+                (($# > 1)) || die "--replicas wants PROCESS=COUNT,..."
+                replicas=$2
+                shift
+                ;;
+            *) die "up does not know '$1'" "./cordon up [--bare] [--replicas PROCESS=COUNT,...]" ;;
         esac
         shift
     done
@@ -14,6 +19,7 @@ command_up() {
     make_state
     exec 9>"$STATE/up.lock"
     flock -n 9 || { say "  another ./cordon up is at work; waiting for it"; flock 9; }
+    remember_replicas "$replicas"
     say "${BOLD}Cordon${RESET} in $STATE"
     install_everything
     step "build" build_release
@@ -91,9 +97,11 @@ install_binaries() {
 start_processes() {
     install_binaries
     local name
-    for name in "${PROCESSES[@]}"; do start_service "$name"; done
-    for name in "${PROCESSES[@]}"; do
-        await_service "$name" 30 curl -fsS "http://127.0.0.1:$((BASE + METRICS_OFFSET[$name]))/metrics"
+    write_endpoints
+    remove_surplus
+    for name in "${INSTANCES[@]}"; do start_service "$name"; done
+    for name in "${INSTANCES[@]}"; do
+        await_service "$name" 30 curl -fsS "http://127.0.0.1:$(metrics_port_of "$name")/metrics"
     done
     await_service edge 30 curl -fsS "$EDGE/api/v1/health/ready"
     note "$EDGE"
@@ -115,7 +123,7 @@ command_down() {
     require_root_rights
     local pids
     if supervisor_runs; then
-        stop_services "${PROCESSES[@]}"
+        stop_services "${INSTANCES[@]}"
         stop_services "${STANDINS[@]}"
         stop_services postgres
         as_root s6-svscanctl -t "$(scandir)" || true
@@ -130,7 +138,7 @@ command_down() {
     say "Cordon is down; nothing of it runs. Its data stays in $STATE."
 }
 
-# One process at a time: for operators, and for tests that take one away.
+# One process, or one of its replicas (query.2): for operators, and for tests that take one away.
 
 checked_process() {
     need_state
@@ -149,9 +157,16 @@ command_start() {
     as_root s6-svc -u "$(service_dir "$1")"
 }
 
+# One after the other, each once the one before it serves again: all replicas of a process, one of them, or everything.
 command_restart() {
-    checked_process "${1:-}"
-    as_root s6-svc -wR -T 40000 -r "$(service_dir "$1")"
+    local names=("${INSTANCES[@]}") name
+    if (($#)); then
+        checked_process "$1"
+        names=("$1")
+        [[ " ${PROCESSES[*]} " != *" $1 "* ]] || mapfile -t names < <(replicas_of "$1")
+    fi
+    checked_process "${names[0]}"
+    for name in "${names[@]}"; do restart_service "$name"; done
 }
 
 command_pid() {

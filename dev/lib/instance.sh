@@ -9,7 +9,8 @@
 
 PROCESSES=(auth audit-writer embedding-worker ingest-worker query edge) # in the order of their start
 STANDINS=(cloud bedrock idp)
-SERVICES=(postgres "${STANDINS[@]}" "${PROCESSES[@]}")
+SERVICES=() # every supervised service; filled by read_replicas, as is
+INSTANCES=() # auth ... query query.2 query.3 edge: a replica is a service of its own, named for its process
 DB_LOGINS=(auth ingest jobs query audit_reader audit)
 REGION=us-east-1
 
@@ -21,6 +22,63 @@ declare -A CALLS=([edge]="auth ingest-worker query" [auth]="audit-writer" [inges
     [embedding-worker]="" [query]="embedding-worker audit-writer" [audit-writer]="")
 declare -A BUS_OFFSET=([auth]=10 [ingest-worker]=11 [embedding-worker]=12 [query]=13 [audit-writer]=14)
 declare -A METRICS_OFFSET=([edge]=20 [auth]=21 [ingest-worker]=22 [embedding-worker]=23 [query]=24 [audit-writer]=25)
+
+# Replicas: the first is named query and has the ports above, query.2 has them 20 further on.
+REPLICAS_MAX=4
+REPLICA_PORTS=20
+EDGE_REPLICA_OFFSET=29
+
+process_of() { printf '%s' "${1%%.*}"; }
+number_of() { if [[ $1 == *.* ]]; then printf '%s' "${1##*.}"; else printf 1; fi; }
+shift_of() { printf '%s' $((($(number_of "$1") - 1) * REPLICA_PORTS)); }
+bus_port_of() { printf '%s' $((BASE + BUS_OFFSET[$(process_of "$1")] + $(shift_of "$1"))); }
+metrics_port_of() { printf '%s' $((BASE + METRICS_OFFSET[$(process_of "$1")] + $(shift_of "$1"))); }
+http_port_of() { if [[ $1 == edge ]]; then printf '%s' "$PORT"; else printf '%s' $((BASE + EDGE_REPLICA_OFFSET + $(shift_of "$1"))); fi; }
+
+# replicas_of PROCESS: its instances, a line each.
+replicas_of() {
+    local instance
+    for instance in "${INSTANCES[@]}"; do [[ $(process_of "$instance") != "$1" ]] || say "$instance"; done
+}
+
+# STATE/replicas: PROCESS=COUNT a line, for those with more than one.
+read_replicas() {
+    local process count number
+    INSTANCES=()
+    for process in "${PROCESSES[@]}"; do
+        INSTANCES+=("$process")
+        count=$(sed -n "s/^$process=//p" "$STATE/replicas" 2>/dev/null || true)
+        for ((number = 2; number <= ${count:-1}; number++)); do INSTANCES+=("$process.$number"); done
+    done
+    SERVICES=(postgres "${STANDINS[@]}" "${INSTANCES[@]}")
+}
+
+# remember_replicas query=3,ingest-worker=2: those that are not named keep their count.
+remember_replicas() {
+    local row process count
+    for row in ${1//,/ }; do
+        process=${row%%=*} count=${row#*=}
+        [[ " ${PROCESSES[*]} " == *" $process "* && $count =~ ^[1-9]$ ]] && ((count <= REPLICAS_MAX)) ||
+            die "'$row' is not PROCESS=COUNT with a count from 1 to $REPLICAS_MAX" "processes: ${PROCESSES[*]}"
+        { grep -v "^$process=" "$STATE/replicas" 2>/dev/null || true; say "$process=$count"; } >"$STATE/replicas.new"
+        mv "$STATE/replicas.new" "$STATE/replicas"
+    done
+    read_replicas
+}
+
+# STATE/endpoints/PROCESS: where its replicas listen. Its callers read it again every few seconds (common/bus/resolver.h),
+# as they would ask for a name's addresses in production: a laptop has no names with several addresses.
+write_endpoints() {
+    local process instance
+    mkdir -p -m 0755 "$STATE/endpoints"
+    for process in "${!BUS_OFFSET[@]}"; do
+        for instance in $(replicas_of "$process"); do
+            say "tcp://127.0.0.1:$(port_to "$instance" "$(bus_port_of "$instance")")"
+        done >"$STATE/endpoints/$process.new"
+        chmod 0644 "$STATE/endpoints/$process.new"
+        mv "$STATE/endpoints/$process.new" "$STATE/endpoints/$process"
+    done
+}
 
 # Can every user enter this folder and all above it?
 reachable() {
@@ -64,6 +122,7 @@ locate_state() {
     [[ $BASE =~ ^[0-9]{4,5}$ && $PORT =~ ^[0-9]{2,5}$ ]] || die "PORT and CORDON_PORT_BASE are port numbers"
     EDGE=http://127.0.0.1:$PORT
     ISSUER=http://127.0.0.1:$((BASE + 4))
+    read_replicas
 }
 
 make_state() {
@@ -84,7 +143,7 @@ need_state() { [[ -d $STATE/service ]] || die "nothing here yet: run ./cordon up
 
 # Unix users
 
-user_of() { printf 'cordon-%s' "$1"; }
+user_of() { printf 'cordon-%s' "$(process_of "$1")"; }
 
 make_users() {
     local name made=0
@@ -148,7 +207,7 @@ process_database_url() { database_url "$1" "$2" "$(port_to postgres "$BASE")"; }
 
 # The environment of one service, NAME=value a line.
 environment_of() {
-    local service=$1 peer
+    local service=$1 process peer
     echo "ENVIRONMENT=development"
     case $service in
         postgres) ;;
@@ -174,13 +233,14 @@ environment_of() {
             ;;
         *)
             echo "LOG_LEVEL=${LOG_LEVEL:-info}"
-            echo "CORDON_METRICS_LISTEN=127.0.0.1:$((BASE + METRICS_OFFSET[$service]))"
-            echo "CORDON_CURVE_SECRET_KEY=$(made "curve-$service.secret")"
-            for peer in ${PEERS[$service]}; do echo "CORDON_$(variable "$peer")_PUBLIC_KEY=$(made "curve-$peer.public")"; done
-            for peer in ${CALLS[$service]}; do
-                echo "CORDON_$(variable "$peer")_ENDPOINTS=tcp://127.0.0.1:$(port_to "$peer" $((BASE + BUS_OFFSET[$peer])))"
+            process=$(process_of "$service")
+            echo "CORDON_METRICS_LISTEN=127.0.0.1:$(metrics_port_of "$service")"
+            echo "CORDON_CURVE_SECRET_KEY=$(made "curve-$process.secret")"
+            for peer in ${PEERS[$process]}; do echo "CORDON_$(variable "$peer")_PUBLIC_KEY=$(made "curve-$peer.public")"; done
+            for peer in ${CALLS[$process]}; do
+                echo "CORDON_$(variable "$peer")_ENDPOINTS=file://$STATE/endpoints/$peer"
             done
-            [[ -z ${BUS_OFFSET[$service]:-} ]] || echo "CORDON_BUS_LISTEN=tcp://127.0.0.1:$((BASE + BUS_OFFSET[$service]))"
+            [[ -z ${BUS_OFFSET[$process]:-} ]] || echo "CORDON_BUS_LISTEN=tcp://127.0.0.1:$(bus_port_of "$service")"
             own_environment_of "$service"
             ;;
     esac
@@ -190,9 +250,9 @@ variable() { tr a-z- A-Z_ <<<"$1"; }
 
 # What one of the six processes has for itself: the columns of docs/map.md's privilege table.
 own_environment_of() {
-    case $1 in
+    case $(process_of "$1") in
         edge)
-            echo "PORT=$PORT"
+            echo "PORT=$(http_port_of "$1")"
             echo "CORDON_HTTP_HOST=${CORDON_HTTP_HOST:-127.0.0.1}"
             ;;
         auth)
@@ -255,12 +315,13 @@ write_environment() {
 # What a program needs to reach and to look into this instance: tests/e2e reads it. It holds the admin's password.
 stack_json() {
     local name
-    for name in "${PROCESSES[@]}"; do
+    for name in "${INSTANCES[@]}"; do
         jq -n --arg name "$name" --arg user "$(user_of "$name")" --arg secrets "$STATE/secrets/$name" \
             --arg dir "$(service_dir "$name")" --arg log "$STATE/logs/$name/current" \
-            --arg metrics "http://127.0.0.1:$((BASE + METRICS_OFFSET[$name]))" --arg bus "${BUS_OFFSET[$name]:-}" --argjson base "$BASE" \
+            --arg metrics "http://127.0.0.1:$(metrics_port_of "$name")" \
+            --arg bus "$([[ $name == edge* ]] || bus_port_of "$name")" \
             '{($name): {user: $user, secrets: $secrets, service_dir: $dir, log: $log, metrics: $metrics,
-              bus: (if $bus == "" then null else "tcp://127.0.0.1:\($base + ($bus | tonumber))" end)}}'
+              bus: (if $bus == "" then null else "tcp://127.0.0.1:\($bus)" end)}}'
     done | jq -s --arg edge "$EDGE" --arg issuer "$ISSUER" --arg state "$STATE" --argjson base "$BASE" \
         --arg cloud "http://127.0.0.1:$((BASE + 1))" --arg admin "$(database_url cordon_admin db-admin)" --arg data "$STATE/postgres" \
         --arg id "$(made aws-tester.id)" --arg secret "$(made aws-tester.secret)" --arg region "$REGION" \

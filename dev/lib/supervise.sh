@@ -13,7 +13,7 @@ command_of() {
         cloud) echo "/usr/bin/python3 $app/cloud/gateway.py" ;;
         bedrock) echo "$app/node $app/cloud/bedrock.mjs" ;;
         idp) echo "$app/node $app/idp/server.mjs" ;;
-        *) echo "$STATE/bin/cordon-$1" ;;
+        *) echo "$STATE/bin/cordon-$(process_of "$1")" ;;
     esac
 }
 
@@ -24,9 +24,10 @@ ports_of() {
         bedrock) echo $((BASE + 3)) ;;
         idp) echo $((BASE + 4)) ;;
         *)
-            [[ $1 != edge ]] || echo "$PORT"
-            [[ -z ${BUS_OFFSET[$1]:-} ]] || echo $((BASE + BUS_OFFSET[$1]))
-            echo $((BASE + METRICS_OFFSET[$1]))
+            if [[ $(process_of "$1") == edge ]]; then http_port_of "$1"; else bus_port_of "$1"; fi
+            echo
+            metrics_port_of "$1"
+            echo
             ;;
     esac
 }
@@ -172,8 +173,8 @@ fingerprint() {
         postgres) code=("$STATE/postgres/postgresql.conf") ;;
         cloud) code=("$SHARED/app/iam" "$SHARED/app/cloud") ;;
         bedrock | idp) code=("$SHARED/app/cloud" "$SHARED/app/idp" "$SHARED/app/package-lock.json") ;;
-        ingest-worker) code=("$STATE/bin/cordon-ingest-worker" "$STATE/bin/cordon-sandbox") ;;
-        *) code=("$STATE/bin/cordon-$1") ;;
+        ingest-worker*) code=("$STATE/bin/cordon-ingest-worker" "$STATE/bin/cordon-sandbox") ;;
+        *) code=("$STATE/bin/cordon-$(process_of "$1")") ;;
     esac
     as_root find "$(service_dir "$1")/run" "$STATE/secrets/$1" "${code[@]}" -type f -exec sha256sum {} + | sort | sha256sum
 }
@@ -185,12 +186,47 @@ start_service() {
     now=$(fingerprint "$1")
     if is_up "$1"; then
         [[ $now == "$(cat "$dir/fingerprint" 2>/dev/null)" ]] && return
-        as_root s6-svc -wR -T 40000 -r "$dir" || true
+        echo "$now" >"$dir/fingerprint"
+        restart_service "$1"
     else
         as_root rm -f "$dir/deaths"
         as_root s6-svc -u "$dir"
     fi
     echo "$now" >"$dir/fingerprint"
+}
+
+# restart_service NAME: it drains, starts again, and has its callers back, so that the next one may go.
+restart_service() {
+    as_root rm -f "$(service_dir "$1")/deaths"
+    as_root s6-svc -wr -T 40000 -r "$(service_dir "$1")" || true
+    [[ " ${INSTANCES[*]} " == *" $1 "* ]] || return 0
+    await_service "$1" 30 curl -fsS "http://127.0.0.1:$(metrics_port_of "$1")/health/ready"
+    await_service "$1" 30 has_callers "$1"
+}
+
+# Every running instance of every process that calls it is connected.
+has_callers() {
+    local process instance wanted=0
+    for process in "${PROCESSES[@]}"; do
+        [[ " ${CALLS[$process]} " == *" $(process_of "$1") "* ]] || continue
+        for instance in $(replicas_of "$process"); do ! is_up "$instance" || wanted=$((wanted + 1)); done
+    done
+    ((wanted == 0)) || curl -fsS "http://127.0.0.1:$(metrics_port_of "$1")/metrics" |
+        awk -v wanted="$wanted" '$1 == "cordon_bus_callers" && $2 >= wanted { is = 1 } END { exit !is }'
+}
+
+# Replicas that `up` was told to take away: those that run and are no instance any more.
+remove_surplus() {
+    local dir name surplus=()
+    for dir in "$(scandir)"/*.[2-9]; do
+        name=$(basename "$dir")
+        [[ ! -d $dir || " ${INSTANCES[*]} " == *" $name "* ]] || surplus+=("$name")
+    done
+    ((${#surplus[@]})) || return 0
+    stop_services "${surplus[@]}"
+    for name in "${surplus[@]}"; do as_root rm -rf "$(service_dir "$name")" "$STATE/secrets/$name"; done
+    as_root s6-svscanctl -an "$(scandir)" # -n: their supervisors too
+    say "drained: ${surplus[*]}"
 }
 
 # await_service NAME SECONDS COMMAND...: until the command succeeds; three deaths in a row end the waiting.

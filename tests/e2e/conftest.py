@@ -20,10 +20,10 @@ PROCESSES = ["edge", "auth", "ingest-worker", "embedding-worker", "query", "audi
 
 
 def free_base():
-    """A block of 40 ports in which nobody listens; a random one, as two suites may start at once."""
+    """A block of 90 ports in which nobody listens; a random one, as two suites may start at once."""
     for base in random.sample(range(21000, 29000, 100), 80):
         taken = False
-        for port in [base - 1] + [base + n for n in range(40)]:
+        for port in [base - 1] + [base + n for n in range(90)]:
             with socket.socket() as s:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
