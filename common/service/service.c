@@ -12,7 +12,7 @@
 #include "core/str.h"
 #include "service/skeleton.h"
 
-enum { EXIT_USAGE = 2, EXIT_UNCLEAN = 3, DRAIN_MS = 4000, JOIN_MS = 1000 };
+enum { EXIT_USAGE = 2, EXIT_UNCLEAN = 3, DRAIN_MS = 4000, JOIN_MS = 1000, FLUSH_MS = 1000 };
 
 /* Everything that a process has, in the order in which it comes to be. */
 struct process {
@@ -27,6 +27,7 @@ struct process {
     struct pool *pool;
     struct health health;
     struct listener *listener;
+    struct otlp *otlp;
 };
 
 static int answer_option(const struct service *svc, const char *option) {
@@ -134,7 +135,9 @@ static enum status start(struct process *p, struct why *why) {
     p->runtime.process = p->svc->name;
     p->runtime.metrics = metrics_new();
     p->runtime.stop = runtime_stop_new();
-    st = p->svc->open(&p->self, p->settings, &p->runtime, why);
+    st = otlp_start(&p->values.otlp, p->svc->name, p->runtime.is_production, p->runtime.metrics, &p->otlp, why);
+    if (st == ST_OK)
+        st = p->svc->open(&p->self, p->settings, &p->runtime, why);
     if (st == ST_OK)
         st = start_bus(p, why);
     if (st == ST_OK && p->svc->start)
@@ -178,6 +181,7 @@ static bool stop(struct process *p) {
         return false;
     bus_stop(&p->runtime.bus);
     runtime_stop_destroy(&p->runtime.stop);
+    otlp_stop(&p->otlp, clock_mono_ms() + FLUSH_MS);
     metrics_destroy(&p->runtime.metrics);
     if (p->settings)
         config_release(p->svc->settings, p->settings);

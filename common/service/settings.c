@@ -12,6 +12,7 @@ static const struct setting EVERY[] = {
     { "LOG_LEVEL",              SET_TEXT,   "info",       1,  8,     "",  OFF(log_level),        "debug, info, warn or error." },
     { "CORDON_METRICS_LISTEN",  SET_TEXT,   "",           0,  64,    "",  OFF(metrics_listen),   "Address of /metrics and /health, 127.0.0.1:9100 or [::]:9100; none when empty." },
     { "CORDON_CURVE_SECRET_KEY", SET_SECRET, NULL,        40, 40,    "",  OFF(curve_secret_key), "This process's CURVE secret key, Z85." },
+    OTLP_SETTINGS(struct skeleton_values, otlp),
 };
 
 static const struct setting SERVING[] = {

@@ -9,6 +9,7 @@
 #include "bus/serve.h"
 #include "obs/listener.h"
 #include "obs/log.h"
+#include "otlp/otlp.h"
 #include "service/service.h"
 #include "service/stop.h"
 
@@ -19,9 +20,10 @@ struct skeleton_values {
     struct secret *curve_secret_key;
     int64_t worker_count, queue_count;
     const char *public_keys[PEER_COUNT], *endpoints[PEER_COUNT];
+    struct otlp_settings otlp;
 };
 
-enum { SKELETON_ROWS_MAX = 8 + 2 * PEER_COUNT, SKELETON_NAME_BYTES = 64 };
+enum { SKELETON_ROWS_MAX = 16 + 2 * PEER_COUNT, SKELETON_NAME_BYTES = 64 };
 
 struct skeleton_table {
     struct setting rows[SKELETON_ROWS_MAX];
