@@ -99,7 +99,8 @@ static void write_log(const struct exchange *x, const struct trace_scope *scope,
     if (st == ST_OK && !is_slow)
         return;
     enum log_level level = st == ST_OK || x->http_status < 500 ? LOG_INFO : LOG_WARN;
-    log_event(level, st == ST_OK ? "slow_request" : "refused", LOG_TEXT("method", x->route ? x->route->verb : ""), LOG_TEXT("route", x->route ? x->route->path : ""),
+    log_event(level, st == ST_OK ? "slow_request" : "refused", LOG_TEXT("method", x->route ? x->route->verb : ""),
+              LOG_TEXT("route", x->route ? x->route->path : ""),
               LOG_NUMBER("http", x->http_status), LOG_TEXT("code", st == ST_OK ? "" : error_text_code(x->call.why.code)),
               LOG_TEXT("why", st == ST_OK ? "" : x->call.why.text), LOG_NUMBER("ms", elapsed_us / 1000),
               LOG_TEXT("timing", trace_timing(scope, timing)));
