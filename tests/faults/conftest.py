@@ -1,0 +1,41 @@
+"""Faults: a stack of the binaries whose fault points obey files (common/core/fault.h), and clients that keep their own
+record of what they wanted and what they were told. Nothing of Cordon is imported; root's rights are needed to kill."""
+import importlib.util
+import os
+import pathlib
+import random
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+os.environ.setdefault("CORDON_E2E_HOME", str(ROOT / ".cordon" / "faults"))
+spec = importlib.util.spec_from_file_location("e2e", ROOT / "tests" / "e2e" / "conftest.py")
+e2e = importlib.util.module_from_spec(spec)
+sys.modules["e2e"] = e2e
+spec.loader.exec_module(e2e)
+
+LEASE_MS = 2000     # of jobs: shorter than the product's, so that a worker that is stopped outlives it soon
+IS_LONG = bool(os.environ.get("CORDON_TEST_LONG"))
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """A stack with two tenants, with fault points, and with short leases."""
+    faults = e2e.STATE.parent / "faults-armed"
+    with e2e.running_stack(CORDON_FAULT_DIR=str(faults)) as running:
+        running.faults = faults
+        for mark in faults.iterdir():
+            mark.unlink()
+        (e2e.STATE / "secrets" / "ingest-worker" / "CORDON_LEASE_MS").write_text(f"{LEASE_MS}\n")
+        running.cordon("restart", "ingest-worker")
+        e2e.wait_for("ready", running.is_ready)
+        yield running
+
+
+@pytest.fixture
+def seed(request):
+    """CORDON_TEST_SEED, or another one each time; printed, so that a failure can be tried again."""
+    value = int(os.environ.get("CORDON_TEST_SEED", random.randrange(1 << 32)))
+    print(f"seed {value}: CORDON_TEST_SEED={value}")
+    return value
