@@ -240,6 +240,7 @@ environment_of() {
             for peer in ${CALLS[$process]}; do
                 echo "CORDON_$(variable "$peer")_ENDPOINTS=file://$STATE/endpoints/$peer"
             done
+            env | grep -E '^OTEL_(EXPORTER_OTLP_(ENDPOINT|HEADERS)|TRACES_SAMPLER(_ARG)?)=.' || true
             [[ -z ${BUS_OFFSET[$process]:-} ]] || echo "CORDON_BUS_LISTEN=tcp://127.0.0.1:$(bus_port_of "$service")"
             own_environment_of "$service"
             ;;

@@ -14,6 +14,8 @@ import psycopg2
 import pytest
 import requests
 
+from collector import Collector
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = pathlib.Path(os.environ.get("CORDON_E2E_HOME", ROOT / ".cordon" / "test"))
 PROCESSES = ["edge", "auth", "ingest-worker", "embedding-worker", "query", "audit-writer"]
@@ -149,8 +151,15 @@ def running_stack(**more):
 
 
 @pytest.fixture(scope="session")
-def stack():
-    with running_stack() as running:
+def collector():
+    collector = Collector()
+    yield collector
+    collector.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(collector):
+    with running_stack(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as running:
         yield running
 
 
