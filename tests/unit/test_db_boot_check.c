@@ -71,7 +71,7 @@ Test(db_boot_check, a_grant_too_many_is_refused) {
         { "GRANT SELECT ON jobs.jobs TO PUBLIC", "jobs.jobs" },
         { "GRANT SELECT ON app.chunk_vectors_default TO cordon_query", "chunk_vectors_default" },
         { "GRANT EXECUTE ON FUNCTION authz.sign(authz.claims) TO cordon_query", "authz.sign" },
-        { "GRANT EXECUTE ON FUNCTION jobs.claim(text, text, integer, integer) TO PUBLIC", "jobs.claim" },
+        { "GRANT EXECUTE ON FUNCTION jobs.claim(text, text, integer, integer, integer) TO PUBLIC", "jobs.claim" },
         { "GRANT USAGE ON SEQUENCE jobs.fence TO cordon_query", "jobs.fence" },
         { "CREATE TABLE public.extra (x integer); GRANT SELECT ON public.extra TO cordon_query", "public.extra" },
         { "GRANT CREATE ON SCHEMA app TO cordon_query", "schema app" },
