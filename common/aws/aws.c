@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aws/refresher.h"
+#include "aws/tenants.h"
 #include "aws/xml.h"
 #include "core/clock.h"
 #include "core/str.h"
@@ -18,7 +20,8 @@ struct aws {
     char *region;
     struct http_client *http;
     struct credentials_provider credentials;
-    struct credentials *own;            /* made by aws_open */
+    struct refresher *refresher;        /* made by aws_open */
+    struct tenants *tenants;            /* NULL: requests for tenants are signed as all others */
     struct metrics *metrics;
     atomic_llong clock_ahead_us;        /* add to our clock to get AWS's */
 };
@@ -32,13 +35,21 @@ struct aws *aws_new(const struct aws_options *options) {
     return aws;
 }
 
-struct aws *aws_open(const struct aws_settings *settings, bool is_production, struct metrics *metrics) {
-    struct credentials *own = credentials_new(settings->access_key_id, settings->secret_access_key, settings->session_token, 0);
+enum status aws_open(const struct aws_settings *settings, bool is_production, struct metrics *metrics, struct aws **ret_aws,
+                     struct why *why) {
+    CLEANUP(refresher_destroy) struct refresher *refresher = NULL;
+    enum status st = refresher_start(settings, is_production, metrics, &refresher, why);
+    if (st != ST_OK)
+        return st;
     struct aws *aws = aws_new(&(struct aws_options){
-        .region = settings->region, .credentials = credentials_static(own), .allow_plain = !is_production,
+        .region = settings->region, .credentials = refresher_provider(refresher), .allow_plain = !is_production,
         .proxy = settings->proxy, .metrics = metrics });
-    aws->own = own;
-    return aws;
+    aws->refresher = refresher;
+    if (settings->tenant_role_arn && *settings->tenant_role_arn)
+        aws->tenants = tenants_new(aws, settings->sts_endpoint, settings->tenant_role_arn, settings->role_session_name);
+    refresher = NULL;
+    *ret_aws = aws;
+    return ST_OK;
 }
 
 void aws_destroy(struct aws **aws_p) {
@@ -46,7 +57,8 @@ void aws_destroy(struct aws **aws_p) {
     if (!aws)
         return;
     http_client_destroy(&aws->http);
-    credentials_release(&aws->own);
+    tenants_destroy(&aws->tenants);
+    refresher_destroy(&aws->refresher);
     free(aws->region);
     free(aws);
     *aws_p = NULL;
@@ -87,6 +99,7 @@ static size_t gather_headers(struct arena *mem, const struct aws_request *reques
 /* Stands between the answer and the caller's sink, to know whether it was used and what it said. */
 struct tap {
     const struct aws_request *request;
+    const struct credentials *as;
     bool was_used;
     enum status status;
 };
@@ -102,10 +115,7 @@ static enum status pour(void *ctx, const void *data, size_t len, struct why *why
 static enum status attempt(struct aws *aws, const struct aws_request *request, const char *payload, struct tap *tap,
                            struct aws_reply *reply, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    CLEANUP(credentials_release) struct credentials *c = NULL;
-    enum status st = aws->credentials.get(aws->credentials.ctx, &c, why);
-    if (st != ST_OK)
-        return st;
+    const struct credentials *c = tap->as;
     struct sigv4_scope scope = { .region = aws->region, .service = request->service };
     (void)sigv4_time(clock_unix_us() + atomic_load(&aws->clock_ahead_us), scope.time);
     struct sigv4_pair headers[AWS_PAIRS_MAX + 4];
@@ -126,11 +136,12 @@ static enum status attempt(struct aws *aws, const struct aws_request *request, c
     int64_t now_ms = clock_mono_ms();
     bool is_capped = request->attempt_ms > 0 && now_ms + request->attempt_ms < request->deadline_ms;
     struct http_request sent = {
-        .method = request->method, .operation = arena_printf(mem, "%s.%s", request->service, request->operation), .headers = lines, .body = request->body, .body_len = request->body_len,
+        .method = request->method, .operation = arena_printf(mem, "%s.%s", request->service, request->operation), .headers = lines,
+        .body = request->body, .body_len = request->body_len,
         .url = arena_printf(mem, "%s%s%s%s", request->endpoint, request->path, *query ? "?" : "", query),
         .max_bytes = request->max_bytes, .deadline_ms = is_capped ? now_ms + request->attempt_ms : request->deadline_ms,
         .stall_ms = request->stall_ms, .sink = request->sink ? pour : NULL, .sink_ctx = tap };
-    st = http_send(aws->http, &sent, &reply->http, why);
+    enum status st = http_send(aws->http, &sent, &reply->http, why);
     if (st == ST_TIMEOUT && is_capped)      /* the attempt's time is over, not the caller's */
         st = fail(why, ST_UNAVAILABLE, "no answer within %lld ms", (long long)request->attempt_ms);
     return st;
@@ -202,7 +213,7 @@ static enum status judge(struct aws *aws, const struct aws_request *request, str
 
 static const char *outcome_name(enum status st, const struct aws_reply *reply) {
     static const char *const KINDS[] = {
-        [AWS_THROTTLED] = "throttled", [AWS_TRANSIENT] = "transient", [AWS_CLOCK] = "clock", [AWS_REFUSED] = "refused",
+        [AWS_THROTTLED] = "throttled", [AWS_TRANSIENT] = "transient", [AWS_CLOCK] = "clock", [AWS_EXPIRED] = "expired", [AWS_REFUSED] = "refused",
         [AWS_MISSING] = "missing", [AWS_EXISTS] = "exists", [AWS_KEY_DISABLED] = "key_disabled", [AWS_OURS] = "ours",
     };
     return st == ST_OK ? "ok" : reply->http.status == 0 ? "unreachable" : KINDS[reply->kind];
@@ -224,6 +235,24 @@ static int64_t asked_wait_ms(const struct aws_reply *reply) {
     return text && str_to_i64(text, 0, 10, &seconds) ? seconds * 1000 : 0;
 }
 
+/* Whose signature the request gets: the tenant's session, where there are such, else the process's. */
+static enum status sign_as(struct aws *aws, const struct aws_request *request, struct credentials **ret_credentials, struct why *why) {
+    if (aws->tenants && !uuid_is_nil(&request->tenant))
+        return tenants_get(aws->tenants, &request->tenant, request->deadline_ms, ret_credentials, why);
+    return aws->credentials.get(aws->credentials.ctx, ret_credentials, why);
+}
+
+/* AWS calls them expired. True when the next attempt will have others. */
+static bool reject(struct aws *aws, const struct aws_request *request, const struct credentials *c) {
+    if (aws->tenants && !uuid_is_nil(&request->tenant))
+        tenants_reject(aws->tenants, c);
+    else if (aws->credentials.reject)
+        aws->credentials.reject(aws->credentials.ctx, c);
+    else
+        return false;
+    return true;
+}
+
 enum status aws_send(struct aws *aws, const struct aws_request *request, struct aws_reply *reply, struct why *why) {
     char payload[SHA256_HEX_BYTES];
     (void)sha256_hex(request->body_len ? request->body : "", request->body_len, payload);
@@ -235,8 +264,11 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
         reply->error[0] = '\0';
         reply->kind = AWS_TRANSIENT;
         reply->http.status = 0;
-        struct tap tap = { .request = request };
-        enum status st = attempt(aws, request, payload, &tap, reply, why);
+        CLEANUP(credentials_release) struct credentials *c = NULL;
+        enum status st = sign_as(aws, request, &c, why);
+        struct tap tap = { .request = request, .as = c };
+        if (st == ST_OK)
+            st = attempt(aws, request, payload, &tap, reply, why);
         bool was_answered = st == ST_OK;
         if (was_answered)
             st = judge(aws, request, reply, why);
@@ -251,8 +283,9 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
             cause = st;
             cause_why = *why;
         }
+        bool is_renewed = was_answered && st != ST_OK && reply->kind == AWS_EXPIRED && reject(aws, request, c);
         bool is_worth_it = st != ST_OK && !tap.was_used &&
-                           (was_answered ? aws_kind_is_retryable(reply->kind) : status_is_retryable(st) && st != ST_TIMEOUT);
+                           (was_answered ? aws_kind_is_retryable(reply->kind) || is_renewed : status_is_retryable(st) && st != ST_TIMEOUT);
         if (!is_worth_it || !backoff_wait(&backoff, was_answered ? asked_wait_ms(reply) : 0))
             return st;
     }

@@ -5,25 +5,11 @@
 
 #include "aws/credentials.h"
 #include "aws/errors.h"
+#include "aws/settings.h"
 #include "aws/sigv4.h"
-#include "config/config.h"
+#include "core/uuid.h"
 #include "http/client.h"
 #include "obs/metrics.h"
-
-/* Rows for a process's settings table; `member` is its struct aws_settings. AWS_ENDPOINT_URL_* rows beside. */
-struct aws_settings {
-    const char *region, *access_key_id;
-    struct secret *secret_access_key, *session_token;
-    const char *proxy;
-};
-#define AWS_SETTINGS(type, member) \
-    { "AWS_REGION", SET_TEXT, NULL, 1, 64, "", offsetof(type, member.region), "AWS region" }, \
-    { "AWS_ACCESS_KEY_ID", SET_TEXT, NULL, 1, 128, "", offsetof(type, member.access_key_id), "AWS identity of this process" }, \
-    { "AWS_SECRET_ACCESS_KEY", SET_SECRET, NULL, 1, 256, "", offsetof(type, member.secret_access_key), "its secret" }, \
-    { "AWS_SESSION_TOKEN", SET_SECRET, "", 0, 4096, "", offsetof(type, member.session_token), "for temporary credentials" }, \
-    { "CORDON_AWS_PROXY", SET_TEXT, "", 0, 256, "", offsetof(type, member.proxy), "http://host:port of an allow-listing proxy" }
-#define AWS_ENDPOINT_SETTING(type, member, service) \
-    { "AWS_ENDPOINT_URL_" service, SET_TEXT, "", 0, 256, "", offsetof(type, member), "instead of AWS's own endpoint" }
 
 struct aws;
 
@@ -36,9 +22,11 @@ struct aws_options {
 };
 
 struct aws *aws_new(const struct aws_options *options);
-/* The same from settings: credentials of the environment, plain http unless in production. settings may be
- * released afterwards. */
-struct aws *aws_open(const struct aws_settings *settings, bool is_production, struct metrics *metrics);
+/* The same from settings, which must outlive it: credentials of the first source that they mean, got now and renewed
+ * ahead of their end by one thread; plain http unless in production. ST_INVALID: the settings cannot work;
+ * ST_UNAVAILABLE, ST_TIMEOUT: the source gives none. */
+enum status aws_open(const struct aws_settings *settings, bool is_production, struct metrics *metrics, struct aws **ret_aws,
+                     struct why *why) MUST_USE;
 void aws_destroy(struct aws **aws_p);
 const char *aws_region(const struct aws *aws);
 
@@ -58,6 +46,7 @@ struct aws_request {
     const void *body;
     size_t body_len;
     size_t max_bytes;                           /* http_request.max_bytes */
+    struct uuid tenant;                         /* whose data it is about; nil: nobody's */
     int64_t deadline_ms;
     int64_t attempt_ms;                         /* longest time for one attempt; 0: up to the deadline */
     int64_t stall_ms;

@@ -44,7 +44,7 @@ enum error_code aws_public_error(const char *service, enum aws_kind kind) {
     case AWS_EXISTS:       return ERR_CONFLICT;
     case AWS_KEY_DISABLED: return ERR_KMS_DISABLED;
     case AWS_OURS:         return ERR_INTERNAL;
-    case AWS_TRANSIENT: case AWS_CLOCK: case AWS_REFUSED: break;
+    case AWS_TRANSIENT: case AWS_CLOCK: case AWS_EXPIRED: case AWS_REFUSED: break;
     }
     return SERVICES[i].unavailable;
 }

@@ -10,6 +10,7 @@ enum aws_kind {
     AWS_THROTTLED,      /* later; worth repeating */
     AWS_TRANSIENT,      /* the service's trouble; worth repeating */
     AWS_CLOCK,          /* our clock is off; worth repeating once corrected */
+    AWS_EXPIRED,        /* our temporary credentials are over; worth repeating with others */
     AWS_REFUSED,        /* credentials, policy or configuration: an operator's to repair */
     AWS_MISSING,        /* what was named is not there */
     AWS_EXISTS,         /* what was to be made is there already */

@@ -64,9 +64,9 @@ static void put_context(struct kms_call *call, const struct uuid *tenant, enum t
     json_close_object(&call->json);
 }
 
-/* Send operation with what was written. On ST_OK call->answer is an object, NULL for an empty answer. */
-static enum status send_call(struct kms *kms, struct kms_call *call, const char *operation, unsigned attempts, int64_t deadline_ms,
-                        struct why *why) {
+/* Send operation with what was written, as the tenant's session where there are such. On ST_OK call->answer is an object, NULL for an empty answer. */
+static enum status send_as(struct kms *kms, struct kms_call *call, const char *operation, const struct uuid *tenant, unsigned attempts,
+                           int64_t deadline_ms, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     json_close_object(&call->json);
     if (!json_finish(&call->json))
@@ -75,7 +75,7 @@ static enum status send_call(struct kms *kms, struct kms_call *call, const char 
         .service = "kms", .operation = operation, .method = "POST", .endpoint = kms->endpoint, .path = "/",
         .headers = { { "content-type", "application/x-amz-json-1.1" },
                      { "x-amz-target", arena_printf(mem, "TrentService.%s", operation) } },
-        .body = call->body.data, .body_len = call->body.len, .max_bytes = ANSWER_MAX_BYTES,
+        .body = call->body.data, .body_len = call->body.len, .max_bytes = ANSWER_MAX_BYTES, .tenant = *tenant,
         .deadline_ms = deadline_ms, .attempt_ms = attempts > 1 ? ATTEMPT_MS : 0, .attempts = attempts };
     enum status st = aws_send(kms->aws, &request, &call->reply, why);
     const struct buffer *body = &call->reply.http.body;
@@ -85,6 +85,11 @@ static enum status send_call(struct kms *kms, struct kms_call *call, const char 
     if (json_parse(body->data, body->len, ANSWER_MAX_BYTES, &call->answer, &reason) != ST_OK)
         return fail_as(why, ERR_KMS_UNAVAILABLE, "kms %s: the answer is no JSON", operation);
     return ST_OK;
+}
+
+static enum status send_call(struct kms *kms, struct kms_call *call, const char *operation, unsigned attempts, int64_t deadline_ms,
+                             struct why *why) {
+    return send_as(kms, call, operation, &(struct uuid){ 0 }, attempts, deadline_ms, why);
 }
 
 /* A base64 member of the answer, decoded into mem. */
@@ -190,7 +195,7 @@ enum status kms_decrypt_tenant_key(struct kms *kms, const struct tenant_key_blob
     put(&call, "CiphertextBlob", base64_encode(mem, blob->wrapped.data, blob->wrapped.len));
     put(&call, "KeyId", blob->kms_key_id);      /* or a blob under another key would open too */
     put_context(&call, tenant, blob->kind);
-    enum status st = send_call(kms, &call, "Decrypt", ATTEMPTS, deadline_ms, why);
+    enum status st = send_as(kms, &call, "Decrypt", tenant, ATTEMPTS, deadline_ms, why);
     if (st == ST_NOT_FOUND)
         st = fail_as(why, ERR_KMS_DISABLED, "kms Decrypt: the tenant's key is gone");
     struct blob plain;

@@ -34,6 +34,13 @@ char *s3_path(const struct s3 *s3, struct arena *mem, const char *key) {
     return arena_printf(mem, "%s/%s", s3->prefix, sigv4_encode(mem, key, true));
 }
 
+struct uuid s3_tenant(const char *key) {
+    static const char PREFIX[] = "tenants/";
+    struct uuid tenant;
+    const char *id = str_starts_with(key, PREFIX) ? key + sizeof PREFIX - 1 : "";
+    return uuid_parse(id, strcspn(id, "/"), &tenant) ? tenant : (struct uuid){ 0 };
+}
+
 char *s3_checksum(struct arena *mem, const void *data, size_t len) {
     uint8_t digest[SHA256_BYTES];
     sha256(len ? data : "", len, digest);
@@ -46,6 +53,7 @@ enum status s3_put(struct s3 *s3, const char *key, const char *content_type, con
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     struct aws_request request = {
         .service = "s3", .operation = "PutObject", .method = "PUT", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .tenant = s3_tenant(key),
         .headers = { { "content-type", content_type }, { "x-amz-checksum-sha256", s3_checksum(mem, data, len) } },
         .body = data, .body_len = len, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
     for (size_t i = 0; headers && headers[i].name; i++) {
@@ -63,6 +71,7 @@ enum status s3_get(struct s3 *s3, const char *key, int64_t from, int64_t length,
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     struct aws_request request = {
         .service = "s3", .operation = "GetObject", .method = "GET", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .tenant = s3_tenant(key),
         .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS, .sink = sink, .sink_ctx = sink_ctx };
     if (length > 0)
         request.headers[0] = (struct sigv4_pair){ "range", arena_printf(mem, "bytes=%" PRId64 "-%" PRId64, from, from + length - 1) };
@@ -76,6 +85,7 @@ enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct 
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     struct aws_request request = {
         .service = "s3", .operation = "HeadObject", .method = "HEAD", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .tenant = s3_tenant(key),
         .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
     enum status st = aws_send(s3->aws, &request, &reply, why);
     if (st != ST_OK)
@@ -92,6 +102,7 @@ enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struc
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     struct aws_request request = {
         .service = "s3", .operation = "DeleteObject", .method = "DELETE", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .tenant = s3_tenant(key),
         .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
     enum status st = aws_send(s3->aws, &request, &reply, why);
     return st == ST_NOT_FOUND ? ST_OK : st;

@@ -14,6 +14,8 @@ struct s3 {
 
 /* Path of a key as it is sent; in mem. */
 char *s3_path(const struct s3 *s3, struct arena *mem, const char *key);
+/* Whose an object is, by its key: tenants/<tenant>/...; nil for others. */
+struct uuid s3_tenant(const char *key);
 /* Base64 of the SHA-256 of data, as x-amz-checksum-sha256 wants it; in mem. */
 char *s3_checksum(struct arena *mem, const void *data, size_t len);
 

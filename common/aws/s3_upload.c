@@ -41,7 +41,7 @@ int64_t s3_upload_bytes(const struct s3_upload *upload) {
 
 static struct aws_request request_of(const struct s3_upload *upload, const char *operation, const char *method, int64_t deadline_ms) {
     return (struct aws_request){ .service = "s3", .operation = operation, .method = method, .endpoint = upload->s3->endpoint,
-                                 .path = upload->path, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+                                 .path = upload->path, .tenant = s3_tenant(upload->key), .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
 }
 
 static enum status begin(struct s3_upload *upload, int64_t deadline_ms, struct why *why) {

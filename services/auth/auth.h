@@ -15,7 +15,7 @@ struct auth_settings {
     int64_t db_connections_count;
     const char *issuer_url, *audience, *audience_claim, *tenant_claim, *roles_claim;
     struct aws_settings aws;
-    const char *kms_endpoint, *sts_endpoint, *aws_identity;
+    const char *kms_endpoint, *aws_identity;
 };
 
 struct auth {

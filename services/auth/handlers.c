@@ -146,7 +146,6 @@ static const struct setting SETTINGS[] = {
     { "CORDON_JWT_ROLES_CLAIM_NAME",   SET_TEXT,   "roles",     1,  255,  "",  OFF(roles_claim),          "Claim that lists the roles: an array, or names between spaces." },
     AWS_SETTINGS(struct auth_settings, aws),
     AWS_ENDPOINT_SETTING(struct auth_settings, kms_endpoint, "KMS"),
-    AWS_ENDPOINT_SETTING(struct auth_settings, sts_endpoint, "STS"),
     { "CORDON_AWS_IDENTITY",           SET_TEXT,   "auth",      1,  64,   "",  OFF(aws_identity),         "User or role that AWS must say this process is." },
     { 0 }
 };
@@ -163,7 +162,7 @@ static enum status check_issuer(void *self, struct why *why) {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct auth *a = self;
-    return sts_assert(a->aws, a->settings->sts_endpoint, a->settings->aws_identity, clock_mono_ms() + READY_MS, why);
+    return sts_assert(a->aws, a->settings->aws.sts_endpoint, a->settings->aws_identity, clock_mono_ms() + READY_MS, why);
 }
 
 static const struct ready_check READY[] = {
@@ -231,11 +230,12 @@ static enum status auth_open(void **ret_self, const void *settings, struct runti
     a->policy = (struct jwt_policy){ s->issuer_url, s->audience, s->audience_claim, s->tenant_claim, s->roles_claim };
     make_counters(a, rt->metrics);
     enum status st = open_database(a, why);
+    if (st == ST_OK)
+        st = aws_open(&s->aws, rt->is_production, rt->metrics, &a->aws, why);
     if (st != ST_OK) {
         auth_close(&self);
         return st;
     }
-    a->aws = aws_open(&s->aws, rt->is_production, rt->metrics);
     a->kms = kms_new(a->aws, s->kms_endpoint);
     a->http = http_client_new(&(struct http_options){ .allow_plain = !rt->is_production });
     a->issuer = issuer_new(&(struct issuer_options){ .url = s->issuer_url, .allows_http = !rt->is_production,

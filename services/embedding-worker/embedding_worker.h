@@ -9,7 +9,7 @@
 
 struct embedding_settings {
     struct aws_settings aws;
-    const char *bedrock_endpoint, *sts_endpoint, *aws_identity;
+    const char *bedrock_endpoint, *aws_identity;
     const char *embed_model, *chat_model;
     int64_t model_connections_count;
 };

@@ -146,7 +146,6 @@ static const struct route ROUTES[] = {
 static const struct setting SETTINGS[] = {
     AWS_SETTINGS(struct embedding_settings, aws),
     AWS_ENDPOINT_SETTING(struct embedding_settings, bedrock_endpoint, "BEDROCK_RUNTIME"),
-    AWS_ENDPOINT_SETTING(struct embedding_settings, sts_endpoint, "STS"),
     /* name                        type      default                             min max  unit offset                        help */
     { "CORDON_AWS_IDENTITY",       SET_TEXT, "embedding-worker",                 1,  64,  "",  OFF(aws_identity),            "User or role that AWS must say this process is." },
     { "CORDON_EMBED_MODEL_ID",     SET_TEXT, "amazon.titan-embed-text-v2:0",     1,  256, "",  OFF(embed_model),             "Titan Text Embeddings V2, or an inference profile of it." },
@@ -157,7 +156,7 @@ static const struct setting SETTINGS[] = {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct embedding_worker *w = self;
-    return sts_assert(w->aws, w->settings->sts_endpoint, w->settings->aws_identity, clock_mono_ms() + READY_MS, why);
+    return sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws_identity, clock_mono_ms() + READY_MS, why);
 }
 
 static enum status check_models(void *self, struct why *why) {
@@ -200,16 +199,15 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
     void *self = w;
     w->settings = settings;
     w->runtime = rt;
-    w->aws = aws_open(&w->settings->aws, rt->is_production, rt->metrics);
-    w->bedrock = bedrock_new(w->aws, w->settings->bedrock_endpoint);
-    bool asks_sts = rt->is_production || *w->settings->sts_endpoint;    /* else there may be nobody to ask */
-    enum status st = ST_OK;
-    if (asks_sts)
-        st = sts_assert(w->aws, w->settings->sts_endpoint, w->settings->aws_identity, clock_mono_ms() + BOOT_MS, why);
+    bool asks_sts = rt->is_production || *w->settings->aws.sts_endpoint;    /* else there may be nobody to ask */
+    enum status st = aws_open(&w->settings->aws, rt->is_production, rt->metrics, &w->aws, why);
+    if (st == ST_OK && asks_sts)
+        st = sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws_identity, clock_mono_ms() + BOOT_MS, why);
     if (st != ST_OK) {
         embedding_close(&self);
         return st;
     }
+    w->bedrock = bedrock_new(w->aws, w->settings->bedrock_endpoint);
     w->pool = embed_pool_new(w->bedrock, w->settings->embed_model, (size_t)w->settings->model_connections_count);
     make_counters(w, rt->metrics);
     *ret_self = w;

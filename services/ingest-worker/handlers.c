@@ -62,7 +62,6 @@ static const struct setting SETTINGS[] = {
     AWS_SETTINGS(struct ingest_settings, aws),
     AWS_ENDPOINT_SETTING(struct ingest_settings, s3_endpoint, "S3"),
     AWS_ENDPOINT_SETTING(struct ingest_settings, kms_endpoint, "KMS"),
-    AWS_ENDPOINT_SETTING(struct ingest_settings, sts_endpoint, "STS"),
     { "CORDON_AWS_IDENTITY",       SET_TEXT,   "ingest-worker",    1,   64,       "",      OFF(aws_identity),         "User or role that AWS must say this process is." },
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,               3,   63,       "",      OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_MAX_UPLOAD_BYTES",   SET_INT,    "104857600",        1,   1LL << 40, "bytes", OFF(upload_max_bytes),    "Longest original that is accepted." },
@@ -93,7 +92,7 @@ static enum status check_jobs_database(void *self, struct why *why) {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct ingest *g = self;
-    return sts_assert(g->aws, g->settings->sts_endpoint, g->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
+    return sts_assert(g->aws, g->settings->aws.sts_endpoint, g->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
 }
 
 static const struct ready_check READY[] = {
@@ -169,16 +168,17 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
     void *self = g;
     g->settings = settings;
     g->runtime = rt;
+    const struct ingest_settings *s = g->settings;
     enum status st = open_databases(g, why);
+    if (st == ST_OK)
+        st = aws_open(&s->aws, rt->is_production, rt->metrics, &g->aws, why);
     if (st != ST_OK) {
         ingest_close(&self);
         return st;
     }
-    const struct ingest_settings *s = g->settings;
     g->extract = (struct extract_options){ .sandbox_path = s->sandbox_path, .pdftotext_path = s->pdftotext_path,
         .is_landlock_required = !s->is_without_landlock, .memory_max_bytes = s->extract_memory_bytes,
         .time_max_ms = s->extract_time_ms, .text_max_bytes = (size_t)s->text_max_bytes };
-    g->aws = aws_open(&s->aws, rt->is_production, rt->metrics);
     g->s3 = s3_new(g->aws, s->s3_endpoint, s->bucket);
     g->kms = kms_new(g->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(g->kms);

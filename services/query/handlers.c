@@ -31,7 +31,6 @@ static const struct setting SETTINGS[] = {
     AWS_SETTINGS(struct query_settings, aws),
     AWS_ENDPOINT_SETTING(struct query_settings, s3_endpoint, "S3"),
     AWS_ENDPOINT_SETTING(struct query_settings, kms_endpoint, "KMS"),
-    AWS_ENDPOINT_SETTING(struct query_settings, sts_endpoint, "STS"),
     { "CORDON_AWS_IDENTITY",       SET_TEXT,   "query",  1,  64,      "",   OFF(aws_identity),         "User or role that AWS must say this process is." },
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,     3,  63,      "",   OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000", 0,  3600000, "ms", OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
@@ -50,7 +49,7 @@ static enum status check_audit_database(void *self, struct why *why) {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct query *q = self;
-    return sts_assert(q->aws, q->settings->sts_endpoint, q->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
+    return sts_assert(q->aws, q->settings->aws.sts_endpoint, q->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
 }
 
 static const struct ready_check READY[] = {
@@ -76,10 +75,10 @@ static void query_close(void **self_p) {
 
 static enum status open_databases(struct query *q, struct why *why) {
     const struct query_settings *s = q->settings;
-    struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .metrics = q->runtime->metrics, .connections = (int)s->db_connections_count,
-                                .is_production = q->runtime->is_production };
-    struct db_options audit = { .url = secret_text(s->audit_database_url), .process = "query audit", .metrics = q->runtime->metrics, .connections = 2,
-                                .is_production = q->runtime->is_production };
+    struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .connections = (int)s->db_connections_count,
+                                .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
+    struct db_options audit = { .url = secret_text(s->audit_database_url), .process = "query audit", .connections = 2,
+                                .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
     int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
     enum status st = db_pool_new(&reads, &q->db, why);
     if (st == ST_OK)
@@ -94,13 +93,14 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     void *self = q;
     q->settings = settings;
     q->runtime = rt;
+    const struct query_settings *s = q->settings;
     enum status st = open_databases(q, why);
+    if (st == ST_OK)
+        st = aws_open(&s->aws, rt->is_production, rt->metrics, &q->aws, why);
     if (st != ST_OK) {
         query_close(&self);
         return st;
     }
-    const struct query_settings *s = q->settings;
-    q->aws = aws_open(&s->aws, rt->is_production, rt->metrics);
     q->s3 = s3_new(q->aws, s->s3_endpoint, s->bucket);
     q->kms = kms_new(q->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(q->kms);

@@ -19,7 +19,7 @@ struct query_settings {
     const char *bucket;
     int64_t key_cache_ms;
     struct aws_settings aws;
-    const char *s3_endpoint, *kms_endpoint, *sts_endpoint, *aws_identity;
+    const char *s3_endpoint, *kms_endpoint, *aws_identity;
 };
 
 struct query {

@@ -154,8 +154,9 @@ void rig_open(void) {
     const char *url = pg_url("cordon_auth"), *secret = "secret";
     settings = (struct auth_settings){ .database_url = secret_new(url, strlen(url)), .db_connections_count = 2, .issuer_url = rig.issuer,
         .audience = "cordon", .audience_claim = "aud", .tenant_claim = "tenant", .roles_claim = "roles",
-        .aws = { .region = "us-east-1", .access_key_id = "AKIATEST", .secret_access_key = secret_new(secret, strlen(secret)), .proxy = "" },
-        .kms_endpoint = rig.issuer, .sts_endpoint = rig.issuer, .aws_identity = "auth" };
+        .aws = { .region = "us-east-1", .access_key_id = "AKIATEST", .secret_access_key = secret_new(secret, strlen(secret)), .proxy = "",
+                 .sts_endpoint = rig.issuer },
+        .kms_endpoint = rig.issuer, .aws_identity = "auth" };
     runtime = (struct runtime){ .process = "auth", .is_production = false, .metrics = rig.metrics };
     void *self = NULL;
     struct why why = { 0 };

@@ -23,8 +23,9 @@ static struct call call;
 static void set_up(void) {
     fake_bedrock_start(&fake);
     settings = (struct embedding_settings){
-        .aws = { .region = "us-east-1", .access_key_id = "AKIDTEST", .secret_access_key = secret_new("s", 1), .proxy = "" },
-        .bedrock_endpoint = loopback_url(fake.server), .sts_endpoint = loopback_url(fake.server), .aws_identity = "embedding-worker",
+        .aws = { .region = "us-east-1", .access_key_id = "AKIDTEST", .secret_access_key = secret_new("s", 1), .proxy = "",
+                 .sts_endpoint = loopback_url(fake.server) },
+        .bedrock_endpoint = loopback_url(fake.server), .aws_identity = "embedding-worker",
         .embed_model = "amazon.titan-embed-text-v2:0", .chat_model = "claude", .model_connections_count = 16 };
     runtime = (struct runtime){ .process = "embedding-worker", .metrics = metrics_new() };
     mem = arena_new(BUS_BODY_CAP_BYTES);
