@@ -249,6 +249,28 @@ void trace_end(struct trace_scope *scope, enum status st) {
         current->hop_us[i] += scope->hop_us[i];
 }
 
+void trace_adopt(struct trace_scope *scope, const struct trace_scope *of) {
+    clear(&scope->span);
+    if (!of)
+        return;
+    scope->span.context = of->span.context;
+    scope->span.scope = scope;
+    scope->outer = current;
+    scope->request_id = of->request_id;
+    scope->tenant_id = of->tenant_id;
+    memset(scope->hop_us, 0, sizeof scope->hop_us);
+    current = scope;
+}
+
+void trace_return(struct trace_scope *scope, struct trace_scope *of) {
+    if (!scope->span.scope)
+        return;
+    scope->span.scope = NULL;
+    current = scope->outer;
+    for (unsigned i = 0; i < HOP_COUNT; i++)
+        of->hop_us[i] += scope->hop_us[i];
+}
+
 struct trace_scope *trace_current(void) {
     return current;
 }

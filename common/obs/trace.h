@@ -91,6 +91,12 @@ struct trace_scope {
 void trace_begin(struct trace_scope *scope, enum span_kind kind, const char *name, const char *traceparent);
 void trace_end(struct trace_scope *scope, enum status st);
 
+/* For a thread that does a piece of the work of another one, which waits for it: until trace_return this thread is
+ * in of's scope (NULL: in none), without a span of its own. trace_return counts the hops there; whoever calls it
+ * keeps others that work for the same scope out meanwhile. */
+void trace_adopt(struct trace_scope *scope, const struct trace_scope *of);
+void trace_return(struct trace_scope *scope, struct trace_scope *of);
+
 struct trace_scope *trace_current(void);        /* NULL: none */
 /* For log lines and spans from now on; nothing happens without a scope. Inner scopes begin with the outer one's. */
 void trace_request(const struct uuid *request_id);

@@ -5,6 +5,7 @@
 
 #include "core/arena.h"
 #include "core/clock.h"
+#include "obs/trace.h"
 
 enum { CLASSES = EMBED_BULK + 1, INTERACTIVE_SHARE = 8 };   /* one thread in so many serves questions only */
 
@@ -16,6 +17,7 @@ struct batch {
     int64_t deadline_ms;
     enum status status;
     struct why why;
+    struct trace_scope *scope;      /* of its caller */
     pthread_cond_t finished;        /* running is 0 and nothing is left to begin */
 };
 
@@ -69,9 +71,12 @@ static void serve_one(struct embed_pool *pool, struct queue *queue) {
         push(queue, batch);
     (void)pthread_mutex_unlock(&pool->lock);
     struct why why = { 0 };
+    struct trace_scope scope;
+    trace_adopt(&scope, batch->scope);
     struct embed_request embed = { pool->model, task->text, queue == &pool->queues[EMBED_BULK] };
     enum status st = bedrock_embed(pool->bedrock, &embed, batch->deadline_ms, task->values, &task->tokens, &why);
     (void)pthread_mutex_lock(&pool->lock);
+    trace_return(&scope, batch->scope);
     batch->running--;
     if (st != ST_OK && batch->status == ST_OK) {
         batch->status = st;
@@ -155,7 +160,7 @@ enum status embed_pool_run(struct embed_pool *pool, enum embed_class class, stru
         return ST_OK;
     if (clock_mono_ms() >= deadline_ms)
         return fail(why, ST_TIMEOUT, "embed: no time left");
-    struct batch batch = { .tasks = tasks, .n = n, .deadline_ms = deadline_ms };
+    struct batch batch = { .tasks = tasks, .n = n, .deadline_ms = deadline_ms, .scope = trace_current() };
     if (pthread_cond_init(&batch.finished, NULL) != 0)
         abort();
     (void)pthread_mutex_lock(&pool->lock);

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "obs/trace.h"
@@ -178,4 +179,36 @@ Test(trace, without_an_exporter_a_caller_s_decision_is_passed_on) {
     trace_begin(&scope, SPAN_SERVER, "x", "");
     cr_expect_eq(scope.span.context.flags, 0);
     trace_end(&scope, ST_OK);
+}
+
+struct helper { struct trace_scope *of; struct span seen; };
+
+static void *help(void *arg) {
+    struct helper *h = arg;
+    struct trace_scope scope;
+    trace_adopt(&scope, h->of);
+    span_begin(&h->seen, "bedrock.InvokeModel");
+    h->seen.began_us -= 3000;
+    span_end(&h->seen, ST_OK);
+    trace_return(&scope, h->of);
+    cr_expect_null(trace_current());
+    return NULL;
+}
+
+Test(trace, a_helping_thread_s_calls_are_the_scope_s_own) {
+    struct trace_scope request;
+    struct helper h = { .of = &request };
+    pthread_t thread;
+    struct uuid id = uuid_v7();
+    trace_begin(&request, SPAN_SERVER, "x", "");
+    trace_request(&id);
+    cr_assert_eq(pthread_create(&thread, NULL, help, &h), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_expect_eq(memcmp(h.seen.parent_id, request.span.context.span_id, SPAN_ID_BYTES), 0);
+    cr_expect(uuid_equal(&h.seen.request_id, &id));
+    cr_expect(request.hop_us[HOP_BEDROCK] >= 3000);
+    trace_end(&request, ST_OK);
+    h.of = NULL;
+    cr_assert_eq(pthread_create(&thread, NULL, help, &h), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
 }

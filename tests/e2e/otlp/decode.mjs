@@ -10,7 +10,7 @@ const { ExportTraceServiceRequest } = opentelemetry.proto.collector.trace.v1;
 
 const value = (v) => v.stringValue ?? (v.intValue !== undefined && v.intValue !== null ? Number(v.intValue) : undefined);
 const members = (attributes) => Object.fromEntries(attributes.map((a) => [a.key, value(a.value)]));
-const hex = (bytes) => Buffer.from(bytes).toString('hex');
+const hex = (bytes) => Buffer.from(bytes ?? []).toString('hex');
 
 for await (const line of createInterface({ input: process.stdin })) {
   const bytes = Buffer.from(line, 'base64');
