@@ -56,6 +56,12 @@ static enum status dead(struct stream *s, struct why *why, const char *text) {
     return fail(why, ST_INTERNAL, "frames: %s", text);
 }
 
+/* These are not the bytes that were sealed: the store's fault or the way's, who may give the right ones next time. */
+static enum status damaged(struct stream *s, struct why *why, const char *text) {
+    s->is_dead = true;
+    return fail_as(why, ERR_STORE_DAMAGED, "frames: %s", text);
+}
+
 /* Seal or open the gathered frame and count it. */
 static enum status turn(struct stream *s, bool is_sealing, bool is_last, struct buffer *out, struct why *why) {
     uint8_t nonce[AEAD_NONCE_BYTES];
@@ -67,7 +73,7 @@ static enum status turn(struct stream *s, bool is_sealing, bool is_last, struct 
     bool is_good = is_sealing ? gcm_seal(&gcm, s->frame, s->gathered, s->work)
                               : gcm_open(&gcm, s->frame, s->gathered, s->work);
     if (!is_good)
-        return dead(s, why, is_sealing ? "cannot seal" : "a frame does not authenticate");
+        return is_sealing ? dead(s, why, "cannot seal") : damaged(s, why, "a frame does not authenticate");
     size_t len = is_sealing ? s->gathered + AEAD_TAG_BYTES : s->gathered - AEAD_TAG_BYTES;
     if (!buffer_add(out, s->work, len))
         return dead(s, why, "the output is over its limit");
@@ -183,7 +189,7 @@ static enum status take_header(struct stream *s, const uint8_t **data, size_t *l
         return ST_OK;
     unsigned log2 = s->aad[5];
     if (memcmp(s->aad, MAGIC, sizeof MAGIC) != 0 || s->aad[4] != VERSION || log2 < FRAME_LOG2_MIN || log2 > FRAME_LOG2_MAX)
-        return dead(s, why, "not a sealed file of this version");
+        return damaged(s, why, "not a sealed file of this version");
     stream_size(s, log2);
     return ST_OK;
 }
@@ -205,9 +211,9 @@ enum status frames_open_end(struct frames_opener *opener, struct buffer *out, st
     if (s->is_dead)
         return fail(why, ST_INTERNAL, "frames: ended twice");
     if (s->header_len < FRAMES_HEADER_BYTES || s->gathered < AEAD_TAG_BYTES)
-        return dead(s, why, "the file is cut");
+        return damaged(s, why, "the file is cut");
     if (s->gathered == AEAD_TAG_BYTES && s->number > 0)
-        return dead(s, why, "an empty last frame, which no sealer writes");
+        return damaged(s, why, "an empty last frame, which no sealer writes");
     enum status st = turn(s, false, true, out, why);
     s->is_dead = true;
     return st;

@@ -35,11 +35,11 @@ void frames_sealer_destroy(struct frames_sealer **sealer_p);
 
 enum status frames_open_begin(const struct secret *key, const struct aad *aad, struct frames_opener **ret_opener,
                               struct why *why) MUST_USE;
-/* Append to out the plaintext of frames that are complete and followed by more. ST_INTERNAL: not such a file,
- * does not authenticate, out is full; the opener then refuses everything. */
+/* Append to out the plaintext of frames that are complete and followed by more. ST_UNAVAILABLE STORE_003: not
+ * such a file, or it does not authenticate; ST_INTERNAL: out is full. The opener then refuses everything. */
 enum status frames_open_add(struct frames_opener *o, const void *sealed, size_t len, struct buffer *out,
                             struct why *why) MUST_USE;
-/* Append the last frame's plaintext. ST_INTERNAL: the file was cut or altered. */
+/* Append the last frame's plaintext. ST_UNAVAILABLE STORE_003: the file was cut or altered. */
 enum status frames_open_end(struct frames_opener *o, struct buffer *out, struct why *why) MUST_USE;
 void frames_opener_destroy(struct frames_opener **opener_p);
 

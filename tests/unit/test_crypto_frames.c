@@ -38,9 +38,11 @@ static void seal(size_t len, size_t portion, struct buffer *out) {
 static enum status open_portions(const char *sealed, size_t len, size_t portion, struct buffer *out) {
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
     cr_assert_eq(frames_open_begin(key, &aad, &opener, &why), ST_OK);
-    for (size_t at = 0; at < len; at += portion)
-        if (frames_open_add(opener, sealed + at, len - at < portion ? len - at : portion, out, &why) != ST_OK)
-            return ST_INTERNAL;
+    for (size_t at = 0; at < len; at += portion) {
+        enum status st = frames_open_add(opener, sealed + at, len - at < portion ? len - at : portion, out, &why);
+        if (st != ST_OK)
+            return st;
+    }
     return frames_open_end(opener, out, &why);
 }
 
@@ -69,7 +71,8 @@ Test(crypto_frames, a_file_cut_after_any_byte_does_not_end_well) {
     CLEANUP(buffer_end) struct buffer sealed = { 0 };
     seal(2 * FRAME + 5, 999, &sealed);
     for (size_t len = 0; len < sealed.len; len++)
-        cr_assert_eq(open_all(sealed.data, len), ST_INTERNAL, "cut at %zu", len);
+        cr_assert_eq(open_all(sealed.data, len), ST_UNAVAILABLE, "cut at %zu", len);
+    cr_assert_eq(why.code, ERR_STORE_DAMAGED);
     cr_assert_eq(open_all(sealed.data, sealed.len), ST_OK);
 }
 
@@ -77,7 +80,7 @@ Test(crypto_frames, bytes_after_the_end_are_noticed) {
     CLEANUP(buffer_end) struct buffer sealed = { 0 };
     seal(2 * FRAME, 999, &sealed);
     cr_assert(buffer_add(&sealed, "x", 1));
-    cr_assert_eq(open_all(sealed.data, sealed.len), ST_INTERNAL);
+    cr_assert_eq(open_all(sealed.data, sealed.len), ST_UNAVAILABLE);
 }
 
 Test(crypto_frames, any_altered_byte_is_noticed) {
@@ -85,7 +88,7 @@ Test(crypto_frames, any_altered_byte_is_noticed) {
     seal(FRAME + 5, 999, &sealed);
     for (size_t i = 0; i < sealed.len; i++) {
         sealed.data[i] ^= 0x10;
-        cr_assert_eq(open_all(sealed.data, sealed.len), ST_INTERNAL, "byte %zu", i);
+        cr_assert_eq(open_all(sealed.data, sealed.len), ST_UNAVAILABLE, "byte %zu", i);
         sealed.data[i] ^= 0x10;
     }
 }
@@ -96,15 +99,15 @@ Test(crypto_frames, removed_repeated_and_swapped_frames_are_noticed) {
     const char *first = sealed.data + FRAMES_HEADER_BYTES;
     cr_assert(buffer_add(&changed, sealed.data, FRAMES_HEADER_BYTES) && buffer_add(&changed, first, WHOLE) &&
               buffer_add(&changed, first + 2 * WHOLE, WHOLE));
-    cr_assert_eq(open_all(changed.data, changed.len), ST_INTERNAL, "removed");
+    cr_assert_eq(open_all(changed.data, changed.len), ST_UNAVAILABLE, "removed");
     buffer_clear(&changed);
     cr_assert(buffer_add(&changed, sealed.data, FRAMES_HEADER_BYTES) && buffer_add(&changed, first, WHOLE) &&
               buffer_add(&changed, first, 3 * WHOLE));
-    cr_assert_eq(open_all(changed.data, changed.len), ST_INTERNAL, "repeated");
+    cr_assert_eq(open_all(changed.data, changed.len), ST_UNAVAILABLE, "repeated");
     buffer_clear(&changed);
     cr_assert(buffer_add(&changed, sealed.data, FRAMES_HEADER_BYTES) && buffer_add(&changed, first + WHOLE, WHOLE) &&
               buffer_add(&changed, first, WHOLE) && buffer_add(&changed, first + 2 * WHOLE, WHOLE));
-    cr_assert_eq(open_all(changed.data, changed.len), ST_INTERNAL, "swapped");
+    cr_assert_eq(open_all(changed.data, changed.len), ST_UNAVAILABLE, "swapped");
 }
 
 Test(crypto_frames, a_frame_of_another_file_under_the_same_key_is_noticed) {
@@ -112,18 +115,18 @@ Test(crypto_frames, a_frame_of_another_file_under_the_same_key_is_noticed) {
     seal(2 * FRAME, 999, &one);
     seal(2 * FRAME, 999, &two);
     memcpy(one.data + FRAMES_HEADER_BYTES, two.data + FRAMES_HEADER_BYTES, WHOLE);
-    cr_assert_eq(open_all(one.data, one.len), ST_INTERNAL);
+    cr_assert_eq(open_all(one.data, one.len), ST_UNAVAILABLE);
 }
 
 Test(crypto_frames, other_associated_data_and_another_key_do_not_open) {
     CLEANUP(buffer_end) struct buffer sealed = { 0 };
     seal(5, 999, &sealed);
     aad_add_text(&aad, "x");
-    cr_assert_eq(open_all(sealed.data, sealed.len), ST_INTERNAL);
+    cr_assert_eq(open_all(sealed.data, sealed.len), ST_UNAVAILABLE);
     aad_begin(&aad, "frames test");
     secret_destroy(&key);
     key = aead_key_new();
-    cr_assert_eq(open_all(sealed.data, sealed.len), ST_INTERNAL);
+    cr_assert_eq(open_all(sealed.data, sealed.len), ST_UNAVAILABLE);
 }
 
 Test(crypto_frames, an_output_over_its_limit_is_an_error) {
