@@ -206,6 +206,7 @@ static void set_up(const struct http_client *client, struct exchange *x, struct 
         (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
         (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)((request->stall_ms + 999) / 1000));
     }
+    (void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, (long)request->is_once);
     (void)curl_easy_setopt(curl, CURLOPT_USERAGENT, "cordon/" CORDON_VERSION);
     (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     (void)curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);

@@ -40,6 +40,7 @@ struct http_request {
     size_t body_len;
     size_t max_bytes;                   /* of the answer's body, whole; 0: HTTP_BODY_MAX_BYTES. With sink 0: no cap */
     int64_t deadline_ms;                /* clock_mono_ms() */
+    bool is_once;                       /* never sent twice: curl repeats by itself when a kept connection dies under it */
     int64_t stall_ms;                   /* give up when nothing moved for so long; 0: only the deadline counts */
     /* Optional: takes the body of a 2xx answer as it comes instead of response->body. What it returns unless
      * ST_OK ends the request and is http_send's result. */

@@ -12,6 +12,8 @@
 #include "http/client.h"
 #include "support/loopback.h"
 
+static atomic_uint died;
+
 static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     (void)ctx;
     char value[64];
@@ -38,6 +40,10 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
         memset(block, 'x', 10000);
         block[10000] = '\0';
         return loopback_answer(fd, 200, "", block);
+    }
+    if (str_equal(request->target, "/die")) {
+        atomic_fetch_add(&died, 1);
+        return false;
     }
     if (str_equal(request->target, "/hang"))
         sleep(5);
@@ -236,4 +242,17 @@ Test(http_backoff, stops_at_the_count_and_at_the_deadline) {
     int64_t from = clock_mono_ms();
     cr_assert_not(backoff_wait(&late, 200));
     cr_assert_lt(clock_mono_ms() - from, 50, "it does not sleep in vain");
+}
+
+/* A kept connection that dies under a request makes curl send it again by itself. */
+Test(http_client, what_is_to_be_sent_once_is_sent_once) {
+    for (int i = 0; i < 2; i++) {
+        struct http_request kept = request_of("GET", "/echo");
+        cr_assert_eq(http_send(client, &kept, &response, &why), ST_OK);
+        atomic_store(&died, 0);
+        struct http_request request = request_of("POST", "/die");
+        request.is_once = i == 1;
+        cr_assert_eq(http_send(client, &request, &response, &why), ST_UNAVAILABLE);
+        cr_assert_eq(atomic_load(&died), i == 1 ? 1 : 2, "once: %d", i);
+    }
 }
