@@ -16,6 +16,10 @@
 
 #define CLOCK_TRUST_US (INT64_C(240) * 1000000)      /* AWS accepts five minutes */
 
+/* What repetitions after failures may cost until something succeeds again, all threads together: a service that is
+ * away is asked little more often than without repetition. Throttles are not counted; who sends much paces itself. */
+enum { BUDGET_FULL = 500, BUDGET_REPEAT = 5, BUDGET_SUCCESS = 1 };
+
 struct aws {
     char *region;
     struct http_client *http;
@@ -23,6 +27,7 @@ struct aws {
     struct refresher *refresher;        /* made by aws_open */
     struct tenants *tenants;            /* NULL: requests for tenants are signed as all others */
     struct metrics *metrics;
+    atomic_int budget;
     atomic_llong clock_ahead_us;        /* add to our clock to get AWS's */
 };
 
@@ -31,6 +36,7 @@ struct aws *aws_new(const struct aws_options *options) {
     aws->region = xstrdup(options->region);
     aws->credentials = options->credentials;
     aws->metrics = options->metrics;
+    atomic_init(&aws->budget, BUDGET_FULL);
     aws->http = http_client_new(&(struct http_options){ .allow_plain = options->allow_plain, .proxy = options->proxy });
     return aws;
 }
@@ -140,7 +146,7 @@ static enum status attempt(struct aws *aws, const struct aws_request *request, c
         .body = request->body, .body_len = request->body_len,
         .url = arena_printf(mem, "%s%s%s%s", request->endpoint, request->path, *query ? "?" : "", query),
         .max_bytes = request->max_bytes, .deadline_ms = is_capped ? now_ms + request->attempt_ms : request->deadline_ms,
-        .stall_ms = request->stall_ms, .sink = request->sink ? pour : NULL, .sink_ctx = tap };
+        .stall_ms = request->stall_ms, .is_once = request->attempts <= 1, .sink = request->sink ? pour : NULL, .sink_ctx = tap };
     enum status st = http_send(aws->http, &sent, &reply->http, why);
     if (st == ST_TIMEOUT && is_capped)      /* the attempt's time is over, not the caller's */
         st = fail(why, ST_UNAVAILABLE, "no answer within %lld ms", (long long)request->attempt_ms);
@@ -253,11 +259,25 @@ static bool reject(struct aws *aws, const struct aws_request *request, const str
     return true;
 }
 
+static void budget_earn(struct aws *aws) {
+    int has = atomic_load(&aws->budget);
+    while (has < BUDGET_FULL && !atomic_compare_exchange_weak(&aws->budget, &has, has + BUDGET_SUCCESS))
+        continue;
+}
+
+static bool budget_spend(struct aws *aws) {
+    int has = atomic_load(&aws->budget);
+    while (has >= BUDGET_REPEAT)
+        if (atomic_compare_exchange_weak(&aws->budget, &has, has - BUDGET_REPEAT))
+            return true;
+    return false;
+}
+
 enum status aws_send(struct aws *aws, const struct aws_request *request, struct aws_reply *reply, struct why *why) {
     char payload[SHA256_HEX_BYTES];
     (void)sha256_hex(request->body_len ? request->body : "", request->body_len, payload);
     struct backoff backoff = { .base_ms = 100, .cap_ms = 3000, .deadline_ms = request->deadline_ms, .attempts = request->attempts };
-    enum status cause = ST_OK;      /* what AWS said the last time it said something */
+    enum status cause = ST_OK;      /* why the last attempt failed that had the time to */
     struct why cause_why = { 0 };
     for (;;) {
         int64_t from_us = clock_mono_us();
@@ -275,18 +295,21 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
         else if (tap.status == ST_OK)
             st = unreachable(request, st, why);
         count(aws, request, outcome_name(st, reply), clock_mono_us() - from_us);
-        if (st == ST_TIMEOUT && cause != ST_OK) {       /* the time went by over AWS's refusals: they are the reason */
+        if (st == ST_TIMEOUT && cause != ST_OK) {       /* the time went by over failures: they are the reason */
             *why = cause_why;
             return cause;
         }
-        if (was_answered && st != ST_OK) {
+        if (st != ST_OK && st != ST_TIMEOUT) {
             cause = st;
             cause_why = *why;
         }
         bool is_renewed = was_answered && st != ST_OK && reply->kind == AWS_EXPIRED && reject(aws, request, c);
         bool is_worth_it = st != ST_OK && !tap.was_used &&
                            (was_answered ? aws_kind_is_retryable(reply->kind) || is_renewed : status_is_retryable(st) && st != ST_TIMEOUT);
-        if (!is_worth_it || !backoff_wait(&backoff, was_answered ? asked_wait_ms(reply) : 0))
+        if (st == ST_OK)
+            budget_earn(aws);
+        bool is_paid = is_worth_it && ((was_answered && reply->kind == AWS_THROTTLED) || budget_spend(aws));
+        if (!is_paid || !backoff_wait(&backoff, was_answered ? asked_wait_ms(reply) : 0))
             return st;
     }
 }

@@ -7,7 +7,11 @@
 #include "json/reader.h"
 #include "json/writer.h"
 
-enum { ATTEMPTS = 6, PATIENT_ATTEMPTS = 20, EMBED_ATTEMPT_MS = 10000, CONVERSE_ATTEMPT_MS = 60000 };
+enum {
+    ATTEMPTS = 4, EMBED_ATTEMPT_MS = 3000,              /* somebody waits */
+    PATIENT_ATTEMPTS = 20, PATIENT_ATTEMPT_MS = 10000,
+    CONVERSE_ATTEMPTS = 6, CONVERSE_ATTEMPT_MS = 60000,
+};
 
 struct bedrock {
     struct aws *aws;
@@ -96,7 +100,8 @@ enum status bedrock_embed(struct bedrock *bedrock, const struct embed_request *e
     if (!json_finish(&w))
         return fail(why, ST_INTERNAL, "bedrock InvokeModel: the request cannot be written");
     struct ask ask = { .model = embed->model, .action = "invoke", .operation = "InvokeModel", .body = &body, .deadline_ms = deadline_ms,
-                       .attempt_ms = EMBED_ATTEMPT_MS, .attempts = embed->is_patient ? PATIENT_ATTEMPTS : ATTEMPTS };
+                       .attempt_ms = embed->is_patient ? PATIENT_ATTEMPT_MS : EMBED_ATTEMPT_MS,
+                       .attempts = embed->is_patient ? PATIENT_ATTEMPTS : ATTEMPTS };
     enum status st = send_ask(bedrock, &ask, &answer, why);
     if (st != ST_OK)
         return st;
@@ -178,7 +183,7 @@ enum status bedrock_converse(struct bedrock *bedrock, const struct converse_requ
     if (converse->max_tokens == 0 || !write_converse(converse, &body))
         return fail(why, ST_INTERNAL, "bedrock Converse: the request cannot be written");
     struct ask ask = { .model = converse->model, .action = "converse", .operation = "Converse", .body = &body, .deadline_ms = deadline_ms,
-                       .attempt_ms = CONVERSE_ATTEMPT_MS, .attempts = ATTEMPTS };
+                       .attempt_ms = CONVERSE_ATTEMPT_MS, .attempts = CONVERSE_ATTEMPTS };
     enum status st = send_ask(bedrock, &ask, &answer, why);
     return st != ST_OK ? st : read_converse(answer, mem, ret_reply, why);
 }

@@ -8,6 +8,9 @@
 #include "aws/s3_client.h"
 #include "core/str.h"
 #include "core/text_codec.h"
+#include "http/backoff.h"
+
+enum { RESUMES = 3 };     /* of one download, each after at least one byte more */
 
 struct s3 *s3_new(struct aws *aws, const char *endpoint, const char *bucket) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
@@ -47,37 +50,87 @@ char *s3_checksum(struct arena *mem, const void *data, size_t len) {
     return base64_encode(mem, digest, sizeof digest);
 }
 
+enum status s3_check_stored(const struct aws_reply *reply, const char *operation, const char *checksum, struct why *why) {
+    const char *etag = http_response_header(&reply->http, "etag"), *stored = http_response_header(&reply->http, "x-amz-checksum-sha256");
+    if (!etag || !*etag)
+        return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 %s: no ETag", operation);
+    if (stored && !str_equal(stored, checksum))
+        return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 %s: stored with another checksum", operation);
+    return ST_OK;
+}
+
 enum status s3_put(struct s3 *s3, const char *key, const char *content_type, const struct sigv4_pair headers[],
                    const void *data, size_t len, int64_t deadline_ms, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    char *checksum = s3_checksum(mem, data, len);
     struct aws_request request = {
         .service = "s3", .operation = "PutObject", .method = "PUT", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
         .tenant = s3_tenant(key),
-        .headers = { { "content-type", content_type }, { "x-amz-checksum-sha256", s3_checksum(mem, data, len) } },
-        .body = data, .body_len = len, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+        .headers = { { "content-type", content_type }, { "x-amz-checksum-sha256", checksum } },
+        .body = data, .body_len = len, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS,
+        .may_fail_with_200 = true };
     for (size_t i = 0; headers && headers[i].name; i++) {
         if (i + 3 >= AWS_PAIRS_MAX)
             return fail(why, ST_INTERNAL, "s3: too many headers");
         request.headers[2 + i] = headers[i];
     }
-    return aws_send(s3->aws, &request, &reply, why);
+    enum status st = aws_send(s3->aws, &request, &reply, why);
+    return st == ST_OK ? s3_check_stored(&reply, "PutObject", checksum, why) : st;
+}
+
+/* A download under way, over as many answers as it takes. */
+struct download {
+    enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why);
+    void *sink_ctx;
+    int64_t from, length;               /* what is still wanted; length 0: to the end */
+    bool is_refused;                    /* by the sink */
+    char etag[80];                      /* of the object that has begun */
+};
+
+static enum status take(void *ctx, const void *data, size_t len, struct why *why) {
+    struct download *d = ctx;
+    enum status st = d->sink(d->sink_ctx, data, len, why);
+    d->is_refused = st != ST_OK;
+    d->from += (int64_t)len;
+    if (d->length > 0)
+        d->length -= (int64_t)len;
+    return st;
+}
+
+/* One answer, from where the last one broke off. */
+static enum status get_rest(struct s3 *s3, const char *key, struct download *d, int64_t deadline_ms, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "GetObject", .method = "GET", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .tenant = s3_tenant(key), .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS, .sink = take, .sink_ctx = d };
+    size_t n = 0;
+    if (d->length > 0)
+        request.headers[n++] = (struct sigv4_pair){ "range", arena_printf(mem, "bytes=%" PRId64 "-%" PRId64, d->from, d->from + d->length - 1) };
+    else if (d->from > 0)
+        request.headers[n++] = (struct sigv4_pair){ "range", arena_printf(mem, "bytes=%" PRId64 "-", d->from) };
+    if (*d->etag)
+        request.headers[n++] = (struct sigv4_pair){ "if-match", d->etag };
+    enum status st = aws_send(s3->aws, &request, &reply, why);
+    const char *etag = http_response_header(&reply.http, "etag");
+    if (etag && !*d->etag)
+        (void)snprintf(d->etag, sizeof d->etag, "%s", etag);
+    return st;
 }
 
 enum status s3_get(struct s3 *s3, const char *key, int64_t from, int64_t length,
                    enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why), void *sink_ctx,
                    int64_t deadline_ms, struct why *why) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
-    struct aws_request request = {
-        .service = "s3", .operation = "GetObject", .method = "GET", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
-        .tenant = s3_tenant(key),
-        .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS, .sink = sink, .sink_ctx = sink_ctx };
-    if (length > 0)
-        request.headers[0] = (struct sigv4_pair){ "range", arena_printf(mem, "bytes=%" PRId64 "-%" PRId64, from, from + length - 1) };
-    else if (from > 0)
-        request.headers[0] = (struct sigv4_pair){ "range", arena_printf(mem, "bytes=%" PRId64 "-", from) };
-    return aws_send(s3->aws, &request, &reply, why);
+    struct download d = { .sink = sink, .sink_ctx = sink_ctx, .from = from, .length = length };
+    struct backoff pause = { .base_ms = 100, .cap_ms = 1000, .deadline_ms = deadline_ms, .attempts = RESUMES + 1 };
+    for (;;) {
+        int64_t before = d.from;
+        enum status st = get_rest(s3, key, &d, deadline_ms, why);
+        bool is_worth_it = st == ST_UNAVAILABLE && !d.is_refused && d.from > before && *d.etag && (length == 0 || d.length > 0);
+        if (!is_worth_it || !backoff_wait(&pause, 0))
+            return st;
+    }
 }
 
 enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct s3_head *ret_head, struct why *why) {
@@ -91,9 +144,9 @@ enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct 
     if (st != ST_OK)
         return st;
     const char *length = http_response_header(&reply.http, "content-length"), *etag = http_response_header(&reply.http, "etag");
-    if (!length || !str_to_i64(length, 0, INT64_MAX, &ret_head->bytes))
-        return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 HeadObject: no length");
-    (void)snprintf(ret_head->etag, sizeof ret_head->etag, "%s", etag ? etag : "");
+    if (!length || !etag || !str_to_i64(length, 0, INT64_MAX, &ret_head->bytes))
+        return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 HeadObject: no length or no ETag");
+    (void)snprintf(ret_head->etag, sizeof ret_head->etag, "%s", etag);
     return ST_OK;
 }
 
@@ -103,7 +156,7 @@ enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struc
     struct aws_request request = {
         .service = "s3", .operation = "DeleteObject", .method = "DELETE", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
         .tenant = s3_tenant(key),
-        .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+        .may_fail_with_200 = true, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
     enum status st = aws_send(s3->aws, &request, &reply, why);
     return st == ST_NOT_FOUND ? ST_OK : st;
 }

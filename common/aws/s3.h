@@ -20,7 +20,7 @@ enum status s3_put(struct s3 *s3, const char *key, const char *content_type, con
                    const void *data, size_t len, int64_t deadline_ms, struct why *why) MUST_USE;
 
 /* Stream an object, or length bytes of it from `from` (length 0: to the end), into sink. deadline_ms bounds the
- * whole; 20 s without a byte end it too. A failure after bytes were delivered is not repeated. ST_NOT_FOUND: no
+ * whole. An answer that breaks off or stops coming is taken up where it ended, a few times. ST_NOT_FOUND: no
  * such object; ST_UNAVAILABLE STORE_001; ST_TIMEOUT; what sink returned. */
 enum status s3_get(struct s3 *s3, const char *key, int64_t from, int64_t length,
                    enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why), void *sink_ctx,

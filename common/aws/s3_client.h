@@ -4,7 +4,8 @@
 
 #include "aws/s3.h"
 
-enum { S3_ATTEMPTS = 4, S3_STALL_MS = 20000 };
+/* S3 begins to answer within a second; only to put parts together may it take its time. */
+enum { S3_ATTEMPTS = 4, S3_STALL_MS = 6000, S3_COMPLETE_STALL_MS = 30000 };
 
 struct s3 {
     struct aws *aws;
@@ -18,5 +19,8 @@ char *s3_path(const struct s3 *s3, struct arena *mem, const char *key);
 struct uuid s3_tenant(const char *key);
 /* Base64 of the SHA-256 of data, as x-amz-checksum-sha256 wants it; in mem. */
 char *s3_checksum(struct arena *mem, const void *data, size_t len);
+
+/* Has S3 stored what we sent? It says so by an ETag, and by our checksum when it names one. ST_UNAVAILABLE. */
+enum status s3_check_stored(const struct aws_reply *reply, const char *operation, const char *checksum, struct why *why) MUST_USE;
 
 #endif

@@ -41,7 +41,8 @@ int64_t s3_upload_bytes(const struct s3_upload *upload) {
 
 static struct aws_request request_of(const struct s3_upload *upload, const char *operation, const char *method, int64_t deadline_ms) {
     return (struct aws_request){ .service = "s3", .operation = operation, .method = method, .endpoint = upload->s3->endpoint,
-                                 .path = upload->path, .tenant = s3_tenant(upload->key), .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+                                 .path = upload->path, .tenant = s3_tenant(upload->key), .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS,
+                                 .may_fail_with_200 = true };
 }
 
 static enum status begin(struct s3_upload *upload, int64_t deadline_ms, struct why *why) {
@@ -84,10 +85,10 @@ static enum status send_part(struct s3_upload *upload, int64_t deadline_ms, stru
     enum status st = aws_send(upload->s3->aws, &request, &reply, why);
     if (st != ST_OK)
         return st;
-    const char *etag = http_response_header(&reply.http, "etag");
-    if (!etag)
-        return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 UploadPart: no ETag");
-    keep_part(upload, etag, checksum);
+    st = s3_check_stored(&reply, "UploadPart", checksum, why);
+    if (st != ST_OK)
+        return st;
+    keep_part(upload, http_response_header(&reply.http, "etag"), checksum);
     upload->sent_bytes += (int64_t)upload->gathered.len;
     buffer_clear(&upload->gathered);
     return ST_OK;
@@ -118,11 +119,13 @@ static enum status complete(struct s3_upload *upload, int64_t deadline_ms, struc
     request.headers[0] = (struct sigv4_pair){ "content-type", "application/xml" };
     request.body = body.data;
     request.body_len = body.len;
-    request.may_fail_with_200 = true;
+    request.stall_ms = S3_COMPLETE_STALL_MS;
     enum status st = aws_send(upload->s3->aws, &request, &reply, why);
-    if (st == ST_NOT_FOUND)
-        st = is_stored(upload, deadline_ms) ? ST_OK : fail_as(why, ERR_STORE_UNAVAILABLE, "s3 CompleteMultipartUpload: NoSuchUpload");
-    return st;
+    char *etag = NULL;
+    bool is_said = st == ST_OK && xml_text(upload->mem, reply.http.body.data, reply.http.body.len, "ETag", &etag);
+    if (is_said || (st != ST_OK && st != ST_NOT_FOUND))
+        return st;
+    return is_stored(upload, deadline_ms) ? ST_OK : fail_as(why, ERR_STORE_UNAVAILABLE, "s3 CompleteMultipartUpload: no such upload, or no ETag");
 }
 
 /* After a failure only the abort is left to do. */

@@ -277,7 +277,7 @@ class S3:
         incoming = self.receive(call, take_body)
         etag = incoming.md5.hexdigest()
         version = self.store.put(call.bucket, call.key, [[incoming.keep(), incoming.bytes]], etag, headers, lock=lock)
-        return Reply(headers={"ETag": f'"{etag}"', **self.version_header(version), **self.sse_headers(headers)})
+        return Reply(headers={"ETag": f'"{etag}"', **self.version_header(version), **self.sse_headers(headers), **self.checksum_of(call)})
 
     def copy(self, call, bucket, headers, lock):
         source_bucket, _, rest = unquote(call.headers["x-amz-copy-source"]).lstrip("/").partition("/")
@@ -383,7 +383,7 @@ class S3:
         incoming = self.receive(call, take_body)
         etag = incoming.md5.hexdigest()
         self.store.put_part(upload["id"], int(number), incoming.keep(), incoming.bytes, etag)
-        return Reply(headers={"ETag": f'"{etag}"', **self.sse_headers(json.loads(upload["headers"]))})
+        return Reply(headers={"ETag": f'"{etag}"', **self.sse_headers(json.loads(upload["headers"])), **self.checksum_of(call)})
 
     def object_get_uploadid(self, call, bucket, identity, take_body):
         upload = self.upload_of(call)
@@ -505,6 +505,11 @@ class S3:
     @staticmethod
     def sse_headers(headers):
         return {name: value for name, value in headers.items() if name.startswith("x-amz-server-side-encryption")}
+
+    @staticmethod
+    def checksum_of(call):
+        """What was promised, and verified by now, is named again."""
+        return {name: value for name, value in call.headers.items() if name == "x-amz-checksum-sha256"}
 
     @staticmethod
     def version_header(version):

@@ -22,12 +22,13 @@ struct fake {
     struct script steps[8];         /* one per request; the last with a status repeats */
     atomic_uint asked;
     char log[4096];                 /* "METHOD target\n" */
-    char last_body[8192], last_header[8][512];
+    char last_body[8192], last_header[9][512];
     size_t last_body_len;
 };
 
-static const char *const HEADERS[8] = { "authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token",
-                                        "x-amz-target", "x-amz-checksum-sha256", "range", "content-type" };
+static const char *const HEADERS[9] = { "authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token",
+                                        "x-amz-target", "x-amz-checksum-sha256", "range", "content-type",
+                                        "if-match" };
 
 static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     struct fake *fake = ctx;
@@ -37,7 +38,7 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     const struct script *s = &fake->steps[step];
     size_t used = strlen(fake->log);
     (void)snprintf(fake->log + used, sizeof fake->log - used, "%s %s\n", request->method, request->target);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 9; i++)
         (void)loopback_header(request, HEADERS[i], fake->last_header[i], sizeof fake->last_header[i]);
     fake->last_body_len = request->body.len;
     (void)snprintf(fake->last_body, sizeof fake->last_body, "%.8000s", request->body.data ? request->body.data : "");
@@ -80,6 +81,11 @@ static void tear_down(void) {
 
 TestSuite(aws_clients, .init = set_up, .fini = tear_down, .timeout = 30);
 
+static enum status collect(void *ctx, const void *data, size_t len, struct why *ret_why) {
+    (void)ret_why;
+    return buffer_add(ctx, data, len) ? ST_OK : ST_INTERNAL;
+}
+
 static int64_t soon(void) {
     return clock_mono_ms() + 4000;
 }
@@ -87,7 +93,7 @@ static int64_t soon(void) {
 /* ---- sending ---- */
 
 Test(aws_clients, requests_are_signed_and_carry_the_token) {
-    fake.steps[0] = (struct script){ .status = 200 };
+    fake.steps[0] = (struct script){ .status = 200, .headers = "ETag: \"e\"\r\n" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     cr_assert_eq(s3_put(s3, "tenants/t/d:1", "application/octet-stream", NULL, "hello", 5, soon(), &why), ST_OK, "%s", why.text);
     cr_assert_str_eq(fake.log, "PUT /docs/tenants/t/d%3A1\n");
@@ -105,10 +111,33 @@ Test(aws_clients, passing_trouble_is_repeated) {
     fake.steps[0] = (struct script){ .status = 503, .body = "<Error><Code>SlowDown</Code></Error>" };
     fake.steps[1] = (struct script){ .status = 500, .body = "" };
     fake.steps[2] = (struct script){ .status = 200, .body = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", .cuts = true };
-    fake.steps[3] = (struct script){ .status = 200 };
+    fake.steps[3] = (struct script){ .status = 200, .headers = "ETag: \"e\"\r\n" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     cr_assert_eq(s3_put(s3, "k", "text/plain", NULL, "x", 1, soon(), &why), ST_OK, "%s", why.text);
     cr_assert_eq(fake.asked, 4);
+    s3_destroy(&s3);
+}
+
+static unsigned asked_for_one_get(struct s3 *s3, int64_t budget_ms) {
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    unsigned before = atomic_load(&fake.asked);
+    (void)!s3_get(s3, "k", 0, 0, collect, &out, clock_mono_ms() + budget_ms, &why);
+    return atomic_load(&fake.asked) - before;
+}
+
+Test(aws_clients, repetition_has_a_budget_that_successes_refill) {
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    fake.steps[0] = (struct script){ .status = 500 };
+    for (int i = 0; i < 150; i++)
+        (void)asked_for_one_get(s3, 20);        /* most have no time to repeat, and pay for the intent */
+    cr_assert_eq(asked_for_one_get(s3, 3000), 1, "spent");
+    fake.steps[0] = (struct script){ .status = 200, .body = "x" };
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(asked_for_one_get(s3, 3000), 1);
+    fake.steps[0] = (struct script){ .status = 500 };
+    cr_assert_eq(asked_for_one_get(s3, 3000), 2, "earned again: one");
+    fake.steps[0] = (struct script){ .status = 503, .body = "<Error><Code>SlowDown</Code></Error>" };
+    cr_assert_eq(asked_for_one_get(s3, 5000), 4, "throttles are not counted");
     s3_destroy(&s3);
 }
 
@@ -136,7 +165,7 @@ Test(aws_clients, a_clock_that_is_off_is_corrected_by_the_answer) {
     struct tm tm;
     (void)strftime(date, sizeof date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime_r(&ahead, &tm));
     fake.steps[0] = (struct script){ .status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>" };
-    fake.steps[1] = (struct script){ .status = 200 };
+    fake.steps[1] = (struct script){ .status = 200, .headers = "ETag: \"e\"\r\n" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     cr_assert_eq(s3_put(s3, "k", "text/plain", NULL, "x", 1, soon(), &why), ST_OK, "%s", why.text);
     char earliest[SIGV4_TIME_BYTES];
@@ -165,11 +194,6 @@ Test(aws_clients, time_that_went_by_over_refusals_ends_with_the_refusal) {
 
 /* ---- S3 ---- */
 
-static enum status collect(void *ctx, const void *data, size_t len, struct why *ret_why) {
-    (void)ret_why;
-    return buffer_add(ctx, data, len) ? ST_OK : ST_INTERNAL;
-}
-
 Test(aws_clients, objects_stream_by_range) {
     fake.steps[0] = (struct script){ .status = 206, .body = "part" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
@@ -182,14 +206,43 @@ Test(aws_clients, objects_stream_by_range) {
     s3_destroy(&s3);
 }
 
-Test(aws_clients, a_stream_that_was_cut_is_not_begun_again) {
-    fake.steps[0] = (struct script){ .status = 200, .body = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", .cuts = true };
+static const char CUT[] = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 99\r\n\r\n";
+
+Test(aws_clients, a_stream_that_breaks_off_is_taken_up_where_it_ended) {
+    char half[128];
+    (void)snprintf(half, sizeof half, "%shalf", CUT);
+    fake.steps[0] = (struct script){ .status = 200, .body = half, .cuts = true };
+    fake.steps[1] = (struct script){ .status = 206, .headers = "ETag: \"e\"\r\n", .body = " and half" };
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    cr_assert_eq(s3_get(s3, "k", 0, 0, collect, &out, soon(), &why), ST_OK, "%s", why.text);
+    cr_assert_str_eq(out.data, "half and half");
+    cr_assert_str_eq(fake.last_header[6], "bytes=4-");
+    cr_assert_str_eq(fake.last_header[8], "\"e\"");
+    s3_destroy(&s3);
+}
+
+Test(aws_clients, a_range_that_breaks_off_asks_for_its_rest_only) {
+    char half[128];
+    (void)snprintf(half, sizeof half, "%shalf", CUT);
+    fake.steps[0] = (struct script){ .status = 206, .body = half, .cuts = true };
+    fake.steps[1] = (struct script){ .status = 206, .headers = "ETag: \"e\"\r\n", .body = "more" };
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    cr_assert_eq(s3_get(s3, "k", 100, 8, collect, &out, soon(), &why), ST_OK, "%s", why.text);
+    cr_assert_str_eq(fake.last_header[6], "bytes=104-107");
+    s3_destroy(&s3);
+}
+
+Test(aws_clients, a_stream_that_breaks_off_again_and_again_ends) {
+    char half[128];
+    (void)snprintf(half, sizeof half, "%shalf", CUT);
+    fake.steps[0] = (struct script){ .status = 200, .body = half, .cuts = true };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     CLEANUP(buffer_end) struct buffer out = { 0 };
     cr_assert_eq(s3_get(s3, "k", 0, 0, collect, &out, soon(), &why), ST_UNAVAILABLE);
     cr_assert_eq(why.code, ERR_STORE_UNAVAILABLE);
-    cr_assert_eq(fake.asked, 1);
-    cr_assert_str_eq(out.data, "half");
+    cr_assert_eq(fake.asked, 4);
     s3_destroy(&s3);
 }
 
@@ -218,7 +271,7 @@ Test(aws_clients, missing_objects) {
 }
 
 Test(aws_clients, a_small_upload_is_one_put) {
-    fake.steps[0] = (struct script){ .status = 200 };
+    fake.steps[0] = (struct script){ .status = 200, .headers = "ETag: \"e\"\r\n" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     struct s3_upload *upload = s3_upload_new(s3, "k", "application/octet-stream");
     cr_assert(buffer_add_str(s3_upload_buffer(upload), "hello"));
@@ -228,6 +281,22 @@ Test(aws_clients, a_small_upload_is_one_put) {
     s3_upload_destroy(&upload);
     cr_assert_str_eq(fake.log, "PUT /docs/k\n");
     s3_destroy(&s3);
+}
+
+static void check_put_fails(const char *headers, const char *body, unsigned want_asked) {
+    fake.steps[0] = (struct script){ .status = 200, .headers = headers, .body = body };
+    atomic_store(&fake.asked, 0);
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    cr_assert_eq(s3_put(s3, "k", "text/plain", NULL, "hello", 5, soon(), &why), ST_UNAVAILABLE, "%s", headers);
+    cr_assert_eq(why.code, ERR_STORE_UNAVAILABLE);
+    cr_assert_eq(fake.asked, want_asked);
+    s3_destroy(&s3);
+}
+
+Test(aws_clients, an_object_is_stored_when_the_answer_says_so_and_not_before) {
+    check_put_fails("", "", 1);
+    check_put_fails("ETag: \"e\"\r\nx-amz-checksum-sha256: AAAA\r\n", "", 1);
+    check_put_fails("", "<Error><Code>InternalError</Code></Error>", 4);
 }
 
 static void fill(struct s3_upload *upload, size_t bytes) {
@@ -240,7 +309,7 @@ Test(aws_clients, a_large_upload_goes_in_parts) {
     fake.steps[0] = (struct script){ .status = 200, .body = "<R><UploadId>u/1</UploadId></R>" };
     fake.steps[1] = (struct script){ .status = 200, .headers = "ETag: \"e1\"\r\n" };
     fake.steps[2] = (struct script){ .status = 200, .headers = "ETag: \"e2\"\r\n" };
-    fake.steps[3] = (struct script){ .status = 200, .body = "<CompleteMultipartUploadResult/>" };
+    fake.steps[3] = (struct script){ .status = 200, .body = "<CompleteMultipartUploadResult><ETag>e-2</ETag></CompleteMultipartUploadResult>" };
     struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
     struct s3_upload *upload = s3_upload_new(s3, "k", "application/octet-stream");
     fill(upload, S3_PART_BYTES + 1);
@@ -287,7 +356,7 @@ Test(aws_clients, an_error_inside_a_200_is_an_error) {
 
 Test(aws_clients, a_completion_whose_answer_was_lost_is_found_by_looking) {
     char length[64];
-    (void)snprintf(length, sizeof length, "Content-Length: %d\r\n", S3_PART_BYTES);
+    (void)snprintf(length, sizeof length, "ETag: \"e-1\"\r\nContent-Length: %d\r\n", S3_PART_BYTES);
     fake.steps[0] = (struct script){ .status = 200, .body = "<R><UploadId>u1</UploadId></R>" };
     fake.steps[1] = (struct script){ .status = 200, .headers = "ETag: \"e1\"\r\n" };
     fake.steps[2] = (struct script){ .status = 200, .body = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", .cuts = true };
@@ -300,6 +369,21 @@ Test(aws_clients, a_completion_whose_answer_was_lost_is_found_by_looking) {
     cr_assert_eq(s3_upload_end(upload, soon(), &why), ST_OK, "%s", why.text);
     s3_upload_destroy(&upload);
     cr_assert_null(strstr(fake.log, "DELETE"));
+    s3_destroy(&s3);
+}
+
+Test(aws_clients, a_completion_that_names_no_etag_is_looked_after) {
+    fake.steps[0] = (struct script){ .status = 200, .body = "<R><UploadId>u1</UploadId></R>" };
+    fake.steps[1] = (struct script){ .status = 200, .headers = "ETag: \"e1\"\r\n" };
+    fake.steps[2] = (struct script){ .status = 200 };
+    fake.steps[3] = (struct script){ .status = 404 };
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    struct s3_upload *upload = s3_upload_new(s3, "k", "application/octet-stream");
+    fill(upload, S3_PART_BYTES);
+    cr_assert_eq(s3_upload_flush(upload, soon(), &why), ST_OK);
+    cr_assert_eq(s3_upload_end(upload, soon(), &why), ST_UNAVAILABLE);
+    cr_assert_not_null(strstr(fake.log, "HEAD /docs/k\n"));
+    s3_upload_destroy(&upload);
     s3_destroy(&s3);
 }
 
