@@ -165,13 +165,29 @@ enum status on_get_document(void *self, struct call *call, const ProtobufCMessag
 /* Between the document store's answer and the caller's stream. */
 struct content_pipe {
     struct call *call;
+    const PGresult *rows;           /* what its head says */
+    const char *file_name;
+    bool has_head;
     struct frames_opener *opener;
     struct buffer plain;
     int64_t sent_bytes;
 };
 
+static enum status send_head(struct call *call, const PGresult *rows, const char *file_name) {
+    Query__ContentHead head = QUERY__CONTENT_HEAD__INIT;
+    head.content_type = (char *)db_text(rows, 0, COL_TYPE);
+    head.file_name = (char *)file_name;
+    head.bytes = db_i64(rows, 0, COL_BYTES);
+    size_t len = query__content_head__get_packed_size(&head);
+    uint8_t *packed = arena_alloc(call->mem, len);
+    query__content_head__pack(&head, packed);
+    return call_write(call, packed, len);
+}
+
+/* The head goes out with the first bytes that authenticate: until then a failure has an answer of its own. */
 static enum status pipe_flush(struct content_pipe *p) {
-    enum status st = ST_OK;
+    enum status st = p->has_head ? ST_OK : send_head(p->call, p->rows, p->file_name);
+    p->has_head = true;
     for (size_t at = 0; st == ST_OK && at < p->plain.len; at += BUS_PART_MAX_BYTES) {
         size_t left = p->plain.len - at, part = left < BUS_PART_MAX_BYTES ? left : BUS_PART_MAX_BYTES;
         st = call_write(p->call, p->plain.data + at, part);
@@ -186,17 +202,6 @@ static enum status pipe_take(void *ctx, const void *data, size_t len, struct why
     struct content_pipe *p = ctx;
     enum status st = frames_open_add(p->opener, data, len, &p->plain, why);
     return st == ST_OK && p->plain.len >= BUS_PART_MAX_BYTES ? pipe_flush(p) : st;
-}
-
-static enum status send_head(struct call *call, const PGresult *rows, const char *file_name) {
-    Query__ContentHead head = QUERY__CONTENT_HEAD__INIT;
-    head.content_type = (char *)db_text(rows, 0, COL_TYPE);
-    head.file_name = (char *)file_name;
-    head.bytes = db_i64(rows, 0, COL_BYTES);
-    size_t len = query__content_head__get_packed_size(&head);
-    uint8_t *packed = arena_alloc(call->mem, len);
-    query__content_head__pack(&head, packed);
-    return call_write(call, packed, len);
 }
 
 enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -219,12 +224,10 @@ enum status on_get_content(void *self, struct call *call, const ProtobufCMessage
         st = disclosure_key(&shown, &id, &key, &call->why);
     if (st == ST_OK)
         st = disclosure_open_text(&shown, call, &id, FIELD_FILE_NAME, &id, rows, 0, COL_NAME_ENC, &file_name);
-    if (st == ST_OK)
-        st = send_head(call, rows, file_name);
     if (st != ST_OK)
         return st;
 
-    struct content_pipe pipe = { .call = call };
+    struct content_pipe pipe = { .call = call, .rows = rows, .file_name = file_name };
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
     st = document_key_open_original(key, &opener, &call->why);
     if (st != ST_OK)
