@@ -73,7 +73,7 @@ static bool read_header(const char *text, size_t len, char *out) {
     *out++ = ' ';
     for (const char *c = equals + 1, *end = text + len; c < end; c++) {
         int high = *c == '%' && end - c > 2 ? hex_digit(c[1]) : -1, low = high < 0 ? -1 : hex_digit(c[2]);
-        char plain = low < 0 ? *c : (char)(high << 4 | low);
+        char plain = (char)(low < 0 ? *c : high << 4 | low);
         if ((unsigned char)plain < 0x20 || plain == 0x7f || (*c == '%' && low < 0))
             return false;
         *out++ = plain;
