@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aws/eventstream.h"
+#include "core/clock.h"
+#include "http/backoff.h"
 #include "json/reader.h"
 #include "json/writer.h"
 
@@ -186,4 +189,119 @@ enum status bedrock_converse(struct bedrock *bedrock, const struct converse_requ
                        .attempt_ms = CONVERSE_ATTEMPT_MS, .attempts = CONVERSE_ATTEMPTS };
     enum status st = send_ask(bedrock, &ask, &answer, why);
     return st != ST_OK ? st : read_converse(answer, mem, ret_reply, why);
+}
+
+/* ---- the answer as a stream ---- */
+
+enum { FRAME_MAX_BYTES = 128 << 10, STREAM_STALL_MS = 30000 };
+
+struct converse_stream {
+    const struct converse_sink *sink;
+    struct eventstream frames;
+    struct buffer text;
+    char stop_reason[64];
+    int64_t input_tokens, output_tokens;
+    bool has_delivered, has_stopped;
+    enum aws_kind kind;             /* of the exception that ended it */
+    bool has_exception;
+};
+
+/* "throttlingException" as errors.def spells it. */
+static enum status take_exception(struct converse_stream *s, const struct eventstream_message *m, struct why *why) {
+    char code[EVENTSTREAM_NAME_BYTES];
+    memcpy(code, m->type, sizeof code);
+    if (code[0] >= 'a' && code[0] <= 'z')
+        code[0] = (char)(code[0] - 'a' + 'A');
+    s->has_exception = true;
+    s->kind = aws_error_kind(code, 500);
+    bool is_plain = strspn(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == strlen(code);
+    return fail_as(why, aws_public_error("bedrock", s->kind), "bedrock ConverseStream: %s", is_plain ? code : "an exception");
+}
+
+static enum status take_delta(struct converse_stream *s, const json_t *event, struct why *why) {
+    const json_t *delta = json_object_get(event, "delta"), *piece = delta ? json_object_get(delta, "text") : NULL;
+    if (!json_is_string(piece) || json_string_length(piece) == 0)   /* reasoning and other kinds are not for readers */
+        return ST_OK;
+    if (!buffer_add(&s->text, json_string_value(piece), json_string_length(piece)))
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: more than %d bytes of text", BEDROCK_ANSWER_MAX_BYTES);
+    s->has_delivered = true;
+    return s->sink->on_text(s->sink->ctx, json_string_value(piece), json_string_length(piece), why);
+}
+
+static enum status take_message(void *ctx, const struct eventstream_message *m, struct why *why) {
+    struct converse_stream *s = ctx;
+    CLEANUP(json_destroy) json_t *event = NULL;
+    struct why reason = { 0 };
+    if (m->is_exception)
+        return take_exception(s, m, why);
+    if (json_parse(m->payload, m->len, FRAME_MAX_BYTES, &event, &reason) != ST_OK)
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: an event is no JSON");
+    const char *stop = "";
+    const json_t *usage = NULL;
+    enum status st = ST_OK;
+    if (strcmp(m->type, "contentBlockDelta") == 0)
+        return take_delta(s, event, why);
+    if (strcmp(m->type, "messageStop") == 0) {
+        st = json_get_text(event, "stopReason", JSON_REQUIRED, sizeof s->stop_reason - 1, &stop, &reason);
+        memcpy(s->stop_reason, stop, strlen(stop) + 1);
+        s->has_stopped = true;
+    } else if (strcmp(m->type, "metadata") == 0) {
+        st = json_get_object(event, "usage", JSON_OPTIONAL, &usage, &reason);
+        if (st == ST_OK && usage)
+            st = json_get_i64(usage, "inputTokens", JSON_OPTIONAL, 0, UINT32_MAX, &s->input_tokens, &reason);
+        if (st == ST_OK && usage)
+            st = json_get_i64(usage, "outputTokens", JSON_OPTIONAL, 0, UINT32_MAX, &s->output_tokens, &reason);
+    }       /* messageStart, contentBlockStart, contentBlockStop and what is new say nothing that we need */
+    return st == ST_OK ? ST_OK : fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: %.120s", reason.text);
+}
+
+static enum status take_bytes(void *ctx, const void *data, size_t len, struct why *why) {
+    struct converse_stream *s = ctx;
+    enum status st = eventstream_feed(&s->frames, data, len, take_message, s, why);
+    if (st == ST_OK || !s->frames.is_damaged)
+        return st;
+    struct why below = *why;
+    return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: %.120s", below.text);
+}
+
+/* One try from the first byte to the model's stop. */
+static enum status stream_once(struct bedrock *bedrock, const struct converse_request *converse, const struct buffer *body,
+                               struct converse_stream *s, int64_t deadline_ms, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "bedrock", .operation = "ConverseStream", .method = "POST", .endpoint = bedrock->endpoint,
+        .path = arena_printf(mem, "/model/%s/converse-stream", sigv4_encode(mem, converse->model, false)),
+        .headers = { { "content-type", "application/json" }, { "accept", "application/vnd.amazon.eventstream" } },
+        .body = body->data, .body_len = body->len, .deadline_ms = deadline_ms, .stall_ms = STREAM_STALL_MS, .attempts = ATTEMPTS,
+        .sink = take_bytes, .sink_ctx = s };
+    enum status st = aws_send(bedrock->aws, &request, &reply, why);
+    if (st == ST_NOT_FOUND)
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: no such model");
+    if (st == ST_OK && (!s->has_stopped || !eventstream_is_between(&s->frames)))
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: the stream ended before the answer did");
+    return st;
+}
+
+enum status bedrock_converse_stream(struct bedrock *bedrock, const struct converse_request *converse, const struct converse_sink *sink,
+                                    int64_t deadline_ms, struct arena *mem, struct converse_reply *ret_reply, struct why *why) {
+    CLEANUP(buffer_end) struct buffer body = { 0 };
+    if (converse->max_tokens == 0 || !write_converse(converse, &body))
+        return fail(why, ST_INTERNAL, "bedrock ConverseStream: the request cannot be written");
+    struct backoff backoff = { .base_ms = 100, .cap_ms = 3000, .deadline_ms = deadline_ms, .attempts = ATTEMPTS };
+    for (;;) {
+        struct converse_stream s = { .sink = sink };
+        eventstream_init(&s.frames, FRAME_MAX_BYTES);
+        buffer_init(&s.text, BEDROCK_ANSWER_MAX_BYTES);
+        enum status st = stream_once(bedrock, converse, &body, &s, deadline_ms, why);
+        if (st == ST_OK)
+            *ret_reply = (struct converse_reply){ .text = arena_strdup(mem, s.text.data ? s.text.data : ""),
+                                                  .stop_reason = arena_strdup(mem, s.stop_reason),
+                                                  .input_tokens = (uint32_t)s.input_tokens, .output_tokens = (uint32_t)s.output_tokens };
+        bool is_worth_it = st != ST_OK && s.has_exception && !s.has_delivered && aws_kind_is_retryable(s.kind);
+        eventstream_end(&s.frames);
+        buffer_end(&s.text);
+        if (!is_worth_it || !backoff_wait(&backoff, 0))
+            return st;
+    }
 }

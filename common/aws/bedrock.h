@@ -39,4 +39,14 @@ struct converse_reply {
 enum status bedrock_converse(struct bedrock *bedrock, const struct converse_request *converse, int64_t deadline_ms,
                              struct arena *mem, struct converse_reply *ret_reply, struct why *why) MUST_USE;
 
+/* ConverseStream: the same, the text as it comes. on_text gets pieces of UTF-8 that may end inside a character; what it
+ * returns unless ST_OK ends the stream and is the result. Not repeated once a piece was delivered. A stream that ends
+ * without the model's stop is ST_UNAVAILABLE MODEL_001. ret_reply->text is the whole. */
+struct converse_sink {
+    enum status (*on_text)(void *ctx, const char *text, size_t len, struct why *why);
+    void *ctx;
+};
+enum status bedrock_converse_stream(struct bedrock *bedrock, const struct converse_request *converse, const struct converse_sink *sink,
+                                    int64_t deadline_ms, struct arena *mem, struct converse_reply *ret_reply, struct why *why) MUST_USE;
+
 #endif
