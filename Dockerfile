@@ -5,7 +5,7 @@
 FROM debian:12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential cmake ninja-build pkg-config \
         libzmq3-dev libczmq-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libpq-dev libcurl4-openssl-dev \
-        libssl-dev libjansson-dev libcivetweb-dev libmicrohttpd-dev libseccomp-dev && rm -rf /var/lib/apt/lists/*
+        libssl-dev libjansson-dev libcivetweb-dev libmicrohttpd-dev libseccomp-dev zlib1g-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY CMakeLists.txt ./
 COPY proto proto
@@ -16,7 +16,7 @@ RUN cmake -S . -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCORDON_TES
 
 FROM debian:12-slim AS runtime
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libzmq5 libprotobuf-c1 libpq5 libcurl4 \
-        libssl3 libjansson4 libcivetweb1 libmicrohttpd12 libseccomp2 && rm -rf /var/lib/apt/lists/* && \
+        libssl3 libjansson4 libcivetweb1 libmicrohttpd12 libseccomp2 zlib1g && rm -rf /var/lib/apt/lists/* && \
     useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin cordon
 USER cordon
 WORKDIR /
