@@ -13,6 +13,7 @@
 #include "ingest.h"
 #include "keystore/original.h"
 #include "obs/log.h"
+#include "obs/trace.h"
 #include "text/splitter.h"
 #include "verdict.h"
 
@@ -315,25 +316,37 @@ static enum status finish(struct work *w) {
     return st == ST_OK ? fault_status(FAULT_INGEST_COMPLETED, &w->call.why) : st;
 }
 
+/* The next chunks that are not in the database yet. */
+static enum status store_next(struct work *w) {
+    size_t left = w->chunk_count - w->done_count;
+    return store_batch(w, left < BATCH_CHUNKS ? left : BATCH_CHUNKS);
+}
+
+static enum status run_stage(struct work *w, const char *name, enum status (*run)(struct work *w)) {
+    struct trace_scope scope;
+    trace_begin(&scope, SPAN_INTERNAL, name, NULL);
+    enum status st = run(w);
+    trace_end(&scope, st);
+    return st;
+}
+
 static enum status ingest(struct work *w) {
-    enum status st = open_document(w);
+    enum status st = run_stage(w, "stage.open", open_document);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_OPENED, &w->call.why);
     if (st == ST_OK)
-        st = extract_text(w);
+        st = run_stage(w, "stage.extract", extract_text);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_EXTRACTED, &w->call.why);
     if (st == ST_OK)
-        st = split(w);
+        st = run_stage(w, "stage.split", split);
     if (st == ST_OK && w->done_count < w->chunk_count)
-        st = record_disclosure(w);
+        st = run_stage(w, "stage.record", record_disclosure);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_DISCLOSED, &w->call.why);
-    while (st == ST_OK && w->done_count < w->chunk_count) {
-        size_t left = w->chunk_count - w->done_count;
-        st = store_batch(w, left < BATCH_CHUNKS ? left : BATCH_CHUNKS);
-    }
-    return st == ST_OK ? finish(w) : st;
+    while (st == ST_OK && w->done_count < w->chunk_count)
+        st = run_stage(w, "stage.store", store_next);
+    return st == ST_OK ? run_stage(w, "stage.finish", finish) : st;
 }
 
 /* ---- the end of an attempt ---- */
@@ -387,6 +400,12 @@ void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, st
     w.call = (struct call){ .mem = mem, .bus = bus, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1 };
     buffer_init(&w.text, 0);
     int64_t start_us = clock_mono_us();
+    struct trace_scope scope;
+    char job_id[UUID_TEXT_BYTES];
+    trace_begin(&scope, SPAN_CONSUMER, "job.ingest", job->traceparent);
+    trace_request(&w.call.request_id);
+    span_text(&scope.span, "cordon.job_id", uuid_format(&job->id, job_id));
+    span_number(&scope.span, "cordon.attempt", job->attempt);
     enum status st = str_equal(job->kind, "ingest") ? ingest(&w) : fail(&w.call.why, ST_INVALID, "no such kind of job");
     if (st != ST_OK)
         record_failure(&w, st);
@@ -397,4 +416,5 @@ void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, st
                          clock_mono_us() - start_us);
     document_key_destroy(&w.key);
     buffer_end(&w.text);
+    trace_end(&scope, st);
 }

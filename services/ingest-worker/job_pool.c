@@ -165,6 +165,8 @@ static void assign(struct job_pool *p, const PGresult *rows, int row) {
         s->job = (struct job){ .id = db_uuid(rows, row, 0), .document_id = db_uuid(rows, row, 2),
                                .attempt = (int)db_i64(rows, row, 3), .max_attempts = (int)db_i64(rows, row, 4) };
         strncpy(s->job.kind, db_text(rows, row, 1), sizeof s->job.kind - 1);
+        if (!db_is_null(rows, row, 8))
+            strncpy(s->job.traceparent, db_text(rows, row, 8), sizeof s->job.traceparent - 1);
         s->fence = db_i64(rows, row, 5);
         strncpy(s->lease_token, db_text(rows, row, 6), sizeof s->lease_token - 1);
         ticket_replace(s, db_text(rows, row, 7));
@@ -179,7 +181,7 @@ static void assign(struct job_pool *p, const PGresult *rows, int row) {
 /* Claim for the idle threads. False: the database did not answer. */
 static bool claim(struct job_pool *p) {
     static const struct sql CLAIM = { "claim_jobs",
-        "SELECT job_id, kind, document_id, attempt, max_attempts, fence, lease_token, ticket FROM jobs.claim($1, $2, $3, $4)", 4 };
+        "SELECT job_id, kind, document_id, attempt, max_attempts, fence, lease_token, ticket, traceparent FROM jobs.claim($1, $2, $3, $4)", 4 };
     int n = idle_count(p);
     if (n == 0)
         return true;

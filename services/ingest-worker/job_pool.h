@@ -25,6 +25,7 @@ struct job {
     struct uuid id, document_id;
     char kind[JOB_KIND_BYTES];
     int attempt, max_attempts;
+    char traceparent[56];           /* of the transaction that enqueued it; "" when none was known */
 };
 
 struct job_pool_options {
