@@ -5,7 +5,8 @@
 //   POST /model/{id}/converse          anthropic.claude-sonnet-4-5-20250929-v1:0
 //   POST /model/{id}/converse-stream   the same as an event stream
 //   GET  /_health                      200 once the model is loaded (the port is closed before)
-//   GET, POST /_control                faults and counters, for tests: {"throttle": n, "error500": n, "hang_ms": t, "latency_ms": t}
+//   GET, POST /_control                faults and counters, for tests: {"throttle": n, "error500": n, "hang_ms": t, "latency_ms": t};
+//                                      {"words_only": true}: vectors without the small model, which is slow under load
 //
 // Vectors come from a small real model and from the words themselves (bedrock-embed.mjs); answers are
 // extracts of the sources in the prompt (bedrock-answer.mjs, bedrock-prompt.mjs), not written by a
@@ -16,7 +17,7 @@ import http from 'node:http';
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { answer } from './bedrock-answer.mjs';
-import { SentenceModel, embed } from './bedrock-embed.mjs';
+import { SentenceModel, embed, lexical } from './bedrock-embed.mjs';
 import { event } from './bedrock-eventstream.mjs';
 import { check_converse, check_titan, model_kind, tokens_of } from './bedrock-validate.mjs';
 
@@ -36,7 +37,7 @@ class Refusal extends Error {
 
 // throttle and error500 count the calls still to be refused (true: all of them until set to 0).
 class Faults {
-  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0 };
+  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0 };
   calls = { invoke: 0, converse: 0, 'converse-stream': 0 };
 
   set(changes) {
@@ -143,6 +144,7 @@ async function converse_stream(model, body, response) {
   response.end(event('metadata', { metrics, usage }));
 }
 
+const WORDS_ONLY = { embed: async (text) => lexical(text) };
 const HANDLERS = { invoke, converse, 'converse-stream': converse_stream };
 
 async function serve(model, faults, request, response) {
@@ -169,7 +171,7 @@ async function serve(model, faults, request, response) {
     throw new Refusal('ResourceNotFoundException', 'Could not resolve the foundation model from the provided model identifier.');
   if (kind !== OPERATIONS[operation])
     throw new Refusal('ValidationException', "This action doesn't support the model that you provided.");
-  return HANDLERS[operation](model, body, response);
+  return HANDLERS[operation](faults.state.words_only ? WORDS_ONLY : model, body, response);
 }
 
 function decode_id(text) {

@@ -24,10 +24,14 @@ static const char *const NAMES[] = {
 
 enum { PATH_BYTES = 512, ORDER_BYTES = 64 };
 
+static char folder[PATH_BYTES / 2];        /* read before main(): settings take the environment away; "" without one */
+
 struct order { char verb[8]; int delay_ms, after; };
 
-static void __attribute__((constructor)) refuse_production(void) {
-    const char *environment = getenv("ENVIRONMENT");
+static void __attribute__((constructor)) begin(void) {
+    const char *environment = getenv("ENVIRONMENT"), *dir = getenv("CORDON_FAULT_DIR");
+    if (dir)
+        (void)snprintf(folder, sizeof folder, "%s", dir);
     if (environment && strcmp(environment, "production") == 0) {
         static const char TEXT[] = "these binaries have fault points in them and are for tests only\n";
         (void)!write(STDERR_FILENO, TEXT, sizeof TEXT - 1);
@@ -72,12 +76,12 @@ static void put_back(const char *claimed, const char *path, const struct order *
 }
 
 /* True: the file was ours, and *ret_order shall happen now. */
-static bool take(const char *dir, const char *name, const char *program, struct order *ret_order) {
+static bool take(const char *name, const char *program, struct order *ret_order) {
     char path[PATH_BYTES], claimed[PATH_BYTES], fired[PATH_BYTES];
     const char *at = *program ? "@" : "";
-    (void)snprintf(path, sizeof path, "%s/%s%s%s", dir, name, at, program);
-    (void)snprintf(claimed, sizeof claimed, "%s/%s%s%s.claimed.%ld", dir, name, at, program, (long)getpid());
-    (void)snprintf(fired, sizeof fired, "%s/%s%s%s.fired.%ld", dir, name, at, program, (long)getpid());
+    (void)snprintf(path, sizeof path, "%s/%s%s%s", folder, name, at, program);
+    (void)snprintf(claimed, sizeof claimed, "%s/%s%s%s.claimed.%ld", folder, name, at, program, (long)getpid());
+    (void)snprintf(fired, sizeof fired, "%s/%s%s%s.fired.%ld", folder, name, at, program, (long)getpid());
     if (access(path, R_OK) != 0 || rename(path, claimed) != 0 || !read_order(claimed, ret_order))
         return false;
     if (ret_order->after > 0) {
@@ -88,8 +92,7 @@ static bool take(const char *dir, const char *name, const char *program, struct 
 }
 
 static bool happens(enum fault at, struct order *ret_order) {
-    const char *dir = getenv("CORDON_FAULT_DIR");
-    return dir && (take(dir, NAMES[at], "", ret_order) || take(dir, NAMES[at], program_invocation_short_name, ret_order));
+    return *folder && (take(NAMES[at], "", ret_order) || take(NAMES[at], program_invocation_short_name, ret_order));
 }
 
 static void obey(const struct order *order) {
