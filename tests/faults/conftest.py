@@ -7,6 +7,7 @@ import random
 import sys
 
 import pytest
+import requests
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 os.environ.setdefault("CORDON_E2E_HOME", str(ROOT / ".cordon" / "faults"))
@@ -16,6 +17,9 @@ sys.modules["e2e"] = e2e
 spec.loader.exec_module(e2e)
 
 LEASE_MS = 2000     # of jobs: shorter than the product's, so that a worker that is stopped outlives it soon
+import history  # noqa: E402, they use e2e
+import killer  # noqa: E402
+
 IS_LONG = bool(os.environ.get("CORDON_TEST_LONG"))
 
 
@@ -28,13 +32,27 @@ def stack():
         for mark in faults.iterdir():
             mark.unlink()
         (e2e.STATE / "secrets" / "ingest-worker" / "CORDON_LEASE_MS").write_text(f"{LEASE_MS}\n")
+        requests.post(f"http://127.0.0.1:{running.info['port_base'] + 3}/_control", json={"words_only": True}, timeout=10).raise_for_status()
         running.cordon("restart", "ingest-worker")
         e2e.wait_for("ready", running.is_ready)
         yield running
 
 
+@pytest.fixture(scope="session")
+def keeper(stack):
+    """One history for all tests of a stack: the checker compares all that happened to it. Kept for people who look."""
+    kept = history.History(e2e.STATE / "history.jsonl")
+    yield kept
+    kept.close()
+
+
+@pytest.fixture(scope="session")
+def hand(stack):
+    return killer.Killer(stack)
+
+
 @pytest.fixture
-def seed(request):
+def seed():
     """CORDON_TEST_SEED, or another one each time; printed, so that a failure can be tried again."""
     value = int(os.environ.get("CORDON_TEST_SEED", random.randrange(1 << 32)))
     print(f"seed {value}: CORDON_TEST_SEED={value}")

@@ -51,8 +51,8 @@ class Player:
         return False
 
     def text(self, mark):
-        """One chunk mostly, eight or some twenty at times: the stand-in's model embeds about twenty a second."""
-        count = self.random.choice([4] * 14 + [60] * 3 + [200])
+        """One chunk mostly, eight or some twenty at times: the stand-in's model embeds about ten a second."""
+        count = self.random.choice([4] * 30 + [60] * 3 + [200])
         lines = [f"Note {mark}. The code word of this note is {mark}."]
         lines += [f"{self.random.choice(SENTENCES)} Line {n} of {mark}." for n in range(count)]
         return "\n".join(lines).encode()

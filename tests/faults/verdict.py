@@ -1,0 +1,26 @@
+"""After a test has done its worst: wait until the system is at rest, ask every witness, and compare."""
+import collections
+import time
+
+import checker
+import e2e
+import history
+import killer
+import snapshot
+
+
+def reach(stack, keeper, hand, clients):
+    """A report; its "violations" are what the checker found in all that this stack has been through."""
+    began = time.monotonic()
+    for process in e2e.PROCESSES:
+        e2e.wait_for(f"{process} back", lambda: killer.metrics(stack, process), 60)
+    e2e.wait_for("ready", stack.is_ready, 60)
+    snapshot.settle(stack, 240)
+    settled_s = time.monotonic() - began
+    seen, told = snapshot.take(stack), history.read(keeper.path)
+    # originals of uploads that were cut between store and commit wait for the janitor: at most one for each that nobody acknowledged
+    cut = sum(1 for i in told if i["what"] == "upload" and i["outcome"] != "acknowledged")
+    found = checker.check(told, seen, hand.interruptions, orphans_allowed=cut, has_idempotency=clients.has_keys)
+    outcomes = collections.Counter(f"{i['what']} {i['outcome']}" for i in told)
+    return {"has_keys": clients.has_keys, "settled_s": round(settled_s, 1), "told": dict(sorted(outcomes.items())),
+            "by": {" ".join(k): v for k, v in sorted(hand.counts.items())}, **snapshot.summary(seen), "violations": found}
