@@ -11,6 +11,7 @@ import requests
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 os.environ.setdefault("CORDON_E2E_HOME", str(ROOT / ".cordon" / "faults"))
+sys.path.append(str(ROOT / "tests" / "e2e"))      # what its conftest imports
 spec = importlib.util.spec_from_file_location("e2e", ROOT / "tests" / "e2e" / "conftest.py")
 e2e = importlib.util.module_from_spec(spec)
 sys.modules["e2e"] = e2e
