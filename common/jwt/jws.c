@@ -163,3 +163,18 @@ enum jwt_refusal jws_verify(struct arena *mem, const struct jwks *keys, const ch
     *ret_jws = made;
     return JWT_ACCEPTED;
 }
+
+const char *jws_peek_issuer(struct arena *mem, const char *token, size_t len) {
+    const char *first = len <= JWS_MAX_BYTES ? memchr(token, '.', len) : NULL;
+    const char *second = first ? memchr(first + 1, '.', len - (size_t)(first + 1 - token)) : NULL;
+    uint8_t *payload;
+    size_t payload_len;
+    if (!second || !base64url_decode(mem, first + 1, (size_t)(second - first - 1), &payload, &payload_len))
+        return NULL;
+    CLEANUP(json_destroy) json_t *claims = NULL;
+    struct why why;         /* the verification will say */
+    if (json_parse(payload, payload_len, JWS_MAX_BYTES, &claims, &why) != ST_OK)
+        return NULL;
+    const char *issuer = json_string_value(json_object_get(claims, "iss"));
+    return issuer ? arena_strdup(mem, issuer) : NULL;
+}

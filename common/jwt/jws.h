@@ -30,4 +30,8 @@ struct jws {
 enum jwt_refusal jws_verify(struct arena *mem, const struct jwks *keys, const char *token, size_t len,
                             struct jws *ret_jws) MUST_USE;
 
+/* What the token claims its iss to be, before anything is verified: good for choosing whose keys to ask,
+ * and for nothing else. NULL: it does not say, or is no token. In mem. */
+const char *jws_peek_issuer(struct arena *mem, const char *token, size_t len);
+
 #endif

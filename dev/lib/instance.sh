@@ -185,6 +185,7 @@ make_secrets() {
     done
     make_once idp-cli "$(random_hex 24)"
     make_once idp-client "$(random_hex 24)"
+    make_once directory "$(random_hex 32)"
     make_curve_keys
     local service
     for service in "${SERVICES[@]}"; do write_environment "$service"; done
@@ -260,6 +261,9 @@ own_environment_of() {
             echo "DATABASE_URL=$(process_database_url cordon_auth db-auth)"
             echo "OIDC_ISSUER_URL=$ISSUER"
             echo "OIDC_CLIENT_ID=cordon"
+            echo "CORDON_DIRECTORY_KEY=$(made directory)"
+            [[ -z ${CORDON_REQUIRE_MFA:-} ]] || echo "CORDON_REQUIRE_MFA=$CORDON_REQUIRE_MFA"
+            [[ -z ${CORDON_ISSUERS:-} ]] || echo "CORDON_ISSUERS=$CORDON_ISSUERS"
             aws_environment auth KMS STS
             ;;
         ingest-worker)

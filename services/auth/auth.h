@@ -6,14 +6,16 @@
 #include "aws/sts.h"
 #include "db/pool.h"
 #include "http/client.h"
-#include "issuer.h"
-#include "jwt/claims.h"
+#include "directory.h"
+#include "issuers.h"
 #include "service/service.h"
 
 struct auth_settings {
-    struct secret *database_url;
+    struct secret *database_url, *directory_key;
     int64_t db_connections_count;
-    const char *issuer_url, *audience, *audience_claim, *tenant_claim, *roles_claim;
+    const char *preset, *issuer_url, *audience, *audience_claim, *tenant_claim, *roles_claim, *issuers_json;
+    int64_t leeway_s, max_lifetime_s;
+    bool is_mfa_required;
     struct aws_settings aws;
     const char *kms_endpoint, *aws_identity;
 };
@@ -21,10 +23,10 @@ struct auth_settings {
 struct auth {
     const struct auth_settings *settings;
     const struct runtime *runtime;
-    struct jwt_policy policy;                       /* borrows from settings */
+    struct issuers issuers;
+    struct directory *directory;
     struct db_pool *db;
     struct http_client *http;
-    struct issuer *issuer;
     struct aws *aws;
     struct kms *kms;
     struct counter *accepted;
@@ -36,8 +38,8 @@ struct auth {
 extern const struct service AUTH;
 
 /* One function per rpc of proto/auth.proto; each is a handler_fn. */
-enum status on_authenticate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* handlers.c */
-enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_authenticate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* authenticate.c */
+enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;          /* handlers.c */
 enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;   /* tenants.c */
 enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 

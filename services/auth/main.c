@@ -2,7 +2,7 @@
  *
  * Trusts:   edge for the client's address and for nothing else; the configured issuer's keys, fetched over
  *           TLS; the database's word on tickets.
- * Holds:    database role cordon_auth (EXECUTE authz.mint: whoever owns this process can ask for a ticket for
+ * Holds:    database role cordon_auth (EXECUTE authz.admit: whoever owns this process can ask for a ticket for
  *           anybody, but never sees the key that signs them); KMS CreateKey, CreateAlias, DescribeKey and
  *           GenerateDataKeyWithoutPlaintext on keys with our tag: it makes tenants' keys and can neither
  *           decrypt with them nor delete them.

@@ -21,10 +21,10 @@ static const char *bearer_token(const char *authorization) {
     return len >= 1 && len <= TOKEN_MAX_BYTES && strspn(token, ALLOWED) == len ? token : NULL;
 }
 
-static uint64_t scope_bits(const Auth__AuthenticateReply *reply) {
+static uint64_t scope_bits(char *const scopes[], size_t count) {
     uint64_t bits = SCOPE_NONE;
-    for (size_t i = 0; i < reply->n_scopes; i++)
-        bits |= scope_from_text(reply->scopes[i], strlen(reply->scopes[i]));
+    for (size_t i = 0; i < count; i++)
+        bits |= scope_from_text(scopes[i], strlen(scopes[i]));
     return bits;
 }
 
@@ -45,13 +45,17 @@ static enum status ask(struct exchange *x, const char *token, struct pass *ret_p
     const Auth__AuthenticateReply *reply = (const void *)message;
     if (!*reply->ticket)
         return fail(&x->call.why, ST_INTERNAL, "auth gave no ticket");
-    *ret_pass = (struct pass){ reply->ticket, scope_bits(reply), { { 0 } }, reply->expires_at_us };
+    *ret_pass = (struct pass){ .ticket = reply->ticket, .scopes = scope_bits(reply->scopes, reply->n_scopes),
+                               .withheld = scope_bits(reply->withheld_scopes, reply->n_withheld_scopes), .expires_at_us = reply->expires_at_us };
     (void)uuid_from_bytes(reply->tenant_id.data, reply->tenant_id.len, &ret_pass->tenant_id);
     return ST_OK;
 }
 
 static enum status check_scope(struct exchange *x, const struct pass *pass) {
-    if ((pass->scopes & x->route->scope) != x->route->scope || x->route->scope == SCOPE_NONE)
+    uint64_t missing = x->route->scope & ~pass->scopes;
+    if (missing && (missing & ~pass->withheld) == 0)
+        return fail_as(&x->call.why, ERR_AUTH_MFA, "scope %s wants several factors", scope_text(x->route->scope));
+    if (missing || x->route->scope == SCOPE_NONE)
         return fail_as(&x->call.why, ERR_FORBIDDEN, "scope %s is missing", scope_text(x->route->scope));
     return ST_OK;
 }

@@ -66,8 +66,9 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
         (void)buffer_printf(out, "Content-Disposition: %s\r\n", head->disposition);
     if (head->allow)
         (void)buffer_printf(out, "Allow: %s\r\n", head->allow);
-    if (head->http_status == 401)
-        (void)buffer_add_str(out, "WWW-Authenticate: Bearer realm=\"cordon\"\r\n");
+    if (head->http_status == 401)       /* RFC 6750, 3; RFC 9470, 3 */
+        (void)buffer_printf(out, "WWW-Authenticate: Bearer realm=\"cordon\"%s\r\n",
+                            head->wants_mfa ? ", error=\"insufficient_user_authentication\"" : "");
     if (head->retry_after_ms > 0)
         (void)buffer_printf(out, "Retry-After: %d\r\n", (head->retry_after_ms + 999) / 1000);
     if (origin)
@@ -150,6 +151,7 @@ void answer_problem(struct exchange *x) {
     char verbs[64] = "";
     int http_status = error_http(why->code);
     struct answer_head head = { .http_status = http_status, .content_type = "application/problem+json",
+                                .wants_mfa = why->code == ERR_AUTH_MFA,
                                 .retry_after_ms = why->retry_after_ms };
     if (http_status == 405) {
         route_verbs(x->match.other->path, verbs, sizeof verbs);

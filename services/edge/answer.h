@@ -15,6 +15,7 @@ struct answer_head {
     const char *allow;              /* of 405 and of preflights; NULL: none */
     int retry_after_ms;             /* 0: none */
     const char *cache;              /* Cache-Control; NULL: no-store */
+    bool wants_mfa;                 /* a 401 that another login, with several factors, would cure */
     bool is_preflight;              /* the answer to a browser's OPTIONS; allow says which verbs */
 };
 

@@ -11,7 +11,7 @@
 #include "core/arena.h"
 #include "core/uuid.h"
 
-enum { AUTH_CACHE_MS = 1000, AUTH_TICKET_MAX_BYTES = 2048 };
+enum { AUTH_CACHE_MS = 1000, AUTH_TICKET_MAX_BYTES = 8192 };
 
 /* What auth said of a token. */
 struct pass {
@@ -19,6 +19,7 @@ struct pass {
     uint64_t scopes;
     struct uuid tenant_id;          /* nil for who acts outside tenants */
     int64_t expires_at_us;          /* of the ticket */
+    uint64_t withheld;              /* the holder's, but for want of a second factor */
 };
 
 struct auth_cache;

@@ -62,7 +62,7 @@ int main(int argc, char **argv) {
     struct jwt_claims claims = { 0 };
     enum jwt_refusal refusal = jws_verify(mem, keys, token.data, token.len, &jws);
     if (refusal == JWT_ACCEPTED && argc == 6) {
-        struct jwt_policy policy = { argv[3], argv[4], "aud", "tenant", "roles" };
+        struct jwt_policy policy = { .issuer = argv[3], .audience = argv[4], .audience_claim = "aud", .tenant_claim = "tenant", .roles_claim = "roles" };
         refusal = jwt_claims_read(mem, &jws, &policy, now_s, &claims);
     }
     if (refusal != JWT_ACCEPTED) {

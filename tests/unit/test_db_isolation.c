@@ -137,7 +137,7 @@ Test(db_isolation, a_partition_named_directly_is_refused) {
     pg_ask(pg_admin(), "BEGIN; DELETE FROM app.chunk_vectors WHERE tenant_id = '" PG_TENANT_B "'; SET LOCAL ROLE cordon_owner;"
                        "SELECT app.add_vector_partition('" PG_TENANT_B "'); COMMIT");
     const char *own = "app.chunk_vectors_22222222222272228222222222222222";
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_policy WHERE polrelid = '%s'::regclass", own), "4");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_policy WHERE polrelid = '%s'::regclass", own), "5");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attstorage FROM pg_attribute WHERE attrelid = '%s'::regclass AND attname = 'embedding'", own), "p");
     for (int i = 0; i < LOGIN_COUNT; i++) {
         PGconn *conn = pg_connect(LOGINS[i]);

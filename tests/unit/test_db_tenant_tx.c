@@ -49,7 +49,7 @@ Test(db_tenant_tx, begin_gives_the_claims) {
     cr_expect_not(uuid_is_nil(&tx.claims.session_id));
     cr_expect(uuid_is_nil(&tx.claims.job_id));
     cr_expect(uuid_is_nil(&tx.claims.document_id));
-    cr_expect_eq(tx.claims.scopes, (uint64_t)(SCOPE_DOCUMENTS_READ | SCOPE_DOCUMENTS_WRITE | SCOPE_QUERY));
+    cr_expect_eq(tx.claims.scopes, (uint64_t)(SCOPE_DOCUMENTS_READ | SCOPE_DOCUMENTS_WRITE | SCOPE_QUERY | SCOPE_BREAKGLASS_REQUEST));
 
     static const struct sql REQUEST = { "request", "SELECT current_setting('cordon.request_id')", 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;

@@ -30,7 +30,7 @@ Test(db_tickets, a_fresh_ticket_gives_its_claims) {
     PGconn *query = pg_connect("cordon_query");
     pg_ask(query, "BEGIN");
     cr_assert_str_eq(pg_ask(query, "SELECT tenant_id || ' ' || scopes::text FROM authz.enter('%s')", ticket),
-                     PG_TENANT_A " {documents:read,documents:write,query}");
+                     PG_TENANT_A " {breakglass:request,documents:read,documents:write,query}");
     cr_expect_str_eq(pg_ask(query, "SELECT authz.tenant()"), PG_TENANT_A);
     cr_expect_str_eq(pg_ask(query, "SELECT authz.may('query')"), "t");
     cr_expect_str_eq(pg_ask(query, "SELECT authz.may('audit:read')"), "f");

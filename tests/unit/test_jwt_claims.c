@@ -152,6 +152,86 @@ Test(claims, roles_are_texts_and_few) {
     cr_assert_eq(with(arena_printf(mem, EXP ",\"roles\":[%s,\"r\"]", list)), JWT_ROLES);
 }
 
+Test(claims, a_slash_makes_a_name_a_pointer) {
+    struct jwt_policy keycloak = POLICY;
+    struct jwt_claims c = { 0 };
+    keycloak.roles_claim = "/realm_access/roles";
+    keycloak.tenant_claim = "/a~1b/~0t";
+    cr_assert_eq(read_as(&keycloak, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",\"realm_access\":{\"roles\":[\"clinician\"]},"
+                         "\"a/b\":{\"~t\":\"demo\"},\"roles\":[\"admin\"],\"/realm_access/roles\":[\"admin\"]}", &c), JWT_ACCEPTED);
+    cr_assert_eq(c.roles_count, 1);
+    cr_assert_str_eq(c.roles[0], "clinician");
+    cr_assert_str_eq(c.tenant, "demo");
+    static const char *const NOWHERE[] = { "\"realm_access\":{}", "\"realm_access\":[]", "\"realm_access\":\"roles\"", "\"x\":1" };
+    for (size_t i = 0; i < sizeof NOWHERE / sizeof *NOWHERE; i++) {
+        cr_expect_eq(read_as(&keycloak, arena_printf(mem, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",%s}", NOWHERE[i]), &c), JWT_ACCEPTED);
+        cr_expect_eq(c.roles_count, 0, "%s", NOWHERE[i]);
+    }
+    keycloak.roles_claim = "/bad~2";
+    cr_assert_eq(read_as(&keycloak, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",\"bad~2\":[\"admin\"]}", &c), JWT_ACCEPTED);
+    cr_assert_eq(c.roles_count, 0);
+}
+
+Test(claims, a_map_decides_what_the_issuers_groups_mean) {
+    static const struct jwt_pair MAP[] = { { "Cordon Clinicians", "clinician" }, { "4f1c", "clinician" }, { "4f1c", "auditor" }, { NULL } };
+    struct jwt_policy policy = POLICY;
+    struct jwt_claims c = { 0 };
+    policy.role_map = MAP;
+    policy.roles_claim = "cognito:groups";
+    const char *groups = "\"Cordon Clinicians\",\"admin\",\"4f1c\",\"/a/group/whose/name/is/longer/than/a/role/may/be/in/this/deployment/and/any/other\"";
+    for (int i = 0; i < 400; i++)
+        groups = arena_printf(mem, "%s,\"g%d\"", groups, i);
+    cr_assert_eq(read_as(&policy, arena_printf(mem, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",\"cognito:groups\":[%s]}", groups), &c),
+                 JWT_ACCEPTED);
+    cr_assert_eq(c.roles_count, 2, "admin is no group of the map");
+    cr_assert_str_eq(c.roles[0], "clinician");
+    cr_assert_str_eq(c.roles[1], "auditor");
+}
+
+Test(claims, several_factors_are_what_the_deployment_calls_so) {
+    static const char *const AMR[] = { "mfa", "otp", NULL }, *const ACR[] = { "urn:strong", NULL };
+    struct jwt_policy policy = POLICY;
+    policy.amr_claim = "amr";
+    policy.acr_claim = "acr";
+    policy.amr_values = AMR;
+    policy.acr_values = ACR;
+    const struct { const char *members; bool want; } CASES[] = {
+        { "\"amr\":[\"pwd\",\"otp\"]", true }, { "\"amr\":\"mfa\"", true }, { "\"acr\":\"urn:strong\"", true }, { "\"amr\":[\"pwd\"],\"acr\":\"0\"", false },
+        { "\"amr\":[\"mfa2\"]", false }, { "\"amr\":[[\"mfa\"]]", false }, { "\"amr\":{\"mfa\":true}", false }, { "\"x\":1", false }, { "\"amr\":[7,\"mfa\"]", true },
+    };
+    struct jwt_claims c = { 0 };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        cr_expect_eq(read_as(&policy, arena_printf(mem, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",%s}", CASES[i].members), &c), JWT_ACCEPTED);
+        cr_expect_eq(c.has_mfa, CASES[i].want, "%s", CASES[i].members);
+    }
+    policy.is_mfa_assumed = true;
+    cr_assert_eq(read_as(&policy, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP "}", &c), JWT_ACCEPTED);
+    cr_assert(c.has_mfa);
+}
+
+Test(claims, tokens_for_another_purpose_are_refused) {
+    static const struct jwt_pair REQUIRED[] = { { "token_use", "access" }, { NULL } };
+    struct jwt_policy policy = POLICY;
+    struct jwt_claims c = { 0 };
+    policy.required = REQUIRED;
+    const char *const BAD[] = { "\"token_use\":\"id\"", "\"token_use\":[\"access\"]", "\"x\":1", "\"token_use\":null" };
+    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++)
+        cr_expect_eq(read_as(&policy, arena_printf(mem, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",%s}", BAD[i]), &c), JWT_REQUIRED, "%s", BAD[i]);
+    cr_assert_eq(read_as(&policy, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",\"token_use\":\"access\"}", &c), JWT_ACCEPTED);
+}
+
+Test(claims, leeway_and_lifetime_are_settings) {
+    struct jwt_policy policy = POLICY;
+    struct jwt_claims c = { 0 };
+    policy.leeway_s = 5;
+    policy.max_lifetime_s = 300;
+    cr_assert_eq(read_as(&policy, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\",\"exp\":1799999995}", &c), JWT_EXPIRED);
+    cr_assert_eq(read_as(&policy, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\",\"exp\":1799999996,\"auth_time\":1799999000}", &c), JWT_ACCEPTED);
+    cr_assert_eq(c.auth_time_s, 1799999000);
+    cr_assert_eq(read_as(&policy, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\",\"exp\":1800000301}", &c), JWT_LIFETIME);
+    cr_assert_eq(read_as(&policy, "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\",\"exp\":1800000100,\"auth_time\":1800000100}", &c), JWT_TIME);
+}
+
 Test(claims, payloads_that_are_not_plain_json_objects_are_refused) {
     static const char *const PAYLOADS[] = { "", "null", "[]", "\"x\"", "{", "{} x", "{\"sub\":\"a\",\"sub\":\"b\"}",
                                             "{\"iss\":\"https://idp.example/\",\"aud\":\"cordon\",\"sub\":\"u\"," EXP ",\"tenant\":\"a1\",\"tenant\":\"b1\"}" };

@@ -12,6 +12,8 @@
 #include "support/loopback.h"
 
 struct rig rig;
+const char *rig_issuers = "";
+bool rig_requires_mfa;
 static struct loopback *server;
 static struct auth_settings settings;
 static struct runtime runtime;
@@ -52,14 +54,14 @@ enum status audit_append_without_tenant(struct call *call, const struct audit_re
 
 /* ---- the OpenID provider ---- */
 
-static bool answer_discovery(int fd, struct arena *mem) {
+static bool answer_discovery(int fd, struct arena *mem, const char *path) {
     return loopback_answer(fd, 200, "Content-Type: application/json\r\n",
-                           arena_printf(mem, "{\"issuer\":\"%s\",\"jwks_uri\":\"%s/keys\"}", rig.issuer, rig.issuer));
+                           arena_printf(mem, "{\"issuer\":\"%s%s\",\"jwks_uri\":\"%s%s/keys\"}", rig.issuer, path, rig.issuer, path));
 }
 
-static bool answer_keys(int fd, struct arena *mem) {
+static bool answer_keys(int fd, struct arena *mem, const struct signer *signer) {
     return loopback_answer(fd, 200, "Content-Type: application/json\r\n",
-                           signer_jwks(rig.signer, mem, arena_printf(mem, "\"kid\":\"%s\"", rig.key_id)));
+                           signer_jwks(signer, mem, arena_printf(mem, "\"kid\":\"%s\"", rig.key_id)));
 }
 
 /* ---- AWS ---- */
@@ -136,24 +138,37 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     if (rig.is_provider_down)
         return false;
     if (str_equal(request->target, "/.well-known/openid-configuration"))
-        return answer_discovery(fd, mem);
-    if (str_equal(request->target, "/keys"))
-        return answer_keys(fd, mem);
+        return answer_discovery(fd, mem, "");
+    if (str_equal(request->target, "/two/.well-known/openid-configuration"))
+        return answer_discovery(fd, mem, "/two");
+    if (str_equal(request->target, "/keys") || str_equal(request->target, "/two/keys"))
+        return answer_keys(fd, mem, str_equal(request->target, "/keys") ? rig.signer : rig.second);
     return loopback_answer(fd, 404, "", "");
 }
 
 /* ---- auth ---- */
 
+static const char *replace_all(const char *text, const char *what, const char *with) {
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    buffer_add_str(&out, "");
+    for (const char *at; (at = strstr(text, what)) != NULL; text = at + strlen(what))
+        buffer_printf(&out, "%.*s%s", (int)(at - text), text, with);
+    buffer_add_str(&out, text);
+    return arena_strdup(rig.mem, out.data ? out.data : "");
+}
+
 void rig_open(void) {
     rig = (struct rig){ .mem = arena_new(8 << 20), .key_id = "k1", .audit_answer = ST_OK };
     rig.signer = signer_new("ES256", 0);
+    rig.second = signer_new("EdDSA", 0);
     rig.metrics = metrics_new();
     server = loopback_start(answer, NULL);
     rig.issuer = loopback_url(server);
     pg_open();
     const char *url = pg_url("cordon_auth"), *secret = "secret";
     settings = (struct auth_settings){ .database_url = secret_new(url, strlen(url)), .db_connections_count = 2, .issuer_url = rig.issuer,
-        .audience = "cordon", .audience_claim = "aud", .tenant_claim = "tenant", .roles_claim = "roles",
+        .audience = "cordon", .preset = "standard", .audience_claim = "", .tenant_claim = "", .roles_claim = "", .issuers_json = replace_all(rig_issuers, "%s", rig.issuer),
+        .is_mfa_required = rig_requires_mfa, .directory_key = secret_new(RIG_DIRECTORY_KEY, sizeof RIG_DIRECTORY_KEY - 1),
         .aws = { .region = "us-east-1", .access_key_id = "AKIATEST", .secret_access_key = secret_new(secret, strlen(secret)), .proxy = "",
                  .sts_endpoint = rig.issuer },
         .kms_endpoint = rig.issuer, .aws_identity = "auth" };
@@ -170,8 +185,10 @@ void rig_close(void) {
     loopback_stop(&server);
     pg_close();
     secret_destroy(&settings.database_url);
+    secret_destroy(&settings.directory_key);
     secret_destroy(&settings.aws.secret_access_key);
     signer_destroy(&rig.signer);
+    signer_destroy(&rig.second);
     metrics_destroy(&rig.metrics);
     arena_destroy(&rig.mem);
 }

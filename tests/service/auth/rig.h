@@ -18,7 +18,7 @@ struct rig_key { char arn[128], alias[128], description[128], tags[512], state[3
 struct rig {
     struct arena *mem;
     struct auth *auth;
-    struct signer *signer;
+    struct signer *signer, *second;
     struct metrics *metrics;
     const char *issuer;                 /* URL of the loopback server */
     /* What the provider and AWS do. */
@@ -36,6 +36,11 @@ struct rig {
 };
 
 extern struct rig rig;
+/* What the next rig_open() configures. "%s" in the text stands for the provider's URL, under which a second
+ * provider, signing with rig.second, is at /two. */
+extern const char *rig_issuers;
+extern bool rig_requires_mfa;
+#define RIG_DIRECTORY_KEY "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 void rig_open(void);
 void rig_close(void);
