@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pathlib
 import random
+import shutil
 import sys
 
 import pytest
@@ -28,10 +29,9 @@ IS_LONG = bool(os.environ.get("CORDON_TEST_LONG"))
 def stack():
     """A stack with two tenants, with fault points, and with short leases."""
     faults = e2e.STATE.parent / "faults-armed"
+    shutil.rmtree(faults, ignore_errors=True)
     with e2e.running_stack(CORDON_FAULT_DIR=str(faults)) as running:
         running.faults = faults
-        for mark in faults.iterdir():
-            mark.unlink()
         (e2e.STATE / "secrets" / "ingest-worker" / "CORDON_LEASE_MS").write_text(f"{LEASE_MS}\n")
         requests.post(f"http://127.0.0.1:{running.info['port_base'] + 3}/_control", json={"words_only": True}, timeout=10).raise_for_status()
         running.cordon("restart", "ingest-worker")
