@@ -24,7 +24,7 @@ struct served {
     uint64_t id;                        /* the caller's correlation id */
     int64_t deadline_ms;
     uint64_t data_credit;               /* DATA parts that the caller may still send */
-    bool is_cancelled;
+    bool is_stream, is_cancelled;
     struct route_id worker;             /* while it runs */
     zmq_msg_t call;                     /* while it waits */
 };
@@ -37,7 +37,7 @@ struct inbound {
     struct remotes remotes;
     struct served *queue, **queue_end, *running;
     struct idle *idle;
-    unsigned queued_count, running_count;
+    unsigned queued_count, running_count, stream_count;
     uint64_t next_slot;
     bool is_draining, is_halting;
     int64_t drained_ms, probe_ms, probe_until_ms;
@@ -69,14 +69,14 @@ static void send_envelope(struct inbound *in, struct remote *remote, Bus__Envelo
     (void)send_frame(in, remote, &frame);
 }
 
-static void refuse(struct inbound *in, struct remote *remote, uint64_t id, enum status st, enum error_code code,
-                   uint32_t retry_after_ms) {
+static void refuse(struct inbound *in, struct remote *remote, uint64_t id, enum status st, enum error_code code) {
     Bus__Envelope reply = BUS__ENVELOPE__INIT;
     reply.kind = BUS__KIND__REPLY;
     reply.correlation_id = id;
     reply.status = (uint32_t)st;
     reply.code = (char *)error_text_code(code);
-    reply.retry_after_ms = retry_after_ms;
+    reply.retry_after_ms = st == ST_UNAVAILABLE ? INBOUND_BUSY_RETRY_MS : 0;
+    reply.not_begun = true;
     send_envelope(in, remote, &reply);
 }
 
@@ -107,8 +107,9 @@ static void count(struct inbound *in) {
     gauge_set(in->in_flight, in->running_count);
 }
 
-static void forget(struct served *s) {
+static void forget(struct inbound *in, struct served *s) {
     s->remote->call_count--;
+    in->stream_count -= s->is_stream;
     (void)zmq_msg_close(&s->call);
     free(s);
 }
@@ -130,7 +131,7 @@ static struct served *next_call(struct inbound *in) {
         if (!is_expired && !s->is_cancelled)
             return s;
         counter_add(in->expired, is_expired && !s->is_cancelled);
-        forget(s);
+        forget(in, s);
     }
     return NULL;
 }
@@ -162,28 +163,27 @@ static void cancel(struct inbound *in, struct served *s, bool is_running) {
     s->is_cancelled = true;
 }
 
-static void cancel_where(struct inbound *in, const struct remote *remote) {
-    for (struct served *s = in->running; s; s = s->next)
-        if (!remote || s->remote == remote)
-            cancel(in, s, true);
-    for (struct served *s = in->queue; s; s = s->next)
-        if (!remote || s->remote == remote)
-            cancel(in, s, false);
-}
 
 static void on_gone(struct inbound *in, struct remote *remote) {
     if (remote->is_gone)
         return;
     remote->is_gone = true;             /* swept at the next tick: callers of this may still hold it */
-    cancel_where(in, remote);
+    for (struct served *s = in->running; s; s = s->next)
+        if (s->remote == remote)
+            cancel(in, s, true);
+    for (struct served *s = in->queue; s; s = s->next)
+        if (s->remote == remote)
+            cancel(in, s, false);
 }
 
 static void admit(struct inbound *in, struct remote *remote, const Bus__Envelope *e, zmq_msg_t *frame) {
     uint32_t budget_ms = e->budget_ms < ENVELOPE_BUDGET_MAX_MS ? e->budget_ms : ENVELOPE_BUDGET_MAX_MS;
     struct served *s = xalloc(sizeof *s);
     *s = (struct served){
-        .slot = ++in->next_slot, .remote = remote, .id = e->correlation_id, .deadline_ms = clock_mono_ms() + budget_ms
+        .slot = ++in->next_slot, .remote = remote, .id = e->correlation_id, .deadline_ms = clock_mono_ms() + budget_ms,
+        .is_stream = e->credit > 0
     };
+    in->stream_count += s->is_stream;
     (void)zmq_msg_init(&s->call);
     (void)zmq_msg_move(&s->call, frame);
     remote->call_count++;
@@ -205,17 +205,23 @@ static struct served *find_call(struct inbound *in, const struct remote *remote,
     return NULL;
 }
 
+static bool has_room(const struct inbound *in, bool is_stream) {
+    unsigned streams_max = in->opt->streams_max_count;
+    return !in->is_halting && in->queued_count < in->opt->queue_max_count + (in->idle ? 1 : 0) &&
+           (!is_stream || streams_max == 0 || in->stream_count < streams_max);
+}
+
 static void on_call(struct inbound *in, struct remote *remote, const Bus__Envelope *e, zmq_msg_t *frame) {
     bool is_running;
     const char *fault = envelope_call_fault(e);
     if (fault || e->correlation_id == 0 || find_call(in, remote, e->correlation_id, &is_running)) {
         counter_add(in->malformed, 1);
-        refuse(in, remote, e->correlation_id, ST_INVALID, ERR_INVALID, 0);
+        refuse(in, remote, e->correlation_id, ST_INVALID, ERR_INVALID);
     } else if (str_equal(e->method, "bus.Ping")) {
         pong(in, remote, e->correlation_id);
-    } else if (in->is_halting || in->queued_count >= in->opt->queue_max_count + (in->idle ? 1 : 0)) {
+    } else if (!has_room(in, e->credit > 0)) {
         counter_add(in->shed, 1);
-        refuse(in, remote, e->correlation_id, ST_UNAVAILABLE, ERR_BUSY, INBOUND_BUSY_RETRY_MS);
+        refuse(in, remote, e->correlation_id, ST_UNAVAILABLE, ERR_BUSY);
     } else {
         admit(in, remote, e, frame);
     }
@@ -258,6 +264,7 @@ static void on_envelope(struct inbound *in, const struct route_id *from, enum pe
     struct remote *remote = remotes_meet(&in->remotes, from, peer);
     if (!remote)
         return;
+    remote->is_gone = false;            /* it was only far behind; its earlier calls stay cancelled */
     if (e->kind == BUS__KIND__CALL)
         on_call(in, remote, e, frame);
     else if (e->version == BUS_VERSION &&
@@ -337,7 +344,7 @@ void inbound_note(struct inbound *in, const struct route_id *worker, const struc
         return;
     *place = s->next;
     in->running_count--;
-    forget(s);
+    forget(in, s);
     count(in);
 }
 
@@ -375,10 +382,10 @@ void inbound_close(struct inbound **in_p) {
     if (!in)
         return;
     while (in->queue)
-        forget(pop_queue(in));
+        forget(in, pop_queue(in));
     for (struct served *s; (s = in->running);) {
         in->running = s->next;
-        forget(s);
+        forget(in, s);
     }
     for (struct idle *idle; (idle = in->idle);) {
         in->idle = idle->next;
@@ -410,8 +417,12 @@ void inbound_drain(struct inbound *in) {
 
 void inbound_halt(struct inbound *in) {
     in->is_halting = true;
-    cancel_where(in, NULL);
-    (void)next_call(in);                /* frees the cancelled queue */
+    for (struct served *s; (s = next_call(in));) {
+        refuse(in, s->remote, s->id, ST_UNAVAILABLE, ERR_BUSY);
+        forget(in, s);
+    }
+    for (struct served *s = in->running; s; s = s->next)
+        note_send(in->inner, &s->worker, &(struct note){ .kind = NOTE_CANCELLED, .id = s->slot }, NULL);
     for (struct idle *idle; (idle = in->idle);) {
         in->idle = idle->next;
         note_send(in->inner, &idle->worker, &(struct note){ .kind = NOTE_STOP }, NULL);

@@ -1,6 +1,7 @@
 /* inbound — calls that this process serves: the ROUTER, who is connected, the bounded queue in front of
  * the workers, and which worker has which call. A full queue answers BUSY at once; a call whose time ran
- * out while it waited is dropped before it starts. Belongs to the network thread. */
+ * out while it waited is dropped before it starts. A stream lasts as long as its client is slow, so streams
+ * have a bound of their own that leaves workers for short calls. Belongs to the network thread. */
 #ifndef CORDON_BUS_INBOUND_H
 #define CORDON_BUS_INBOUND_H
 
@@ -21,7 +22,7 @@ void inbound_note(struct inbound *in, const struct route_id *worker, const struc
 
 /* Tell every caller to send no more. */
 void inbound_drain(struct inbound *in);
-/* Cancel every call and stop the workers as they become idle. */
+/* Hand back what waits, cancel what runs, and stop the workers as they become idle. What still ends is answered. */
 void inbound_halt(struct inbound *in);
 /* After inbound_drain: nothing runs or waits, and no caller may still be sending. */
 bool inbound_is_quiet(const struct inbound *in, int64_t now_ms);

@@ -30,6 +30,7 @@ static bool on_note(struct bus *bus, const struct route_id *from, const struct n
             inbound_drain(bus->in);
         break;
     case NOTE_HALT:
+        outbound_halt(bus->out);
         if (bus->in)
             inbound_halt(bus->in);
         break;

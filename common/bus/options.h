@@ -18,6 +18,7 @@ struct bus_options {
     const char *listen;                             /* "tcp://127.0.0.1:18110", "tcp://[::]:18110"; NULL: serves nothing */
     unsigned callers;                               /* peers admitted at the door: the union over the routes */
     unsigned queue_max_count;                       /* calls that wait for a worker; beyond it BUSY */
+    unsigned streams_max_count;                     /* streams served at once; beyond it BUSY. 0: as many as there are workers */
     struct metrics *metrics;
     /* NULL, or told of every change of a link, on the network thread. what: "up", "down", "draining", "refused". */
     void (*on_link)(void *ctx, enum peer peer, const char *address, const char *what);

@@ -30,6 +30,7 @@ struct outbound {
     struct links *links;
     struct pending *buckets[BUCKET_COUNT];
     unsigned parked_count;
+    bool is_halting;
     struct counter *late;
     struct counter *retries[PEER_COUNT];
 };
@@ -149,7 +150,9 @@ static void on_ask(struct outbound *out, const struct route_id *from, const stru
     p->next = *place;
     *place = p;
     out->parked_count++;
-    if (!dispatch(out, p))
+    if (out->is_halting)
+        give_up(out, place, ST_UNAVAILABLE, "this process stops");
+    else if (!dispatch(out, p))
         (void)park(out, place);
 }
 
@@ -196,14 +199,24 @@ static bool may_repeat(const struct pending *p) {
     return p->is_repeatable && !p->is_stream && p->attempt < OUTBOUND_ATTEMPTS_MAX;
 }
 
-/* The callee had no room, and did not begin: true when another replica has it now. */
-static bool went_elsewhere(struct outbound *out, struct pending *p, const Bus__Envelope *e) {
-    if (e->status != ST_UNAVAILABLE || !str_equal(e->code, error_text_code(ERR_BUSY)) || !may_repeat(p))
+/* The callee had no room and did not begin, or it stops: true when another replica has the call now, or when it waits
+ * for the successor of the one that stops. A BUSY that the callee itself got further down is an answer: each hop
+ * that asked again would multiply the load of whoever has too much already. */
+static bool went_elsewhere(struct outbound *out, struct pending **place, const Bus__Envelope *e) {
+    struct pending *p = *place;
+    bool is_leaving = p->link->state == LINK_DRAINING;
+    bool may_go = e->not_begun ? p->attempt < OUTBOUND_ATTEMPTS_MAX : is_leaving && may_repeat(p);
+    if (e->status != ST_UNAVAILABLE || !may_go)
         return false;
-    struct link *busy = p->link;
-    if (!dispatch(out, p))
-        return false;
-    counter_add(out->retries[peer_index(busy->peer)], 1);
+    if (!dispatch(out, p)) {
+        if (!is_leaving)
+            return false;
+        set_link(out, p, NULL);
+        p->asked_ms = clock_mono_ms();
+        (void)park(out, place);
+        return true;
+    }
+    counter_add(out->retries[peer_index(p->peer)], 1);
     return true;
 }
 
@@ -217,7 +230,7 @@ static void on_frame(void *ctx, struct link *link, const Bus__Envelope *e, zmq_m
         counter_add(out->late, is_reply);
         return;
     }
-    if (is_reply && went_elsewhere(out, p, e))
+    if (is_reply && went_elsewhere(out, place, e))
         return;
     zmq_msg_t moved;
     (void)zmq_msg_init(&moved);
@@ -295,6 +308,16 @@ size_t outbound_poll_items(struct outbound *out, zmq_pollitem_t *items, size_t m
 
 void outbound_turn(struct outbound *out) {
     links_turn(out->links);
+}
+
+void outbound_halt(struct outbound *out) {
+    out->is_halting = true;
+    for (unsigned i = 0; i < BUCKET_COUNT; i++)
+        while (out->buckets[i]) {
+            if (out->buckets[i]->link)
+                send_cancel(out->buckets[i]);
+            give_up(out, &out->buckets[i], ST_UNAVAILABLE, "this process stops");
+        }
 }
 
 void outbound_tick(struct outbound *out, int64_t now_ms) {

@@ -1,7 +1,10 @@
 /* outbound — calls that this process makes: which client waits for which correlation id, and which
  * replica has it. A repeatable call whose replica went away or was busy goes to another one, with the
  * time that is left; a call without any replica waits a moment for one to come back. Belongs to the
- * network thread. */
+ * network thread.
+ *
+ * What a replica did not begin (BUSY, or handed back as it stops) goes to another one whether or not the
+ * method may be repeated; what it began and could not finish, because it stops, only if it may. */
 #ifndef CORDON_BUS_OUTBOUND_H
 #define CORDON_BUS_OUTBOUND_H
 
@@ -12,7 +15,7 @@
 
 enum {
     OUTBOUND_ATTEMPTS_MAX = 3,
-    OUTBOUND_PARK_MS = 3000,        /* how long after the last replica went a call may hope for another */
+    OUTBOUND_PARK_MS = 8000,        /* how long after the last replica went a call may hope for another: a drain and a start */
     OUTBOUND_PARKED_MAX = 2048,
 };
 
@@ -29,5 +32,7 @@ void outbound_note(struct outbound *out, const struct route_id *from, const stru
 size_t outbound_poll_items(struct outbound *out, zmq_pollitem_t *items, size_t max);
 void outbound_turn(struct outbound *out);
 void outbound_tick(struct outbound *out, int64_t now_ms);
+/* End every call, here and where it runs, and begin no more: whoever waits goes on at once. */
+void outbound_halt(struct outbound *out);
 
 #endif

@@ -15,7 +15,7 @@ enum status bus_start(const struct bus_options *opt, struct bus **ret_bus, struc
 void bus_drain(struct bus *bus);
 /* After bus_drain: wait until nobody needs us; false at deadline_ms. */
 bool bus_wait_quiet(struct bus *bus, int64_t deadline_ms);
-/* Cancel the calls that still run, and stop the workers. */
+/* Cancel the calls that still run, those that this process serves and those it made, and stop the workers. */
 void bus_halt(struct bus *bus);
 /* End the threads and sockets. Every client and worker was destroyed before. */
 void bus_stop(struct bus **bus_p);

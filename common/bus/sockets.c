@@ -19,6 +19,7 @@ enum {
     RECONNECT_MIN_MS = 50,
     RECONNECT_MAX_MS = 2000,
     BACKLOG = 256,
+    LAST_WORDS_MS = 200,                /* replies that were sent just before the end still go out */
 };
 
 static bool set_int(void *socket, int option, int value) {
@@ -43,7 +44,7 @@ static bool set_limits(void *socket) {
 /* A non-empty domain and its enforcement: otherwise libzmq lets everybody in when no handler answers. */
 static bool set_server(void *socket, const struct bus_options *opt) {
     const char *domain = peer_name(opt->self);
-    return set_limits(socket) && set_int(socket, ZMQ_ROUTER_MANDATORY, 1) && set_int(socket, ZMQ_BACKLOG, BACKLOG) &&
+    return set_limits(socket) && set_int(socket, ZMQ_LINGER, LAST_WORDS_MS) && set_int(socket, ZMQ_ROUTER_MANDATORY, 1) && set_int(socket, ZMQ_BACKLOG, BACKLOG) &&
            zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, domain, strlen(domain)) == 0 &&
            set_int(socket, ZMQ_ZAP_ENFORCE_DOMAIN, 1) && set_int(socket, ZMQ_CURVE_SERVER, 1) &&
            set_key(socket, ZMQ_CURVE_SECRETKEY, secret_text(opt->secret_key));
