@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "db/rows.h"
 #include "db/sqlstate.h"
@@ -76,16 +77,16 @@ static bool options_text(const struct db_options *options, char *out, size_t siz
     return fits;
 }
 
-/* Wait for events on the connection's socket. False when deadline_ms passed. */
+/* Wait for events on the connection's socket. False when deadline_ms passed, or nobody needs the outcome any more. */
 static bool wait_socket(PGconn *pg, short events, int64_t deadline_ms) {
     for (;;) {
         int64_t left = deadline_ms - clock_mono_ms();
         if (left <= 0)
             return false;
-        struct pollfd fd = { .fd = PQsocket(pg), .events = events };
-        int n = poll(&fd, 1, left > INT32_MAX ? INT32_MAX : (int)left);
+        struct pollfd fds[] = { { .fd = PQsocket(pg), .events = events }, { .fd = cancel_fd(), .events = POLLIN } };
+        int n = poll(fds, 2, left > INT32_MAX ? INT32_MAX : (int)left);
         if (n > 0)
-            return true;
+            return fds[1].revents == 0;
         if (n < 0 && errno != EINTR)
             return false;
     }

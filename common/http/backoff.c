@@ -1,9 +1,10 @@
 #include "http/backoff.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "core/cancel.h"
 #include "core/clock.h"
 
 static int64_t random_below(int64_t limit) {
@@ -24,8 +25,9 @@ bool backoff_wait(struct backoff *backoff, int64_t least_ms) {
         wait_ms = least_ms;
     if (clock_mono_ms() + wait_ms >= backoff->deadline_ms)
         return false;
-    struct timespec pause = { .tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000 };
-    while (nanosleep(&pause, &pause) != 0)
-        continue;
+    struct pollfd item = { cancel_fd(), POLLIN, 0 };
+    for (int64_t until_ms = clock_mono_ms() + wait_ms, left_ms = wait_ms; left_ms > 0; left_ms = until_ms - clock_mono_ms())
+        if (poll(&item, 1, (int)left_ms) > 0)
+            return false;
     return true;
 }

@@ -14,7 +14,7 @@ struct backoff {
 };
 
 /* A try failed: sleep before the next, at least least_ms (Retry-After). False, without sleeping, when there
- * is no try left or the deadline would pass before it. */
+ * is no try left or the deadline would pass before it, nor when the thread is cancelled (core/cancel.h). */
 bool backoff_wait(struct backoff *backoff, int64_t least_ms);
 
 #endif

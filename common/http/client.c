@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/arena.h"
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "core/str.h"
 #include "http/backoff.h"
@@ -185,6 +186,16 @@ static struct curl_slist *header_list(const struct http_request *request) {
     return list;
 }
 
+/* Curl asks at least once a second. */
+static int on_progress(void *ctx, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up) {
+    (void)ctx;
+    (void)down_total;
+    (void)down;
+    (void)up_total;
+    (void)up;
+    return cancel_is_due();
+}
+
 static void set_up(const struct http_client *client, struct exchange *x, struct curl_slist *headers, int64_t left_ms) {
     const struct http_request *request = x->request;
     CURL *curl = x->curl;
@@ -200,6 +211,8 @@ static void set_up(const struct http_client *client, struct exchange *x, struct 
         (void)curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca_file);
     (void)curl_easy_setopt(curl, CURLOPT_PROXY, client->proxy); /* "": none, whatever the environment says */
     (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    (void)curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     (void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(left_ms < HTTP_CONNECT_MS ? left_ms : HTTP_CONNECT_MS));
     (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)left_ms);
     if (request->stall_ms > 0) {

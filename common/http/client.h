@@ -60,7 +60,7 @@ void http_response_end(struct http_response *response);
 const char *http_response_header(const struct http_response *response, const char *name);
 
 /* Send and wait. An answer of any status is ST_OK: look at response->status. ST_UNAVAILABLE: no connection, TLS
- * refused, cut, stalled, or larger than the cap; ST_TIMEOUT: deadline_ms has come; ST_INTERNAL: the request
+ * refused, cut, stalled, larger than the cap, or cancelled (core/cancel.h, within a second); ST_TIMEOUT: deadline_ms has come; ST_INTERNAL: the request
  * itself is not sendable. After a failure the server may or may not have acted. *why names the host only. */
 enum status http_send(struct http_client *client, const struct http_request *request, struct http_response *response,
                       struct why *why) MUST_USE;

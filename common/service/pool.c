@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "obs/trace.h"
 #include "service/skeleton.h"
@@ -75,6 +76,7 @@ static void turn(struct pool *pool, struct bus_worker *w, struct call *call, Pro
 static void *work(void *arg) {
     struct pool *pool = arg;
     struct bus_worker *w = bus_worker_new(pool->rt->bus);
+    cancel_on(runtime_halt_fd(pool->rt));
     struct call call;
     ProtobufCBinaryData body;
     while (bus_worker_take(w, &call, &body)) {

@@ -12,7 +12,8 @@
 #include "core/str.h"
 #include "service/skeleton.h"
 
-enum { EXIT_USAGE = 2, EXIT_UNCLEAN = 3, DRAIN_MS = 4000, JOIN_MS = 1000, FLUSH_MS = 1000 };
+/* Together less than 5 s, the time from SIGTERM to the end. */
+enum { EXIT_USAGE = 2, EXIT_UNCLEAN = 3, DRAIN_MS = 3300, JOIN_MS = 1300, FLUSH_MS = 300 };
 
 /* Everything that a process has, in the order in which it comes to be. */
 struct process {
@@ -108,6 +109,7 @@ static enum status start_bus(struct process *p, struct why *why) {
                                  .secret_key = p->values.curve_secret_key,
                                  .callers = service_callers(p->svc),
                                  .queue_max_count = (unsigned)p->values.queue_count,
+                                 .streams_max_count = (unsigned)(p->values.worker_count - p->values.worker_count / 4),
                                  .metrics = p->runtime.metrics,
                                  .on_link = on_link };
     opt->listen = p->svc->routes ? p->values.bus_listen : NULL;
@@ -135,6 +137,7 @@ static enum status start(struct process *p, struct why *why) {
     p->runtime.process = p->svc->name;
     p->runtime.metrics = metrics_new();
     p->runtime.stop = runtime_stop_new();
+    p->runtime.halt = runtime_stop_new();
     st = otlp_start(&p->values.otlp, p->svc->name, p->runtime.is_production, p->runtime.metrics, &p->otlp, why);
     if (st == ST_OK)
         st = p->svc->open(&p->self, p->settings, &p->runtime, why);
@@ -170,6 +173,8 @@ static bool drain(struct process *p) {
 static bool stop(struct process *p) {
     if (p->runtime.stop)
         runtime_stop_set(p->runtime.stop);
+    if (p->runtime.halt)
+        runtime_stop_set(p->runtime.halt);
     if (p->runtime.bus)
         bus_halt(p->runtime.bus);
     if (!pool_join(&p->pool, clock_mono_ms() + JOIN_MS))
@@ -181,6 +186,7 @@ static bool stop(struct process *p) {
         return false;
     bus_stop(&p->runtime.bus);
     runtime_stop_destroy(&p->runtime.stop);
+    runtime_stop_destroy(&p->runtime.halt);
     otlp_stop(&p->otlp, clock_mono_ms() + FLUSH_MS);
     metrics_destroy(&p->runtime.metrics);
     if (p->settings)

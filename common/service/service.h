@@ -37,12 +37,16 @@ struct runtime {
     struct metrics *metrics;
     bool has_left_behind;                       /* set by close(): a thread of the service does not end, nothing more is taken down */
     struct runtime_stop *stop;                  /* NULL in tests that never stop; asked through the functions below */
+    struct runtime_stop *halt;                  /* set when the drain is over: what still runs shall end without an outcome */
 };
 
 /* For background threads: a descriptor that becomes readable, for ever, when the process shall stop.
  * Poll it beside whatever else is waited for; never read it. -1 without a stop. */
 int runtime_stop_fd(const struct runtime *rt);
 bool runtime_is_stopping(const struct runtime *rt);
+/* As above, for the end of the drain. Handlers' threads are cancelled by it (core/cancel.h); so are the service's own
+ * threads that say cancel_on(runtime_halt_fd(rt)). */
+int runtime_halt_fd(const struct runtime *rt);
 /* Wait up to ms; true when the process shall stop. */
 bool runtime_wait_stop(const struct runtime *rt, int64_t ms);
 

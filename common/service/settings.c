@@ -17,7 +17,7 @@ static const struct setting EVERY[] = {
 
 static const struct setting SERVING[] = {
     { "CORDON_BUS_LISTEN",      SET_TEXT,   NULL,         7,  128,   "",  OFF(bus_listen),       "Where the bus listens, tcp://127.0.0.1:18110 or tcp://[::]:18110." },
-    { "CORDON_WORKERS",         SET_INT,    "32",         1,  1024,  "",  OFF(worker_count),     "Calls handled at once." },
+    { "CORDON_WORKERS",         SET_INT,    "32",         1,  1024,  "",  OFF(worker_count),     "Calls handled at once; streams take at most three quarters of them." },
     { "CORDON_QUEUE",           SET_INT,    "256",        0,  65536, "",  OFF(queue_count),      "Calls that may wait for a worker; more are answered busy." },
 };
 

@@ -36,6 +36,10 @@ int runtime_stop_fd(const struct runtime *rt) {
     return rt->stop ? rt->stop->fd : -1;
 }
 
+int runtime_halt_fd(const struct runtime *rt) {
+    return rt->halt ? rt->halt->fd : -1;
+}
+
 bool runtime_is_stopping(const struct runtime *rt) {
     return rt->stop && atomic_load(&rt->stop->is_set);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/arena.h"
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "core/str.h"
 #include "core/utf8.h"
@@ -181,9 +182,12 @@ static enum status pump(struct extraction *x, const uint8_t *data, size_t len, i
             return fail_as(why, ERR_DOC_TOO_COMPLEX, "extraction took longer than %lld ms",
                            (long long)x->options->time_max_ms);
         struct pollfd fds[] = { { .fd = is_end ? -1 : x->out_fd, .events = POLLIN },
-                                { .fd = data ? x->in_fd : -1, .events = POLLOUT } };
-        if (poll(fds, 2, (int)left_ms) < 0 && errno != EINTR)
+                                { .fd = data ? x->in_fd : -1, .events = POLLOUT },
+                                { .fd = cancel_fd(), .events = POLLIN } };
+        if (poll(fds, 3, (int)left_ms) < 0 && errno != EINTR)
             return fail(why, ST_INTERNAL, "extractor: poll errno %d", errno);
+        if (fds[2].revents)
+            return fail(why, ST_UNAVAILABLE, "extraction cancelled");
         if (fds[0].revents) {
             enum status st = child_read(x, &is_end, why);
             if (st != ST_OK)

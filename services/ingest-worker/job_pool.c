@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "core/fault.h"
 #include "db/plain_tx.h"
@@ -62,6 +63,7 @@ static void *job_thread(void *arg) {
     struct slot *s = arg;
     struct job_pool *p = s->pool;
     struct bus_client *bus = bus_client_new(p->options.runtime->bus);
+    cancel_on(runtime_halt_fd(p->options.runtime));
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (s->state != SLOT_ASSIGNED && !p->is_ending)

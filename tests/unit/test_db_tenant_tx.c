@@ -3,8 +3,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "db/connection.h"
 #include "db/listen.h"
@@ -412,4 +414,18 @@ Test(db_tenant_tx, plain_statements_have_no_tenant) {
     static const struct sql FORBIDDEN = { "forbidden", "SELECT * FROM keys.document_keys", 0 };
     cr_expect_eq(db_run(pool, &FORBIDDEN, NULL, soon(), NULL, &why), ST_FORBIDDEN);
     cr_expect(strstr(why.text, "permission denied"), "%s", why.text);
+}
+
+Test(db_tenant_tx, a_cancelled_thread_waits_for_no_statement) {
+    static const struct sql SLEEP = { "sleep", "SELECT pg_sleep(5)", 0 };
+    struct why why = { 0 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    cr_assert_eq(tenant_tx_begin(&tx, pool, pg_ticket(PG_SLUG_A, "clinician", "ann"), NULL, SCOPE_QUERY, soon(), &why), ST_OK, "%s", why.text);
+    int fd = eventfd(1, EFD_CLOEXEC);
+    int64_t from = clock_mono_ms();
+    cancel_on(fd);
+    cr_expect_neq(tenant_tx_run(&tx, &SLEEP, NULL, NULL, &why), ST_OK);
+    cancel_on(-1);
+    cr_expect_lt(clock_mono_ms() - from, 3000);
+    close(fd);
 }

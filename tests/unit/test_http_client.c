@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "core/str.h"
 #include "http/backoff.h"
@@ -231,6 +233,30 @@ Test(http_encode, keeps_only_unreserved_characters) {
     buffer_clear(&out);
     cr_assert(http_encode("/", 1, false, &out));
     cr_assert_str_eq(out.data, "%2F");
+}
+
+static void *cancel_soon(void *fd) {
+    usleep(200 * 1000);
+    (void)eventfd_write(*(int *)fd, 1);
+    return NULL;
+}
+
+Test(http_client, a_cancelled_thread_waits_no_longer, .init = set_up, .fini = tear_down) {
+    int fd = eventfd(0, EFD_CLOEXEC);
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, cancel_soon, &fd), 0);
+    cancel_on(fd);
+    int64_t from = clock_mono_ms();
+    struct backoff backoff = { .base_ms = 4000, .cap_ms = 4000, .deadline_ms = from + 60000, .attempts = 9 };
+    cr_expect_not(backoff_wait(&backoff, 3000));
+    cr_expect_lt(clock_mono_ms() - from, 2000);
+    (void)snprintf(url, sizeof url, "%s/hang", loopback_url(server));
+    struct http_request request = { .method = "GET", .url = url, .deadline_ms = from + 60000 };
+    cr_expect_eq(http_send(client, &request, &response, &why), ST_UNAVAILABLE);
+    cr_expect_lt(clock_mono_ms() - from, 3000);
+    cancel_on(-1);
+    pthread_join(thread, NULL);
+    close(fd);
 }
 
 Test(http_backoff, stops_at_the_count_and_at_the_deadline) {

@@ -1,10 +1,12 @@
 /* A whole process: settings from its environment, the bus, health, drain on SIGTERM. */
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "bus_fixture.h"
+#include "core/cancel.h"
 #include "service/service.h"
 
 /* The process forbids being traced, which the leak checker at its end would need. */
@@ -33,6 +35,11 @@ static enum status on_search(void *self, struct call *call, const ProtobufCMessa
         usleep(700 * 1000);
     if (str_equal(req->question, "stuck"))
         sleep(60);
+    if (str_equal(req->question, "wait")) {         /* for a server, as http and db do */
+        struct pollfd item = { cancel_fd(), POLLIN, 0 };
+        (void)poll(&item, 1, 60000);
+        return fail(&call->why, ST_UNAVAILABLE, "cancelled");
+    }
     if (str_equal(req->question, "fail"))
         return fail_as(&call->why, ERR_DOC_TYPE, "a reason for operators");
     getrlimit(RLIMIT_CORE, &core);
@@ -263,6 +270,27 @@ Test(service_main, a_handler_that_never_returns_does_not_keep_the_process) {
     pthread_join(thread, &got);
     cr_expect_eq((intptr_t)got, ST_UNAVAILABLE);
     node_stop(&edge);
+}
+
+static void *ask_waiting(void *arg) {
+    return (void *)(intptr_t)ask_once(arg, "wait", PATIENCE_MS);
+}
+
+Test(service_main, a_handler_that_waits_long_is_cancelled_and_the_end_is_clean) {
+    struct program p;
+    struct node edge;
+    char endpoint[64], log[8192];
+    program_start(&p, "good day", NULL);
+    edge_for(&edge, &p, endpoint, sizeof endpoint);
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, ask_waiting, &edge), 0);
+    WAIT_FOR(metric(&edge, "cordon_bus_outstanding{peer=\"query\",replica=\"0\"} ") == 1);
+    int64_t began_ms = clock_mono_ms();
+    kill(p.pid, SIGTERM);
+    cr_expect_eq(program_end(&p, log, sizeof log), 0, "%s", log);
+    cr_expect_lt(clock_mono_ms() - began_ms, 5000);
+    node_stop(&edge);
+    pthread_join(thread, NULL);
 }
 
 Test(service_main, a_thread_of_the_service_that_stays_does_not_keep_the_process) {
