@@ -22,7 +22,7 @@ struct db_pool {
     struct secret *url;
     char *process;
     int size, waiting;
-    struct gauge *busy_gauge, *waiting_gauge;       /* NULL without metrics */
+    struct gauge *busy_gauge, *waiting_gauge, *up_gauge;       /* NULL without metrics */
     int failures;                   /* connects that failed in a row */
     int64_t retry_at_ms;            /* before this no new attempt */
     struct db_connection connections[CONNECTIONS_MAX];
@@ -49,6 +49,7 @@ static void make_gauges(struct db_pool *pool, struct metrics *m) {
     (void)snprintf(labels, sizeof labels, "pool=\"%s\"", pool->process);
     gauge_set(metrics_gauge(m, "cordon_db_connections_limit", "Connections to the database that may be open.", labels), pool->size);
     pool->busy_gauge = metrics_gauge(m, "cordon_db_connections_busy", "Connections to the database that are in use.", labels);
+    pool->up_gauge = metrics_gauge(m, "cordon_db_up", "1 when the last connection to the database that was tried came to be.", labels);
     pool->waiting_gauge = metrics_gauge(m, "cordon_db_connections_waiting", "Threads that wait for a free connection.", labels);
 }
 
@@ -167,6 +168,8 @@ enum status db_pool_borrow(struct db_pool *pool, int64_t deadline_ms, struct db_
         st = may ? connection_open(c, &pool->options, deadline_ms, why)
                  : fail(why, ST_UNAVAILABLE, "database: away, waiting before the next attempt");
         pthread_mutex_lock(&pool->lock);
+        if (may && pool->up_gauge)
+            gauge_set(pool->up_gauge, st == ST_OK);
         if (st == ST_OK)
             pool->failures = 0;
         else if (may)

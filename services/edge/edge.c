@@ -46,6 +46,7 @@ static enum status edge_open(void **ret_self, const void *settings, struct runti
     edge->red = red_new(rt->metrics);
     edge->denials_lost = metrics_counter(rt->metrics, "cordon_edge_denials_lost_total",
                                          "Refusals of the edge that could not be put on the record.", "");
+    gauge_set(metrics_gauge(rt->metrics, "cordon_http_threads", "Requests that can be served at once.", ""), (double)edge->settings->threads);
     edge->in_flight_gauge = metrics_gauge(rt->metrics, "cordon_http_in_flight", "Requests being served.", "");
     if (!openapi_print(&edge->openapi)) {
         void *self = edge;
