@@ -107,19 +107,38 @@ stop_test_postgres() {
 
 as_postgres() { (cd / && as_root env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 s6-setuidgid cordon-postgres "$@"); }
 
+# The checker of metrics and rules alone: Debian's package would start a Prometheus.
+install_promtool() {
+    local dir
+    if [[ -x $SHARED/promtool ]]; then
+        note "there"
+        return
+    fi
+    dir=$(mktemp -d)
+    trap 'rm -rf '"$dir" EXIT
+    cd "$dir"
+    download_prometheus || { apt update && download_prometheus; }
+    dpkg-deb -x prometheus_*.deb unpacked
+    install -m 0755 unpacked/usr/bin/promtool "$SHARED/promtool"
+    note "unpacked"
+}
+
+download_prometheus() { apt-get -q -o APT::Sandbox::User="$(id -un)" download prometheus; }
+
 build_bench_programs() { ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" bench_programs; }
 
 # What no compiler refuses: tests/lint/*.sh, with the built binaries at hand. Exit status 77 is a skip.
 lane_lint() {
     local began script passed=0 failed=0 skipped=0 status
     step "build (release)" build_release
+    step "promtool" install_promtool
     step "build (bench)" build_bench_programs       # nothing else would notice when they rot
     began=$EPOCHREALTIME
     : >"$SHARED/test-logs/lint.log"
     for script in "$ROOT"/tests/lint/*.sh; do
         [[ -e $script ]] || continue
         status=0
-        (cd "$ROOT" && CORDON_BUILD_DIR="$SHARED/build/release" bash "$script") >"$SHARED/test-logs/lint.last" 2>&1 || status=$?
+        (cd "$ROOT" && CORDON_BUILD_DIR="$SHARED/build/release" CORDON_PROMTOOL="$SHARED/promtool" bash "$script") >"$SHARED/test-logs/lint.last" 2>&1 || status=$?
         { echo "== $script: $status" && cat "$SHARED/test-logs/lint.last"; } >>"$SHARED/test-logs/lint.log"
         case $status in
             0) passed=$((passed + 1)) ;;
@@ -169,5 +188,6 @@ lane_cloud() {
 # The built binaries over HTTP: the tests start and end an instance of their own.
 lane_e2e() {
     step "build (release)" build_release
+    step "promtool" install_promtool
     run_pytest e2e "$ROOT/tests/e2e"
 }
