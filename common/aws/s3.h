@@ -6,7 +6,10 @@
 
 #include "aws/aws.h"
 
-enum { S3_PART_BYTES = 6 << 20 };       /* an upload sends a part once so much is gathered; S3 wants 5 MiB */
+/* S3 wants parts of 5 MiB and takes 10,000 of them. An upload's parts begin with S3_PART_BYTES and double every
+ * S3_PART_STEP parts, so that memory is bounded by what was sent: 6 MiB up to 12 GB, 96 MiB at the end, 390 GB. */
+enum { S3_PART_BYTES = 6 << 20, S3_PART_STEP = 2000, S3_PARTS_MAX = 10000 };
+#define S3_UPLOAD_MAX_BYTES ((int64_t)S3_PART_BYTES * S3_PART_STEP * 31)
 
 struct s3;
 
@@ -33,12 +36,18 @@ enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct 
 /* ST_OK also when there was none. */
 enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) MUST_USE;
 
+/* Abort every multipart upload of a key that begins with prefix and that was begun before begun_before_us (Unix time;
+ * INT64_MAX: whenever), which a process that died has left, perhaps without having learnt of it. *ret_count: how many.
+ * Needs s3:ListBucketMultipartUploads. Failures as s3_put. */
+enum status s3_abort_uploads(struct s3 *s3, const char *prefix, int64_t begun_before_us, int64_t deadline_ms, unsigned *ret_count,
+                             struct why *why) MUST_USE;
+
 /* ---- an object that comes in portions ---- */
 
 struct s3_upload;
 
 /* Nothing is sent yet. An object below S3_PART_BYTES becomes one PUT, a larger one a multipart upload; memory is
- * bounded by one part and what is appended between flushes. */
+ * bounded by one part and what is appended between flushes. ST_INVALID REQ_005 from flush: beyond S3_UPLOAD_MAX_BYTES. */
 struct s3_upload *s3_upload_new(struct s3 *s3, const char *key, const char *content_type);
 /* Append the next bytes here, then flush. Borrowed. */
 struct buffer *s3_upload_buffer(struct s3_upload *upload);
@@ -47,7 +56,11 @@ enum status s3_upload_flush(struct s3_upload *upload, int64_t deadline_ms, struc
 /* Send the rest; on ST_OK the object exists, whole. */
 enum status s3_upload_end(struct s3_upload *upload, int64_t deadline_ms, struct why *why) MUST_USE;
 int64_t s3_upload_bytes(const struct s3_upload *upload);        /* appended so far, flushed or not */
-/* Aborts what was begun and not ended, in at most 5 s; what an abort misses, the bucket's lifecycle rule removes. */
+size_t s3_part_bytes(unsigned n_sent);                  /* of the part after so many */
+/* Abort what was begun and not ended. ST_OK: nothing of it is in the store, nor will be, unless it was ended.
+ * ST_UNAVAILABLE STORE_001: not known, since a request of it had failed, or the abort did. upload may be NULL. */
+enum status s3_upload_abort(struct s3_upload *upload, int64_t deadline_ms, struct why *why) MUST_USE;
+/* Aborts too, in at most 5 s, when nobody has. */
 void s3_upload_destroy(struct s3_upload **upload_p);
 
 #endif

@@ -5,7 +5,7 @@
 #include "aws/xml.h"
 #include "core/clock.h"
 
-enum { PARTS_MAX = 10000, ABORT_MS = 5000 };
+enum { ABORT_MS = 5000 };
 
 struct part { char *etag, *checksum; };
 
@@ -19,7 +19,12 @@ struct s3_upload {
     struct buffer gathered;
     int64_t sent_bytes;
     bool is_over;               /* ended or failed */
+    bool is_in_doubt;           /* a request failed, and may yet be done */
 };
+
+size_t s3_part_bytes(unsigned n_sent) {
+    return (size_t)S3_PART_BYTES << n_sent / S3_PART_STEP;
+}
 
 struct s3_upload *s3_upload_new(struct s3 *s3, const char *key, const char *content_type) {
     struct s3_upload *upload = xalloc(sizeof *upload);
@@ -72,8 +77,8 @@ static void keep_part(struct s3_upload *upload, const char *etag, char *checksum
 }
 
 static enum status send_part(struct s3_upload *upload, int64_t deadline_ms, struct why *why) {
-    if (upload->n_parts == PARTS_MAX)
-        return fail_as(why, ERR_REQ_BODY_TOO_LARGE, "s3: more than %d parts", PARTS_MAX);
+    if (upload->n_parts == S3_PARTS_MAX)
+        return fail_as(why, ERR_REQ_BODY_TOO_LARGE, "s3: more than %d parts", S3_PARTS_MAX);
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     char *checksum = s3_checksum(upload->mem, upload->gathered.data, upload->gathered.len);
     struct aws_request request = request_of(upload, "UploadPart", "PUT", deadline_ms);
@@ -131,7 +136,7 @@ static enum status complete(struct s3_upload *upload, int64_t deadline_ms, struc
 /* After a failure only the abort is left to do. */
 static enum status ended(struct s3_upload *upload, enum status st) {
     if (st != ST_OK) {
-        upload->is_over = true;
+        upload->is_over = upload->is_in_doubt = true;
         buffer_end(&upload->gathered);
     }
     return st;
@@ -151,7 +156,7 @@ static enum status flush(struct s3_upload *upload, int64_t deadline_ms, struct w
 enum status s3_upload_flush(struct s3_upload *upload, int64_t deadline_ms, struct why *why) {
     if (upload->is_over)
         return fail(why, ST_INTERNAL, "s3: the upload is over");
-    return upload->gathered.len < S3_PART_BYTES ? ST_OK : ended(upload, flush(upload, deadline_ms, why));
+    return upload->gathered.len < s3_part_bytes(upload->n_parts) ? ST_OK : ended(upload, flush(upload, deadline_ms, why));
 }
 
 enum status s3_upload_end(struct s3_upload *upload, int64_t deadline_ms, struct why *why) {
@@ -173,17 +178,27 @@ enum status s3_upload_end(struct s3_upload *upload, int64_t deadline_ms, struct 
     return ended(upload, st);
 }
 
+enum status s3_upload_abort(struct s3_upload *upload, int64_t deadline_ms, struct why *why) {
+    if (!upload)
+        return ST_OK;
+    if (upload->id) {
+        CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+        struct aws_request request = request_of(upload, "AbortMultipartUpload", "DELETE", deadline_ms);
+        request.query[0] = (struct sigv4_pair){ "uploadId", upload->id };
+        enum status st = aws_send(upload->s3->aws, &request, &reply, why);
+        upload->id = NULL;
+        upload->is_over = true;
+        upload->is_in_doubt = upload->is_in_doubt || (st != ST_OK && st != ST_NOT_FOUND);
+    }
+    return upload->is_in_doubt ? fail_as(why, ERR_STORE_UNAVAILABLE, "s3: what is left of an upload is not known") : ST_OK;
+}
+
 void s3_upload_destroy(struct s3_upload **upload_p) {
     struct s3_upload *upload = *upload_p;
     if (!upload)
         return;
-    if (upload->id) {
-        CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
-        struct why unused = { 0 };
-        struct aws_request request = request_of(upload, "AbortMultipartUpload", "DELETE", clock_mono_ms() + ABORT_MS);
-        request.query[0] = (struct sigv4_pair){ "uploadId", upload->id };
-        (void)!aws_send(upload->s3->aws, &request, &reply, &unused);
-    }
+    struct why unused = { 0 };
+    (void)!s3_upload_abort(upload, clock_mono_ms() + ABORT_MS, &unused);
     buffer_end(&upload->gathered);
     arena_destroy(&upload->mem);
     free(upload);

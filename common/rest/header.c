@@ -203,9 +203,18 @@ char *disposition_print(struct arena *mem, const char *file_name) {
     return arena_printf(mem, "attachment; filename=\"%s\"; filename*=UTF-8''%s", ascii, encoded);
 }
 
-bool digest_parse(struct arena *mem, const char *value, bool *ret_found, uint8_t ret_sha256[32]) {
+/* One algorithm's value: new, or what was said before. */
+static bool keep_digest(bool *has, uint8_t *out, size_t size, const uint8_t *bytes, size_t len) {
+    bool is_new = !*has;
+    if (len != size || (!is_new && memcmp(out, bytes, size) != 0))
+        return false;
+    *has = true;
+    memcpy(out, bytes, size);
+    return true;
+}
+
+bool digests_parse(struct arena *mem, const char *value, struct digests *digests) {
     char name[HEADER_NAME_BYTES];
-    bool is_found = false;
     for (const char *p = skip_blank(value);; p = skip_blank(p + 1)) {
         p = take_token(p, is_token, name, sizeof name);
         if (!p || p[0] != '=' || p[1] != ':')
@@ -215,18 +224,32 @@ bool digest_parse(struct arena *mem, const char *value, bool *ret_found, uint8_t
         size_t len = 0;
         if (!end || !base64_decode(mem, text, (size_t)(end - text), &bytes, &len))
             return false;
-        if (str_equal(name, "sha-256")) {
-            if (is_found || len != 32)
-                return false;
-            is_found = true;
-            memcpy(ret_sha256, bytes, 32);
-        }
+        if (str_equal(name, "sha-256") && !keep_digest(&digests->has_sha256, digests->sha256, sizeof digests->sha256, bytes, len))
+            return false;
+        if (str_equal(name, "sha-512") && !keep_digest(&digests->has_sha512, digests->sha512, sizeof digests->sha512, bytes, len))
+            return false;
         p = skip_blank(end + 1);
         if (!*p)
-            break;
+            return true;
         if (*p != ',')
             return false;
     }
-    *ret_found = is_found;
-    return true;
+}
+
+const char *idempotency_key_parse(struct arena *mem, const char *value) {
+    const char *from = skip_blank(value);
+    size_t len = strlen(from);
+    while (len && (from[len - 1] == ' ' || from[len - 1] == '\t'))
+        len--;
+    bool is_quoted = len >= 2 && from[0] == '"' && from[len - 1] == '"';
+    if (is_quoted) {
+        from++;
+        len -= 2;
+    }
+    if (len < 1 || len > IDEMPOTENCY_KEY_MAX_BYTES)
+        return NULL;
+    for (size_t i = 0; i < len; i++)
+        if (from[i] < 0x21 || from[i] > 0x7e || from[i] == '"' || from[i] == '\\')
+            return NULL;            /* an escape in the quoted form would make two texts of one key */
+    return arena_strndup(mem, from, len);
 }

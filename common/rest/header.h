@@ -10,7 +10,8 @@
 
 #include "core/arena.h"
 
-enum { HEADER_TOKEN_BYTES = 128, HEADER_BOUNDARY_BYTES = 71, HEADER_NAME_BYTES = 64, HEADER_FILE_BYTES = 256 };
+enum { HEADER_TOKEN_BYTES = 128, HEADER_BOUNDARY_BYTES = 71, HEADER_NAME_BYTES = 64, HEADER_FILE_BYTES = 256,
+       IDEMPOTENCY_KEY_MAX_BYTES = 255 };
 
 /* What a Content-Type says. */
 struct media_type {
@@ -32,8 +33,17 @@ bool disposition_parse(const char *value, struct disposition *ret_disposition);
 /* `attachment; filename="..."; filename*=UTF-8''...`, safe to send whatever file_name holds. */
 char *disposition_print(struct arena *mem, const char *file_name);
 
-/* The SHA-256 in a Content-Digest (RFC 9530): `sha-256=:<base64>:`. *ret_found: is there one? False: the
- * field is malformed. Other algorithms are passed over. */
-bool digest_parse(struct arena *mem, const char *value, bool *ret_found, uint8_t ret_sha256[32]);
+/* What a Content-Digest or Repr-Digest (RFC 9530) says: `sha-256=:<base64>:, sha-512=:<base64>:`. */
+struct digests {
+    bool has_sha256, has_sha512;
+    uint8_t sha256[32], sha512[64];
+};
+/* Adds to *digests what value says. False: the field is malformed, or says of an algorithm what *digests denies. Other
+ * algorithms are passed over. */
+bool digests_parse(struct arena *mem, const char *value, struct digests *digests);
+
+/* An Idempotency-Key: 1 to 255 visible ASCII characters, plain or as the quoted string that its draft wants; both are
+ * the same key. NULL: it is none. */
+const char *idempotency_key_parse(struct arena *mem, const char *value);
 
 #endif

@@ -76,7 +76,8 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
                             "Timing-Allow-Origin: %s\r\n", origin, origin);
     if (head->is_preflight)
         (void)buffer_printf(out, "Access-Control-Allow-Methods: %s\r\nAccess-Control-Max-Age: 600\r\nAccess-Control-Allow-Headers: "
-                            "Authorization, Content-Type, Content-Disposition, Content-Digest, Cordon-Metadata, Cordon-Mrn\r\n", head->allow);
+                            "Authorization, Content-Type, Content-Disposition, Content-Digest, Repr-Digest, Idempotency-Key, Cordon-Metadata, "
+                            "Cordon-Mrn, Cordon-Document-Id, Cordon-Priority\r\n", head->allow);
     print_timing(out, head);
     (void)buffer_add_str(out, "Vary: Origin\r\n\r\n");
 }

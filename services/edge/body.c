@@ -3,8 +3,8 @@
 #include "answer.h"
 #include "core/clock.h"
 
-/* A read of READ_BYTES that takes longer than READ_PATIENCE_MS is slower than 6.4 KB/s: no client of ours. */
-enum { READ_BYTES = 64 << 10, READ_PATIENCE_MS = 10000, DISCARD_PATIENCE_MS = 300, DISCARD_MAX_BYTES = 8 << 20 };
+/* A read of READ_BYTES may take as long as the slowest rate that is allowed. */
+enum { READ_BYTES = 64 << 10, DISCARD_PATIENCE_MS = 300, DISCARD_MAX_BYTES = 8 << 20 };
 
 enum status body_admit(struct exchange *x, int64_t max_bytes) {
     const struct framing *f = &x->framing;
@@ -42,9 +42,11 @@ static enum status cut_short(struct exchange *x) {
 
 enum status body_read(struct exchange *x, void *data, size_t size, int64_t max_bytes, size_t *ret_len) {
     size_t len = 0;
+    int64_t patience_ms = READ_BYTES * 1000LL / x->edge->settings->body_min_rate;
     while (len < size) {
         size_t want = size - len < READ_BYTES ? size - len : READ_BYTES;
-        int got = clock_mono_ms() > x->call.deadline_ms ? -1 : read_some(x, (char *)data + len, want, READ_PATIENCE_MS);
+        int64_t left_ms = x->call.deadline_ms - clock_mono_ms();
+        int got = left_ms <= 0 ? -1 : read_some(x, (char *)data + len, want, patience_ms < left_ms ? patience_ms : left_ms);
         if (got < 0)
             return cut_short(x);
         if (got == 0)

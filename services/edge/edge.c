@@ -16,7 +16,9 @@ static const struct setting SETTINGS[] = {
     { "PORT",                     SET_INT,  "8080",       1,    65535,       "",      OFF(port),               "Port of the public HTTP listener." },
     { "CORDON_HTTP_HOST",         SET_TEXT, "127.0.0.1",  7,    15,          "",      OFF(http_host),          "IPv4 address that it binds; 0.0.0.0 behind a load balancer." },
     { "CORDON_HTTP_THREADS",      SET_INT,  "256",        4,    2000,        "",      OFF(threads),            "Requests served at once; each costs about 150 KB." },
-    { "CORDON_MAX_UPLOAD_BYTES",  SET_INT,  "104857600",  1,    1LL << 40,   "bytes", OFF(max_upload_bytes),   "Largest document that is accepted." },
+    { "CORDON_MAX_UPLOAD_BYTES",  SET_INT,  "104857600",  1,    1LL << 38,   "bytes", OFF(max_upload_bytes),   "Largest document that is accepted." },
+    { "CORDON_UPLOAD_MS",         SET_INT,  "900000",     1000, 43200000,    "ms",    OFF(upload_ms),          "Longest time for one upload; less than the day after which the janitor takes it for forgotten." },
+    { "CORDON_BODY_MIN_RATE",     SET_INT,  "8192",       1,    1 << 30,     "bytes/s", OFF(body_min_rate),    "Slowest body that is waited for." },
     { "CORDON_SLOW_REQUEST_MS",   SET_INT,  "5000",       1,    3600000,     "ms",    OFF(slow_ms),            "Requests that take longer are logged although they succeed." },
     { "ALLOWED_ORIGINS",          SET_TEXT, "",           0,    4096,        "",      OFF(allowed_origins),    "Comma list of origins whose pages may read answers." },
     { 0 }

@@ -16,7 +16,7 @@ struct red;
 
 struct edge_settings {
     const char *http_host, *allowed_origins;
-    int64_t port, threads, max_upload_bytes, slow_ms;
+    int64_t port, threads, max_upload_bytes, upload_ms, body_min_rate, slow_ms;
 };
 
 struct edge {

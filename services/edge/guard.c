@@ -19,11 +19,15 @@ static const struct { const char *name; int place; } SINGLES[] = {
     { "Authorization", PLACE(authorization) },
     { "Content-Type", PLACE(content_type) },
     { "Content-Digest", PLACE(content_digest) },
+    { "Repr-Digest", PLACE(repr_digest) },
+    { "Idempotency-Key", PLACE(idempotency_key) },
     { "Content-Disposition", PLACE(content_disposition) },
     { "Origin", PLACE(origin) },
     { "Access-Control-Request-Method", PLACE(request_method) },
     { "Cordon-Metadata", PLACE(metadata) },
     { "Cordon-Mrn", PLACE(mrn) },
+    { "Cordon-Document-Id", PLACE(document_id) },
+    { "Cordon-Priority", PLACE(priority) },
 };
 enum { HOST, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONTENT_ENCODING, SINGLE_COUNT = sizeof SINGLES / sizeof *SINGLES };
 

@@ -17,8 +17,8 @@ struct framing {
     int64_t length_bytes;           /* Content-Length; -1 when there is none */
     bool is_chunked;
     bool wants_continue;            /* Expect: 100-continue */
-    const char *authorization, *content_type, *content_digest, *content_disposition, *origin, *request_method,
-        *metadata, *mrn;
+    const char *authorization, *content_type, *content_digest, *repr_digest, *idempotency_key, *content_disposition, *origin,
+        *request_method, *metadata, *mrn, *document_id, *priority;
 };
 
 /* ST_INVALID: REQ_002 malformed, REQ_012 too many headers. *ret_framing on ST_OK. */

@@ -57,7 +57,12 @@ static void put_header_param(struct json_writer *w, const char *name, const char
 
 static void put_upload_headers(struct json_writer *w) {
     put_header_param(w, "Content-Disposition", "For a raw body: the file's name, as in `attachment; filename=\"report.pdf\"`.");
-    put_header_param(w, "Content-Digest", "SHA-256 of the body (RFC 9530): `sha-256=:...:`. A body that differs is refused.");
+    put_header_param(w, "Content-Digest", "SHA-256 or SHA-512 of the body (RFC 9530): `sha-256=:...:`. A body that differs is refused.");
+    put_header_param(w, "Repr-Digest", "The same: a body here has no Content-Encoding.");
+    put_header_param(w, "Idempotency-Key", "1 to 255 visible characters. The same key with the same request within 24 hours gives the same answer "
+                     "and does nothing again.");
+    put_header_param(w, "Cordon-Document-Id", "For a raw body: a UUIDv7 that the client chose, so that it can follow the upload.");
+    put_header_param(w, "Cordon-Priority", "For a raw body: `interactive` or `bulk`, among the tenant's own work.");
     put_header_param(w, "Cordon-Metadata", "For a raw body: a JSON object with string values, at most 8192 bytes.");
     put_header_param(w, "Cordon-Mrn", "For a raw body: the patient's record number.");
 }
@@ -116,7 +121,7 @@ static void put_upload_form(struct json_writer *w) {
     open_member(w, "properties");
     for (unsigned i = 0; i < form->n_fields; i++) {
         json_put_name(w, shape_name(&form->fields[i], name));
-        if (form->fields[i].type != PROTOBUF_C_TYPE_BYTES) {
+        if (!str_equal(form->fields[i].name, "file")) {
             schema_put_field(w, FIELDS, form, &form->fields[i]);
             continue;
         }

@@ -33,6 +33,10 @@ static enum status read_json(struct exchange *x, struct buffer *out) {
         return fail_as(&x->call.why, ERR_REQ_MEDIA_TYPE, "not application/json");
     if (x->in->query_string && *x->in->query_string)
         return fail_as(&x->call.why, ERR_REQ_FIELD, "a query string beside a body");
+    if (x->framing.idempotency_key) {       /* who sends one relies on it: better refused than not heeded */
+        (void)snprintf(x->detail, sizeof x->detail, "Idempotency-Key is honoured by uploads only");
+        return fail_as(&x->call.why, ERR_REQ_FIELD, "an Idempotency-Key where none is honoured");
+    }
     x->call.deadline_ms = clock_mono_ms() + BODY_MS;
     return body_read_all(x, out);
 }

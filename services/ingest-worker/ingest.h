@@ -17,7 +17,7 @@ struct ingest_settings {
     struct secret *database_url, *jobs_database_url;
     int64_t db_connections_count;
     const char *bucket;
-    int64_t upload_max_bytes;
+    int64_t upload_max_bytes, upload_lease_ms;
     const char *sandbox_path, *pdftotext_path;
     bool is_without_landlock;
     int64_t extract_memory_bytes, extract_time_ms, text_max_bytes;
@@ -48,6 +48,10 @@ extern const struct service INGEST_WORKER;
 enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* handlers.c */
 enum status on_delete_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+
+/* janitor.c: on a schedule. Remove what uploads that died have left in the document store, and forget idempotency keys
+ * whose time is over. ST_OK: all of it that was due. */
+enum status janitor_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
 
 /* Run one claimed job and record its end (job_pool_options.run). */
 void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus);

@@ -1,8 +1,11 @@
 /* upload — takes an original in: parts from the edge, sealed on the fly, on to the document store. At most
  * one store part is in memory. The document exists from the moment that its row, its key and its job
- * commit together, and not before: whatever breaks earlier leaves nothing that a reader could see. */
+ * commit together, and not before: whatever breaks earlier leaves nothing that a reader could see, and an
+ * intent by which the janitor finds what is to be removed. */
+#include <openssl/crypto.h>
 #include <string.h>
 
+#include "audit/client.h"
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/utf8.h"
@@ -10,8 +13,10 @@
 #include "crypto/digest.h"
 #include "db/tenant_tx.h"
 #include "http/backoff.h"
+#include "idempotency.h"
 #include "ingest.h"
 #include "ingest.pb-c.h"
+#include "intent.h"
 #include "json/reader.h"
 #include "keystore/original.h"
 
@@ -19,6 +24,7 @@ enum {
     FILE_NAME_MAX_BYTES = 255,
     METADATA_MAX_BYTES = 8192,
     MRN_MAX_BYTES = 64,
+    KEY_MAX_BYTES = 255,
     SETTLE_MS = 3000,               /* to find out what became of a commit */
     SETTLE_TRIES = 20,
     TIDY_MS = 2000,
@@ -30,7 +36,7 @@ struct upload {
     struct call *call;
     const Ingest__UploadRequest *req;
     struct claims claims;
-    struct uuid document_id, job_id;
+    struct uuid job_id;
     struct tenant_key *tenant_key, *search_key;
     struct document_key *key;
     struct blob wrapped_key;
@@ -38,7 +44,16 @@ struct upload {
     struct sha256 *digest;
     struct s3_upload *store;            /* holds at most one store part */
     int64_t bytes;
+    int priority;                       /* of the job */
+    struct intent intent;
+    bool is_stored;                     /* the object is whole */
+    bool is_settled;                    /* committed, or nobody knows: what is stored stays */
+    uint8_t key_digest[IDEMPOTENCY_DIGEST_BYTES];   /* with an Idempotency-Key */
+    struct idempotent_answer answer;                /* known: the upload is a repeat, and is only compared */
 };
+
+/* What a client may say, and where its job stands among those of its tenant. */
+static const struct { const char *text; int value; } PRIORITIES[] = { { "", 100 }, { "interactive", 50 }, { "bulk", 200 } };
 
 static bool has_control(const char *text) {
     for (; *text; text++)
@@ -62,6 +77,30 @@ static enum status check_metadata(const char *text, struct why *why) {
     return ST_OK;
 }
 
+static bool is_key(const char *text) {
+    size_t len = strlen(text);
+    for (size_t i = 0; i < len; i++)
+        if (text[i] < 0x21 || text[i] > 0x7e)
+            return false;
+    return len <= KEY_MAX_BYTES;
+}
+
+static bool read_priority(const char *text, int *ret_priority) {
+    for (size_t i = 0; i < sizeof PRIORITIES / sizeof *PRIORITIES; i++)
+        if (strcmp(PRIORITIES[i].text, text) == 0) {
+            *ret_priority = PRIORITIES[i].value;
+            return true;
+        }
+    return false;
+}
+
+/* The id that the client chose, or one of ours. Documents sort by it, so it must be of version 7. */
+static bool read_document_id(const ProtobufCBinaryData *chosen, struct uuid *ret_id) {
+    *ret_id = uuid_v7();
+    return chosen->len == 0 || (uuid_from_bytes(chosen->data, chosen->len, ret_id) && ret_id->bytes[6] >> 4 == 7 &&
+                                ret_id->bytes[8] >> 6 == 2);
+}
+
 static enum status check_request(struct upload *u) {
     const Ingest__UploadRequest *req = u->req;
     struct why *why = &u->call->why;
@@ -74,6 +113,12 @@ static enum status check_request(struct upload *u) {
         return fail_as(why, ERR_REQ_FIELD, "mrn");
     if (req->sha256.len != 0 && req->sha256.len != SHA256_BYTES)
         return fail_as(why, ERR_REQ_FIELD, "sha256");
+    if (!read_document_id(&req->document_id, &u->intent.document_id))
+        return fail_as(why, ERR_REQ_FIELD, "document_id is no UUIDv7");
+    if (!is_key(req->idempotency_key))
+        return fail_as(why, ERR_REQ_FIELD, "idempotency_key");
+    if (!read_priority(req->priority, &u->priority))
+        return fail_as(why, ERR_REQ_FIELD, "priority");
     if (req->announced_bytes == 0)
         return fail_as(why, ERR_DOC_EMPTY, "announced as empty");
     if (req->announced_bytes > u->ingest->settings->upload_max_bytes)
@@ -98,15 +143,47 @@ static enum status authorise(struct upload *u) {
         u->claims = tx.claims;
     }
     enum status st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_DATA, 0, call->deadline_ms, &u->tenant_key, &call->why);
-    if (st == ST_OK && *u->req->mrn)
+    if (st == ST_OK && (*u->req->mrn || *u->req->idempotency_key))
         st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_SEARCH, 0, call->deadline_ms, &u->search_key, &call->why);
     if (st == ST_OK)
-        st = document_key_new(u->tenant_key, &u->document_id, call->mem, &u->key, &u->wrapped_key, &call->why);
+        st = document_key_new(u->tenant_key, &u->intent.document_id, call->mem, &u->key, &u->wrapped_key, &call->why);
     if (st == ST_OK)
         st = document_key_seal_original(u->key, &u->sealer, &call->why);
-    u->store = s3_upload_new(u->ingest->s3, original_object_key(call->mem, &u->claims.tenant_id, &u->document_id),
+    u->store = s3_upload_new(u->ingest->s3, original_object_key(call->mem, &u->claims.tenant_id, &u->intent.document_id),
                              "application/octet-stream");
     return st;
+}
+
+/* The intent is on record before the store hears of the upload. A repeat leaves none. */
+static enum status begin(struct upload *u) {
+    struct call *call = u->call;
+    const uint8_t *key = *u->req->idempotency_key ? u->key_digest : NULL;
+    if (key)
+        idempotency_key_digest(u->search_key, u->req->idempotency_key, u->key_digest);
+    u->intent.lease_ms = u->ingest->settings->upload_lease_ms;
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = tenant_tx_begin(&tx, u->ingest->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_WRITE, call->deadline_ms,
+                                     &call->why);
+    if (st == ST_OK)
+        st = intent_begin(&u->intent, &tx, u->req->content_type, u->req->announced_bytes, key, &call->why);
+    /* Only now: adding the intent has waited for an upload with this key that was about to commit. */
+    if (st == ST_OK && key)
+        st = idempotency_find(&tx, key, &u->answer, &call->why);
+    if (st == ST_OK && u->answer.is_known) {
+        u->intent.fence = (struct uuid){ { 0 } };
+        return ST_OK;
+    }
+    if (st == ST_OK)
+        st = intent_check_id(&u->intent, &tx, &call->why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+static enum status store_part(struct upload *u, const void *data, size_t len) {
+    struct why *why = &u->call->why;
+    enum status st = intent_renew(&u->intent, u->ingest->db, u->call, u->bytes);
+    if (st == ST_OK)
+        st = frames_seal_add(u->sealer, data, len, s3_upload_buffer(u->store), why);
+    return st == ST_OK ? s3_upload_flush(u->store, u->call->deadline_ms, why) : st;
 }
 
 static enum status take_part(struct upload *u, const void *data, size_t len) {
@@ -117,8 +194,7 @@ static enum status take_part(struct upload *u, const void *data, size_t len) {
     if (u->req->announced_bytes >= 0 && u->bytes > u->req->announced_bytes)
         return fail_as(why, ERR_REQ_MALFORMED, "more bytes than announced");
     sha256_update(u->digest, data, len);
-    enum status st = frames_seal_add(u->sealer, data, len, s3_upload_buffer(u->store), why);
-    return st == ST_OK ? s3_upload_flush(u->store, u->call->deadline_ms, why) : st;
+    return u->answer.is_known ? ST_OK : store_part(u, data, len);
 }
 
 static enum status receive(struct upload *u) {
@@ -151,7 +227,10 @@ static enum status store_end(struct upload *u) {
     if (st == ST_OK)
         st = fault_status(FAULT_UPLOAD_BEFORE_STORE, &call->why);
     if (st == ST_OK)
+        st = intent_renew(&u->intent, u->ingest->db, call, u->bytes);
+    if (st == ST_OK)
         st = s3_upload_end(u->store, call->deadline_ms, &call->why);
+    u->is_stored = st == ST_OK;
     return st == ST_OK ? fault_status(FAULT_UPLOAD_STORED, &call->why) : st;
 }
 
@@ -201,7 +280,7 @@ static enum status seal_fields(struct upload *u, struct db_param *ret_name, stru
         *fields[i].ret = DB_NULL;
         if (fields[i].len == 0)
             continue;
-        enum status st = document_key_seal_field(u->key, fields[i].kind, &u->document_id, fields[i].data, fields[i].len, call->mem,
+        enum status st = document_key_seal_field(u->key, fields[i].kind, &u->intent.document_id, fields[i].data, fields[i].len, call->mem,
                                                  &sealed, &call->why);
         if (st != ST_OK)
             return st;
@@ -210,13 +289,23 @@ static enum status seal_fields(struct upload *u, struct db_param *ret_name, stru
     return ST_OK;
 }
 
+/* What a repeat is compared with and answered. */
+static enum status keep_answer(struct upload *u, struct tenant_tx *tx) {
+    uint8_t sha[SHA256_BYTES];
+    sha256_peek(u->digest, sha);
+    u->answer.document_id = u->intent.document_id;
+    u->answer.job_id = u->job_id;
+    idempotency_request_digest(u->search_key, u->req, sha, u->answer.request_digest);
+    return idempotency_keep(tx, u->key_digest, &u->answer, &u->call->why);
+}
+
 /* One try. *ret_in_doubt is set when the answer to COMMIT is lost; a try after that finds what the first has left. */
 static enum status try_commit(struct upload *u, bool *ret_in_doubt) {
     static const struct sql ADD = { "add_document",
         "INSERT INTO app.documents (tenant_id, id, subject_id, content_type, bytes, name_enc, sha256_enc, metadata_enc, key_version, "
         "created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING", 10 };
     static const struct sql PUT_KEY = { "put_document_key", "SELECT keys.put_document_key($1, $2, $3)", 3 };
-    static const struct sql ENQUEUE = { "enqueue", "SELECT jobs.enqueue($1, $2, $3, $4)", 4 };
+    static const struct sql ENQUEUE = { "enqueue", "SELECT jobs.enqueue($1, $2, $3, $4, $5)", 5 };
     struct call *call = u->call;
     struct db_param name, sha, metadata;
     enum status st = seal_fields(u, &name, &sha, &metadata);
@@ -235,17 +324,21 @@ static enum status try_commit(struct upload *u, bool *ret_in_doubt) {
     unsigned version = tenant_key_version(u->tenant_key);
     CLEANUP(pgrows_destroy) PGresult *added = NULL;
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &ADD, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&u->document_id),
+        st = tenant_tx_run(&tx, &ADD, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&u->intent.document_id),
                            *u->req->mrn ? DB_UUID(&subject_id) : DB_NULL, DB_TEXT(u->req->content_type), DB_INT(u->bytes), name, sha,
                            metadata, DB_INT(version), DB_UUID(&tx.claims.user_id) }, &added, &call->why);
     if (st == ST_OK && db_affected(added) == 0)     /* the index made us wait for the first try, and it is there */
         return *ret_in_doubt ? ST_OK : fail(&call->why, ST_CONFLICT, "the document's id is taken");
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &PUT_KEY, (struct db_param[]){ DB_UUID(&u->document_id), DB_INT(version),
+        st = tenant_tx_run(&tx, &PUT_KEY, (struct db_param[]){ DB_UUID(&u->intent.document_id), DB_INT(version),
                            DB_BYTES(u->wrapped_key.data, u->wrapped_key.len) }, NULL, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &ENQUEUE, (struct db_param[]){ DB_UUID(&u->job_id), DB_TEXT("ingest"), DB_TEXT("ingest"),
-                           DB_UUID(&u->document_id) }, NULL, &call->why);
+                           DB_UUID(&u->intent.document_id), DB_INT(u->priority) }, NULL, &call->why);
+    if (st == ST_OK)
+        st = intent_fulfil(&u->intent, &tx, &call->why);
+    if (st == ST_OK && *u->req->idempotency_key)
+        st = keep_answer(u, &tx);
     if (st != ST_OK)
         return st;
     fault_point(FAULT_UPLOAD_BEFORE_COMMIT);
@@ -266,18 +359,43 @@ static enum status commit_document(struct upload *u) {
     enum status st = try_commit(u, &is_in_doubt);
     while (is_in_doubt && is_outage(st) && backoff_wait(&pause, 0))
         st = try_commit(u, &is_in_doubt);
-    if (st == ST_OK)
-        return ST_OK;
-    if (is_in_doubt)
+    u->is_settled = st == ST_OK || is_in_doubt;
+    if (st != ST_OK && is_in_doubt)
         return fail(&call->why, ST_UNAVAILABLE, "whether the document is there is not known");
-    struct why unused = { 0 };      /* nobody has its key; what stays is the bucket's lifecycle rule to remove */
-    (void)!s3_delete(u->ingest->s3, original_object_key(call->mem, &u->claims.tenant_id, &u->document_id),
-                     clock_mono_ms() + TIDY_MS, &unused);
     return st;
 }
 
+/* The answer of the first time, for the same request only. That it was given again is on record before. */
+static enum status replay(struct upload *u) {
+    struct call *call = u->call;
+    uint8_t sha[SHA256_BYTES], digest[IDEMPOTENCY_DIGEST_BYTES];
+    sha256_peek(u->digest, sha);
+    idempotency_request_digest(u->search_key, u->req, sha, digest);
+    if (CRYPTO_memcmp(digest, u->answer.request_digest, sizeof digest) != 0)
+        return fail_as(&call->why, ERR_IDEM_REUSED, "another request");
+    u->intent.document_id = u->answer.document_id;
+    u->job_id = u->answer.job_id;
+    return audit_append(call, &(struct audit_record){ .action = AUDIT_UPLOAD_REPLAY, .resource_id = u->job_id,
+                        .document_ids = &u->intent.document_id, .document_count = 1 }, NULL);
+}
+
+/* After a failure: what is in the store goes, and then the intent. Where either is in doubt, the intent stays, and
+ * the janitor comes when its lease is over. */
+static void tidy(struct upload *u) {
+    struct why unused = { 0 };
+    int64_t until_ms = clock_mono_ms() + TIDY_MS;
+    if (uuid_is_nil(&u->intent.fence) || u->is_settled)
+        return;
+    enum status st = s3_upload_abort(u->store, until_ms, &unused);
+    if (st == ST_OK && u->is_stored)
+        st = s3_delete(u->ingest->s3, original_object_key(u->call->mem, &u->claims.tenant_id, &u->intent.document_id), until_ms, &unused);
+    if (st == ST_OK)
+        (void)!intent_clear(u->ingest->jobs_db, &u->intent.tenant_id, &u->intent.document_id, &u->intent.fence, until_ms, &unused);
+}
+
 static void upload_end(struct upload *u) {
-    s3_upload_destroy(&u->store);       /* aborts what was not completed */
+    tidy(u);
+    s3_upload_destroy(&u->store);
     frames_sealer_destroy(&u->sealer);
     sha256_destroy(&u->digest);
     document_key_destroy(&u->key);
@@ -285,22 +403,26 @@ static void upload_end(struct upload *u) {
     tenant_key_release(&u->search_key);
 }
 
+static enum status take_in(struct upload *u) {
+    enum status st = store_end(u);
+    return st == ST_OK ? commit_document(u) : st;
+}
+
 enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     Ingest__UploadReply *reply = (void *)out;
-    CLEANUP(upload_end) struct upload u = { .ingest = self, .call = call, .req = (const void *)in, .document_id = uuid_v7(),
-                                            .job_id = uuid_v7(), .digest = sha256_new() };
+    CLEANUP(upload_end) struct upload u = { .ingest = self, .call = call, .req = (const void *)in, .job_id = uuid_v7(), .digest = sha256_new() };
     enum status st = check_request(&u);
     if (st == ST_OK)
         st = authorise(&u);
     if (st == ST_OK)
+        st = begin(&u);
+    if (st == ST_OK)
         st = receive(&u);
     if (st == ST_OK)
-        st = store_end(&u);
-    if (st == ST_OK)
-        st = commit_document(&u);
+        st = u.answer.is_known ? replay(&u) : take_in(&u);
     if (st != ST_OK)
         return st;
-    reply->document_id = wire_id(call->mem, &u.document_id);
+    reply->document_id = wire_id(call->mem, &u.intent.document_id);
     reply->job_id = wire_id(call->mem, &u.job_id);
     reply->status = (char *)"processing";
     return ST_OK;

@@ -15,13 +15,21 @@ enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 
 #define DOCUMENT_COLUMNS \
     "d.id, d.content_type, d.bytes, d.status, d.reason_code, d.pages, d.chunks, d.created_by, d.created_at, d.ready_at, " \
-    "d.name_enc, d.key_version, j.id, j.stage, j.chunks_done "
+    "d.name_enc, d.key_version, j.id, j.stage, j.chunks_done, j.pages_done, j.chunks_total, NULL::bigint, NULL::bigint "
 #define LATEST_JOB \
-    "LEFT JOIN LATERAL (SELECT k.id, k.stage, k.chunks_done FROM jobs.jobs k " \
+    "LEFT JOIN LATERAL (SELECT k.id, k.stage, k.chunks_done, k.pages_done, k.chunks_total FROM jobs.jobs k " \
     "WHERE k.tenant_id = d.tenant_id AND k.document_id = d.id ORDER BY k.created_at DESC LIMIT 1) j ON true "
 
+/* An upload that is not a document yet, in the same columns. */
+#define UPLOAD_COLUMNS \
+    "u.document_id, u.content_type, 0::bigint, 'uploading', NULL::text, NULL::integer, NULL::integer, u.user_id, u.started_at, " \
+    "NULL::timestamptz, NULL::bytea, NULL::integer, NULL::uuid, NULL::text, NULL::integer, NULL::integer, NULL::integer, " \
+    "u.bytes_received, u.bytes_announced "
+static const char UPLOADING[] = "uploading";
+
 enum { COL_ID, COL_TYPE, COL_BYTES, COL_STATUS, COL_REASON, COL_PAGES, COL_CHUNKS, COL_CREATED_BY, COL_CREATED_AT,
-       COL_READY_AT, COL_NAME_ENC, COL_KEY_VERSION, COL_JOB_ID, COL_STAGE, COL_CHUNKS_DONE };
+       COL_READY_AT, COL_NAME_ENC, COL_KEY_VERSION, COL_JOB_ID, COL_STAGE, COL_CHUNKS_DONE, COL_PAGES_DONE, COL_CHUNKS_TOTAL,
+       COL_RECEIVED, COL_ANNOUNCED };
 
 /* Everything but the name, which needs its key. */
 static Query__Document *document_from_row(struct arena *mem, const PGresult *rows, int row) {
@@ -40,6 +48,10 @@ static Query__Document *document_from_row(struct arena *mem, const PGresult *row
     d->job_id = column_id(mem, rows, row, COL_JOB_ID);
     d->stage = column_text(mem, rows, row, COL_STAGE);
     d->chunks_done = column_count(rows, row, COL_CHUNKS_DONE);
+    d->pages_done = column_count(rows, row, COL_PAGES_DONE);
+    d->chunks_total = column_count(rows, row, COL_CHUNKS_TOTAL);
+    d->bytes_received = db_is_null(rows, row, COL_RECEIVED) ? d->bytes : db_i64(rows, row, COL_RECEIVED);
+    d->bytes_announced = db_is_null(rows, row, COL_ANNOUNCED) ? d->bytes : db_i64(rows, row, COL_ANNOUNCED);
     return d;
 }
 
@@ -68,18 +80,35 @@ static enum status reveal_documents(struct query *q, struct call *call, enum aud
     return st;
 }
 
+/* Uploads under way have no name and no key: that they were shown is on the record, and there is nothing to open. */
+static enum status reveal_uploads(struct call *call, enum audit_action action, const PGresult *rows, size_t n, struct document_list *ret_list) {
+    struct document_list list = { arena_alloc(call->mem, n * sizeof *list.items), n };
+    struct uuid *ids = arena_alloc(call->mem, n * sizeof *ids);
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = db_uuid(rows, (int)i, COL_ID);
+        list.items[i] = document_from_row(call->mem, rows, (int)i);
+    }
+    enum status st = audit_append(call, &(struct audit_record){ .action = action, .document_ids = ids, .document_count = n }, NULL);
+    if (st == ST_OK)
+        *ret_list = list;
+    return st;
+}
+
 enum status on_list_documents(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_documents",
         "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
         "WHERE d.tenant_id = $1 AND d.status <> 'deleted' AND ($2::uuid IS NULL OR d.id < $2::uuid) "
         "AND ($3 = '' OR d.status = $3) ORDER BY d.id DESC LIMIT $4", 4 };
-    static const char *const STATUSES[] = { "", "processing", "ready", "failed" };
+    static const struct sql LIST_UPLOADS = { "list_uploads",
+        "SELECT " UPLOAD_COLUMNS "FROM app.uploads u WHERE u.tenant_id = $1 AND u.swept_at IS NULL "
+        "AND ($2::uuid IS NULL OR u.document_id < $2::uuid) ORDER BY u.document_id DESC LIMIT $3", 3 };
+    static const char *const STATUSES[] = { "", UPLOADING, "processing", "ready", "failed" };
     const Query__ListDocumentsRequest *req = (const void *)in;
     Query__ListDocumentsReply *reply = (void *)out;
     struct query *q = self;
 
     uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    bool is_known = false, is_first = true;
+    bool is_known = false, is_first = true, is_uploading = strcmp(req->status, UPLOADING) == 0;
     for (size_t i = 0; i < sizeof STATUSES / sizeof *STATUSES; i++)
         is_known |= strcmp(STATUSES[i], req->status) == 0;
     if (limit > LIST_LIMIT_MAX || !is_known)
@@ -93,7 +122,11 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
     {
         CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
         st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms, &call->why);
-        if (st == ST_OK)        /* one row more than asked tells whether there is another page */
+        /* one row more than asked tells whether there is another page */
+        if (st == ST_OK && is_uploading)
+            st = tenant_tx_run(&tx, &LIST_UPLOADS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(is_first ? NULL : &last),
+                               DB_INT(limit + 1) }, &rows, &call->why);
+        else if (st == ST_OK)
             st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(is_first ? NULL : &last),
                                DB_TEXT(req->status), DB_INT(limit + 1) }, &rows, &call->why);
         if (st == ST_OK)
@@ -109,18 +142,24 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
         reply->next_cursor = (char *)cursor_from_uuid(call->mem, &shown_last);
     }
     struct document_list list = { 0 };
-    st = reveal_documents(q, call, AUDIT_DOCUMENT_LIST, rows, count, &list);
+    st = is_uploading ? reveal_uploads(call, AUDIT_DOCUMENT_LIST, rows, count, &list)
+                      : reveal_documents(q, call, AUDIT_DOCUMENT_LIST, rows, count, &list);
     reply->documents = list.items;
     reply->n_documents = list.count;
     return st;
 }
 
 /* One row of a readable document, or ST_NOT_FOUND: absent, deleted and another tenant's are the same. */
-static enum status find_document(struct query *q, struct call *call, const ProtobufCBinaryData *id_bytes_in,
+static enum status find_document(struct query *q, struct call *call, const ProtobufCBinaryData *id_bytes_in, bool has_uploads,
                                  struct claims *ret_claims, struct uuid *ret_id, PGresult **ret_rows) {
     static const struct sql FIND = { "find_document",
         "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
         "WHERE d.tenant_id = $1 AND d.id = $2 AND d.status <> 'deleted'", 2 };
+    /* one statement, one moment: an upload that commits meanwhile is the one or the other */
+    static const struct sql FIND_ANY = { "find_document_or_upload",
+        "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
+        "WHERE d.tenant_id = $1 AND d.id = $2 AND d.status <> 'deleted' UNION ALL "
+        "SELECT " UPLOAD_COLUMNS "FROM app.uploads u WHERE u.tenant_id = $1 AND u.document_id = $2 AND u.swept_at IS NULL", 2 };
     if (!uuid_from_bytes(id_bytes_in->data, id_bytes_in->len, ret_id))
         return fail_as(&call->why, ERR_REQ_FIELD, "document_id");
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
@@ -128,7 +167,7 @@ static enum status find_document(struct query *q, struct call *call, const Proto
     enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms,
                                      &call->why);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(ret_id) }, &rows, &call->why);
+        st = tenant_tx_run(&tx, has_uploads ? &FIND_ANY : &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(ret_id) }, &rows, &call->why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
     if (st != ST_OK)
@@ -147,11 +186,12 @@ enum status on_get_document(void *self, struct call *call, const ProtobufCMessag
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct claims claims;
     struct uuid id;
-    enum status st = find_document(self, call, &req->document_id, &claims, &id, &rows);
+    enum status st = find_document(self, call, &req->document_id, true, &claims, &id, &rows);
     if (st != ST_OK)
         return st;
     struct document_list list = { 0 };
-    st = reveal_documents(self, call, AUDIT_DOCUMENT_READ, rows, 1, &list);
+    bool is_uploading = strcmp(db_text(rows, 0, COL_STATUS), UPLOADING) == 0;
+    st = is_uploading ? reveal_uploads(call, AUDIT_DOCUMENT_READ, rows, 1, &list) : reveal_documents(self, call, AUDIT_DOCUMENT_READ, rows, 1, &list);
     if (st != ST_OK)
         return st;
     if (list.count == 0)
@@ -211,7 +251,7 @@ enum status on_get_content(void *self, struct call *call, const ProtobufCMessage
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct claims claims;
     struct uuid id;
-    enum status st = find_document(q, call, &req->document_id, &claims, &id, &rows);
+    enum status st = find_document(q, call, &req->document_id, false, &claims, &id, &rows);
     if (st != ST_OK)
         return st;
 

@@ -339,6 +339,56 @@ Test(aws_clients, an_upload_that_fails_is_aborted) {
     s3_destroy(&s3);
 }
 
+Test(aws_clients, an_abort_says_whether_anything_may_be_left) {
+    static const struct { int part, abort; enum status want; } CASES[] = {
+        { 200, 204, ST_OK }, { 200, 404, ST_OK }, { 200, 403, ST_UNAVAILABLE }, { 403, 204, ST_UNAVAILABLE } };
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    cr_expect_eq(s3_upload_abort(NULL, soon(), &why), ST_OK);
+    for (unsigned i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        fake.asked = 0;
+        fake.steps[0] = (struct script){ .status = 200, .body = "<R><UploadId>u1</UploadId></R>" };
+        fake.steps[1] = (struct script){ .status = CASES[i].part, .headers = "ETag: \"e\"\r\n" };
+        fake.steps[2] = (struct script){ .status = CASES[i].abort };
+        struct s3_upload *upload = s3_upload_new(s3, "k", "application/octet-stream");
+        cr_expect_eq(s3_upload_abort(upload, soon(), &why), ST_OK, "nothing was begun");
+        fill(upload, S3_PART_BYTES);
+        cr_expect_eq(s3_upload_flush(upload, soon(), &why) == ST_OK, CASES[i].part == 200);
+        cr_expect_eq(s3_upload_abort(upload, soon(), &why), CASES[i].want, "%u", i);
+        s3_upload_destroy(&upload);
+        cr_expect_eq(fake.asked, 3, "aborted once");
+    }
+    s3_destroy(&s3);
+}
+
+Test(aws_clients, parts_grow_so_that_ten_thousand_are_enough) {
+    int64_t total = 0;
+    for (unsigned n = 0; n < S3_PARTS_MAX; n++)
+        total += (int64_t)s3_part_bytes(n);
+    cr_expect_eq(total, S3_UPLOAD_MAX_BYTES);
+    cr_expect_geq(total, (1LL << 38) + (1LL << 38) / 100, "the largest CORDON_MAX_UPLOAD_BYTES, sealed");
+    cr_expect_eq(s3_part_bytes(0), S3_PART_BYTES);
+    cr_expect_leq(s3_part_bytes(S3_PARTS_MAX - 1), 96 << 20);
+}
+
+#define LISTED(key, id, begun) "<Upload><Key>" key "</Key><UploadId>" id "</UploadId><Owner><ID>o</ID></Owner><Initiated>" begun "</Initiated></Upload>"
+
+Test(aws_clients, forgotten_uploads_are_found_page_by_page_and_aborted) {
+    fake.steps[0] = (struct script){ .status = 200, .body = "<R><IsTruncated>true</IsTruncated><NextKeyMarker>t/b</NextKeyMarker><NextUploadIdMarker>u2</NextUploadIdMarker>"
+        LISTED("t/a", "u1", "2001-01-01T00:00:00.000Z") LISTED("t/b", "u2", "2001-01-02T00:00:01.000Z") "</R>" };
+    fake.steps[1] = (struct script){ .status = 204 };
+    fake.steps[2] = (struct script){ .status = 200, .body = "<R><IsTruncated>false</IsTruncated>"
+        LISTED("t/c", "u3", "2001-01-02T00:00:00.000Z") LISTED("t/d", "u4", "") LISTED("other", "u5", "2001-01-01T00:00:00.000Z")
+        LISTED("t/&amp;", "u6", "2001-01-01T23:59:59.999Z") "</R>" };
+    fake.steps[3] = (struct script){ .status = 404, .body = "<Error><Code>NoSuchUpload</Code></Error>" };
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    unsigned count = 0;
+    cr_assert_eq(s3_abort_uploads(s3, "t/", 978393600000000, soon(), &count, &why), ST_OK, "%s", why.text);      /* 2001-01-02 */
+    cr_expect_eq(count, 2);
+    cr_expect_str_eq(fake.log, "GET /docs?prefix=t%2F&uploads=\nDELETE /docs/t/a?uploadId=u1\n"
+                               "GET /docs?key-marker=t%2Fb&prefix=t%2F&upload-id-marker=u2&uploads=\nDELETE /docs/t/%26?uploadId=u6\n");
+    s3_destroy(&s3);
+}
+
 Test(aws_clients, an_error_inside_a_200_is_an_error) {
     fake.steps[0] = (struct script){ .status = 200, .body = "<R><UploadId>u1</UploadId></R>" };
     fake.steps[1] = (struct script){ .status = 200, .headers = "ETag: \"e1\"\r\n" };

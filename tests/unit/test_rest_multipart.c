@@ -150,16 +150,39 @@ Test(rest_header, reads_media_types) {
     cr_expect_not(media_type_parse("multipart/form-data; boundary=\"\"", &t));
 }
 
-Test(rest_header, reads_content_digests) {
+#define SHA256_TEXT "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
+#define SHA512_TEXT "sha-512=:z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==:"
+
+Test(rest_header, reads_digests_and_notices_when_two_fields_disagree) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(4096);
-    uint8_t sum[32] = { 0 };
-    bool found = false;
-    cr_assert(digest_parse(mem, "sha-512=:AAAA:, sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:", &found, sum));
-    cr_expect(found);
-    cr_expect_eq(sum[0], 0xe3);
-    cr_assert(digest_parse(mem, "md5=:AAAA:", &found, sum));
-    cr_expect_not(found);
-    cr_expect_not(digest_parse(mem, "sha-256=:AAAA:", &found, sum));
-    cr_expect_not(digest_parse(mem, "sha-256=47DE", &found, sum));
-    cr_expect_not(digest_parse(mem, "", &found, sum));
+    struct digests both = { 0 }, none = { 0 }, one = { 0 }, bad = { 0 };
+    cr_assert(digests_parse(mem, SHA512_TEXT ", " SHA256_TEXT, &both));
+    cr_expect(both.has_sha256 && both.has_sha512);
+    cr_expect_eq(both.sha256[0], 0xe3);
+    cr_expect_eq(both.sha512[0], 0xcf);
+    cr_assert(digests_parse(mem, "md5=:AAAA:", &none));
+    cr_expect_not(none.has_sha256 || none.has_sha512);
+    cr_assert(digests_parse(mem, SHA256_TEXT, &one));
+    cr_expect(digests_parse(mem, SHA256_TEXT ", " SHA512_TEXT, &one), "the same once more");
+    cr_expect_not(digests_parse(mem, "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:", &one), "another");
+    cr_expect_not(digests_parse(mem, "sha-256=:AAAA:", &bad));
+    cr_expect_not(digests_parse(mem, "sha-512=:AAAA:", &bad));
+    cr_expect_not(digests_parse(mem, "sha-256=47DE", &bad));
+    cr_expect_not(digests_parse(mem, "", &bad));
+}
+
+Test(rest_header, an_idempotency_key_is_visible_characters_plain_or_quoted) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(4096);
+    char longest[258];
+    memset(longest, 'k', sizeof longest);
+    longest[255] = '\0';
+    cr_expect_str_eq(idempotency_key_parse(mem, "8e03978e-40d5"), "8e03978e-40d5");
+    cr_expect_str_eq(idempotency_key_parse(mem, " \"8e03978e-40d5\" "), "8e03978e-40d5", "quoted, it is the same key");
+    cr_expect_not_null(idempotency_key_parse(mem, longest));
+    longest[255] = 'k';
+    longest[256] = '\0';
+    cr_expect_null(idempotency_key_parse(mem, longest));
+    const char *const BAD[] = { "", " ", "\"\"", "a b", "a\tb", "\"a", "a\"", "\"a\\\"b\"", "\"a\"b\"", "a\\b", "k\xc3\xa9y", "k\x7f" };
+    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++)
+        cr_expect_null(idempotency_key_parse(mem, BAD[i]), "%zu", i);
 }

@@ -14,7 +14,9 @@
 /* What the players saw; one edge per test process. */
 static struct {
     atomic_uint authenticated, denied, uploads;
-    char denied_code[16], denied_path[64], file_name[256], content_type[128], metadata[256], mrn[128], last_ticket[256];
+    char denied_code[16], denied_path[64], file_name[256], content_type[128], metadata[256], mrn[128], last_ticket[256], key[256], priority[16];
+    uint8_t chosen_id[16];
+    size_t chosen_id_len;
     int64_t announced_bytes, uploaded_bytes;
     uint8_t uploaded_sha256[32], digest[32];
     size_t digest_len;
@@ -90,6 +92,11 @@ static enum status on_upload(void *self, struct call *call, const ProtobufCMessa
     snprintf(seen.content_type, sizeof seen.content_type, "%s", req->content_type);
     snprintf(seen.metadata, sizeof seen.metadata, "%s", req->metadata_json);
     snprintf(seen.mrn, sizeof seen.mrn, "%s", req->mrn);
+    snprintf(seen.key, sizeof seen.key, "%s", req->idempotency_key);
+    snprintf(seen.priority, sizeof seen.priority, "%s", req->priority);
+    seen.chosen_id_len = req->document_id.len;
+    if (req->document_id.len == 16)
+        memcpy(seen.chosen_id, req->document_id.data, 16);
     seen.announced_bytes = req->announced_bytes;
     seen.digest_len = req->sha256.len;
     if (req->sha256.len == 32)
@@ -97,6 +104,11 @@ static enum status on_upload(void *self, struct call *call, const ProtobufCMessa
     pthread_mutex_unlock(&seen_lock);
     if (str_equal(req->content_type, "application/x-msdownload"))
         return fail_as(&call->why, ERR_DOC_TYPE, "type");
+    if (str_equal(req->idempotency_key, "busy")) {
+        enum status busy = fail_as(&call->why, ERR_IDEM_BUSY, "busy");
+        call->why.retry_after_ms = 2000;
+        return busy;
+    }
     EVP_MD_CTX *sum = EVP_MD_CTX_new();
     EVP_DigestInit_ex(sum, EVP_sha256(), NULL);
     int64_t bytes = 0;
@@ -254,7 +266,8 @@ static inline void edge_start_node(struct edge_node *n) {
     n->bus.opt.endpoints[peer_index(PEER_QUERY)] = n->query.listen;
     node_start(&n->bus);
     n->settings = (struct edge_settings){ .http_host = "127.0.0.1", .allowed_origins = "https://app.example", .port = free_port(),
-                                          .threads = 8, .max_upload_bytes = 3000000, .slow_ms = 60000 };
+                                          .threads = 8, .max_upload_bytes = 3000000, .upload_ms = 900000, .body_min_rate = 8192,
+                                          .slow_ms = 60000 };
     n->rt = (struct runtime){ .process = "edge", .bus = n->bus.bus, .metrics = n->bus.opt.metrics };
     cr_assert_eq(EDGE.open(&n->self, &n->settings, &n->rt, &why), ST_OK, "%s", why.text);
     cr_assert_eq(EDGE.start(n->self, &n->rt, &why), ST_OK, "%s", why.text);

@@ -151,7 +151,63 @@ Test(edge_upload, a_waiting_client_is_told_to_go_on_only_once_it_may) {
     cr_expect_null(strstr(answer.data, "100 Continue"));
 }
 
-/* Takes the ten seconds that the edge waits for a piece of a body. */
+#define HELLO_256 "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
+#define HELLO_512 "sha-512=:m3HSJL1i83hdltRq0+o9czGb+8KJDKra4t/3JRlnPKcjI8PZm6XBHXx6zG4UuMXaDEZjR1wuXDre9G9zvN7AQw==:"
+#define OTHER_512 "sha-512=:z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==:"
+
+Test(edge_upload, a_body_must_match_each_of_its_digests) {
+    cr_expect_eq(send_raw("Content-Length: 5\r\nContent-Digest: " HELLO_512 "\r\n", "hello", 5), 202, "%s", answer.data);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nRepr-Digest: " HELLO_256 ", " HELLO_512 "\r\n", "hello", 5), 202, "%s", answer.data);
+    cr_expect_eq(seen.digest_len, 32, "the worker compares this one too");
+    cr_expect_eq(send_raw("Transfer-Encoding: chunked\r\nContent-Digest: " HELLO_512 "\r\n", "5\r\nhello\r\n0\r\n\r\n", 15), 202, "%s", answer.data);
+    unsigned before = atomic_load(&seen.uploads);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nContent-Digest: " OTHER_512 "\r\n", "hello", 5), 400);
+    cr_expect(strstr(answer.data, "DOC_007"), "%s", answer.data);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nContent-Digest: " HELLO_512 "\r\nRepr-Digest: " OTHER_512 "\r\n", "hello", 5), 400, "they disagree");
+    cr_expect_eq(send_raw("Content-Length: 5\r\nContent-Digest: sha-512=:AAAA:\r\n", "hello", 5), 400);
+    cr_expect(strstr(answer.data, "REQ_004"), "%s", answer.data);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nContent-Digest: " HELLO_256 "\r\nContent-Digest: " HELLO_256 "\r\n", "hello", 5), 400, "two lines");
+    cr_expect_eq(atomic_load(&seen.uploads), before);
+}
+
+Test(edge_upload, key_id_and_priority_travel_in_headers) {
+    cr_assert_eq(send_raw("Content-Length: 5\r\nIdempotency-Key: \"8e03978e\"\r\nCordon-Document-Id: " ID_TEXT "77\r\nCordon-Priority: bulk\r\n",
+                          "hello", 5), 202, "%s", answer.data);
+    cr_expect_str_eq(seen.key, "8e03978e");
+    cr_expect_str_eq(seen.priority, "bulk");
+    cr_expect_eq(seen.chosen_id_len, 16);
+    cr_expect_eq(seen.chosen_id[15], 0x77);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nIdempotency-Key: a b\r\n", "hello", 5), 400);
+    cr_expect(strstr(answer.data, "Idempotency-Key"), "%s", answer.data);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nIdempotency-Key: a\r\nIdempotency-Key: b\r\n", "hello", 5), 400, "two keys");
+    cr_expect_eq(send_raw("Content-Length: 5\r\nCordon-Document-Id: 7\r\n", "hello", 5), 400);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nCordon-Priority: urgent\r\n", "hello", 5), 400);
+    cr_expect_eq(send_raw("Content-Length: 5\r\nIdempotency-Key: busy\r\n", "hello", 5), 409);
+    cr_expect(strstr(answer.data, "IDEM_002") && strstr(answer.data, "Retry-After: 2\r\n"), "%s", answer.data);
+}
+
+Test(edge_upload, an_idempotency_key_is_refused_where_it_is_not_honoured) {
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "POST /api/v1/search", "Content-Type: application/json\r\nIdempotency-Key: k\r\n",
+                          "{\"question\":\"q\"}"), 400);
+    cr_expect(strstr(answer.data, "Idempotency-Key is honoured by uploads only"), "%s", answer.data);
+    cr_expect_eq(http_ask(&edge, &answer, "platform", "POST /api/v1/tenants", "Content-Type: application/json\r\nIdempotency-Key: k\r\n",
+                          "{\"slug\":\"ab\",\"name\":\"n\"}"), 400);
+}
+
+Test(edge_upload, an_upload_has_a_total_time_however_fast_it_is) {
+    edge.settings.upload_ms = 1000;
+    edge.settings.body_min_rate = 1;
+    int fd = http_connect(&edge);
+    const char *head = UPLOAD " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer clinician\r\nContent-Length: 600000\r\n\r\n";
+    int64_t began_ms = clock_mono_ms();
+    http_send(fd, head, strlen(head));
+    http_send(fd, "some", 4);
+    cr_expect_eq(http_receive(fd, &answer), 408);
+    cr_expect(strstr(answer.data, "REQ_010"), "%s", answer.data);
+    cr_expect_lt(clock_mono_ms() - began_ms, 5000);
+}
+
+/* Takes the eight seconds that 64 KiB may take at the slowest rate. */
 Test(edge_upload, a_body_that_trickles_is_cut) {
     int fd = http_connect(&edge);
     const char *head = UPLOAD " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer clinician\r\nContent-Length: 600000\r\n\r\n";
@@ -201,6 +257,21 @@ Test(edge_upload, forms_stream_like_raw_bodies) {
     cr_expect_eq(atomic_load(&seen.uploads), 2);
     buffer_end(&form);
     free(bytes);
+}
+
+#define FIELD_PART(name, value) "--XX\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
+
+Test(edge_upload, forms_carry_id_and_priority_before_the_file) {
+    cr_assert_eq(SEND("Idempotency-Key: k1\r\n", FIELD_PART("document_id", ID_TEXT "78") FIELD_PART("priority", "interactive") FILE_PART "x\r\n--XX--\r\n"),
+                 202, "%s", answer.data);
+    cr_expect_eq(seen.chosen_id[15], 0x78);
+    cr_expect_str_eq(seen.priority, "interactive");
+    cr_expect_str_eq(seen.key, "k1");
+    cr_expect_eq(SEND("", FIELD_PART("document_id", "x") FILE_PART "x\r\n--XX--\r\n"), 400);
+    cr_expect_eq(SEND("", FIELD_PART("priority", "") FILE_PART "x\r\n--XX--\r\n"), 400);
+    cr_expect_eq(SEND("", FIELD_PART("priority", "bulk") FIELD_PART("priority", "bulk") FILE_PART "x\r\n--XX--\r\n"), 400, "twice");
+    cr_expect_eq(SEND("Content-Digest: " OTHER_512 "\r\n", FILE_PART "x\r\n--XX--\r\n"), 400);
+    cr_expect(strstr(answer.data, "DOC_007"));
 }
 
 Test(edge_upload, forms_are_strict) {

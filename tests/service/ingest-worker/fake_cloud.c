@@ -42,6 +42,44 @@ static bool answer_object(struct fake_cloud *c, const char *key, bool has_body, 
     return true;
 }
 
+#define BUCKET "/docs/"
+
+static bool begin_upload(struct fake_cloud *c, const char *key, const char *begun, char id[8]) {
+    for (unsigned i = 0; i < CLOUD_UPLOADS_MAX; i++)
+        if (!*c->uploads[i].key) {
+            (void)snprintf(c->uploads[i].key, sizeof c->uploads[i].key, "%s", key);
+            c->uploads[i].begun = begun;
+            (void)snprintf(id, 8, "u%u", i);
+            return true;
+        }
+    return false;
+}
+
+static void end_upload(struct fake_cloud *c, const char *query) {
+    const char *id = strstr(query, "uploadId=u");
+    unsigned i = 0;
+    if (id && sscanf(id, "uploadId=u%u", &i) == 1 && i < CLOUD_UPLOADS_MAX)
+        c->uploads[i].key[0] = '\0';
+}
+
+static bool list_uploads(struct fake_cloud *c, const char *query, int fd) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    char prefix[256] = BUCKET, *out = prefix + strlen(prefix);
+    const char *p = strstr(query, "prefix=");
+    for (p = p ? p + 7 : ""; *p && *p != '&'; p++) {
+        bool is_slash = strncmp(p, "%2F", 3) == 0;
+        *out++ = is_slash ? '/' : *p;
+        p += is_slash ? 2 : 0;
+    }
+    *out = '\0';
+    const char *body = "<R><IsTruncated>false</IsTruncated>";
+    for (unsigned i = 0; i < CLOUD_UPLOADS_MAX; i++)
+        if (strncmp(c->uploads[i].key, prefix, strlen(prefix)) == 0)
+            body = arena_printf(mem, "%s<Upload><Key>%s</Key><UploadId>u%u</UploadId><Initiated>%s</Initiated></Upload>", body,
+                                c->uploads[i].key + strlen(BUCKET), i, c->uploads[i].begun);
+    return loopback_answer(fd, 200, "", arena_printf(mem, "%s</R>", body));
+}
+
 static bool answer_s3(struct fake_cloud *c, const struct loopback_request *r, int fd) {
     char key[256];
     const char *query = strchr(r->target, '?') ? strchr(r->target, '?') + 1 : "";
@@ -50,24 +88,32 @@ static bool answer_s3(struct fake_cloud *c, const struct loopback_request *r, in
     if (str_equal(r->method, "PUT") || str_equal(r->method, "POST")) {
         if (c->put_status)
             return loopback_answer(fd, c->put_status, "", "");
-        if (strstr(query, "uploads"))
-            return loopback_answer(fd, 200, "", "<R><UploadId>u1</UploadId></R>");
+        char id[8], body[64];
+        if (strstr(query, "uploads")) {
+            cr_assert(begin_upload(c, key, "2999-01-01T00:00:00.000Z", id));
+            (void)snprintf(body, sizeof body, "<R><UploadId>%s</UploadId></R>", id);
+            return loopback_answer(fd, 200, "", body);
+        }
         if (is_upload && str_equal(r->method, "PUT")) {
             (void)buffer_add(&c->parts, r->body.data, r->body.len);
             return loopback_answer(fd, 200, "ETag: \"p\"\r\n", "");
         }
         put(c, key, is_upload ? &c->parts : &r->body);
         c->completed += is_upload;
+        end_upload(c, query);
         return loopback_answer(fd, 200, "ETag: \"e\"\r\n", is_upload ? "<R><ETag>e</ETag></R>" : "");
     }
     if (str_equal(r->method, "DELETE")) {
         c->aborted += is_upload;
+        end_upload(c, query);
         if (find(c, key) && !is_upload)
             drop(find(c, key));
         return loopback_answer(fd, 204, "", "");
     }
     if (c->get_status)
         return loopback_answer(fd, c->get_status, "", "");
+    if (strstr(query, "uploads"))
+        return list_uploads(c, query, fd);
     return answer_object(c, key, str_equal(r->method, "GET"), fd);
 }
 
@@ -112,6 +158,28 @@ unsigned fake_cloud_count(struct fake_cloud *c) {
         n += c->objects[i].key[0] != '\0';
     pthread_mutex_unlock(&c->lock);
     return n;
+}
+
+unsigned fake_cloud_uploads(struct fake_cloud *c) {
+    unsigned n = 0;
+    pthread_mutex_lock(&c->lock);
+    for (unsigned i = 0; i < CLOUD_UPLOADS_MAX; i++)
+        n += c->uploads[i].key[0] != '\0';
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
+void fake_cloud_leave(struct fake_cloud *c, const char *key, const char *begun) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    const char *path = arena_printf(mem, BUCKET "%s", key);
+    struct buffer data = { .data = (char *)"left", .len = 4 };
+    char id[8];
+    pthread_mutex_lock(&c->lock);
+    if (begun)
+        cr_assert(begin_upload(c, path, begun, id));
+    else
+        put(c, path, &data);
+    pthread_mutex_unlock(&c->lock);
 }
 
 bool fake_cloud_shows(struct fake_cloud *c, const char *text) {

@@ -1,5 +1,5 @@
-/* fake_cloud — S3 and KMS on loopback, as far as ingest-worker uses them: objects in memory, one multipart upload at a
- * time, tenant keys made of tenant and purpose. Each can be told to answer with an error. */
+/* fake_cloud — S3 and KMS on loopback, as far as ingest-worker uses them: objects in memory, the bytes of one multipart
+ * upload at a time, tenant keys made of tenant and purpose. Each can be told to answer with an error. */
 #ifndef CORDON_TESTS_FAKE_CLOUD_H
 #define CORDON_TESTS_FAKE_CLOUD_H
 
@@ -7,7 +7,7 @@
 
 #include "support/loopback.h"
 
-enum { CLOUD_OBJECTS_MAX = 32 };
+enum { CLOUD_OBJECTS_MAX = 32, CLOUD_UPLOADS_MAX = 8 };
 
 struct cloud_object { char key[256]; struct buffer data; };
 
@@ -16,6 +16,7 @@ struct fake_cloud {
     pthread_mutex_t lock;               /* guards objects and parts */
     struct cloud_object objects[CLOUD_OBJECTS_MAX];
     struct buffer parts;                /* of the multipart upload under way */
+    struct { char key[256]; const char *begun; } uploads[CLOUD_UPLOADS_MAX];     /* key "": none */
     atomic_int put_status, get_status, kms_status;      /* 0: as it should be */
     const char *kms_error;              /* AWS's code that goes with kms_status */
     atomic_uint aborted, completed, decrypted;
@@ -27,6 +28,10 @@ void fake_cloud_stop(struct fake_cloud *cloud);
 unsigned fake_cloud_count(struct fake_cloud *cloud);
 /* Do the objects hold these bytes? */
 bool fake_cloud_shows(struct fake_cloud *cloud, const char *text);
+/* Multipart uploads that are neither completed nor aborted. */
+unsigned fake_cloud_uploads(struct fake_cloud *cloud);
+/* Put an object, or begin a multipart upload (begun: S3's time), behind the back of everybody. */
+void fake_cloud_leave(struct fake_cloud *cloud, const char *key, const char *begun);
 /* Lose every object. */
 void fake_cloud_lose(struct fake_cloud *cloud);
 

@@ -90,7 +90,7 @@ static struct secret *secret_of(const char *text) {
 static void fill_settings(struct ingest_settings *s) {
     *s = (struct ingest_settings){
         .database_url = secret_of(pg_url("cordon_ingest")), .jobs_database_url = secret_of(pg_url("cordon_jobs")),
-        .db_connections_count = 4, .bucket = "docs", .upload_max_bytes = RIG_UPLOAD_MAX_BYTES,
+        .db_connections_count = 4, .bucket = "docs", .upload_max_bytes = RIG_UPLOAD_MAX_BYTES, .upload_lease_ms = RIG_UPLOAD_LEASE_MS,
         .sandbox_path = CORDON_BINARY_DIR "/services/ingest-worker/cordon-sandbox", .pdftotext_path = "/usr/bin/pdftotext",
         .extract_memory_bytes = 1 << 30, .extract_time_ms = 10000, .text_max_bytes = 8 << 20, .job_threads_count = 2,
         .lease_ms = RIG_LEASE_MS, .poll_ms = RIG_POLL_MS, .s3_endpoint = loopback_url(rig.cloud.server),
@@ -161,6 +161,9 @@ enum status rig_upload_as(const char *ticket, const struct rig_upload *u, const 
     req.metadata_json = (char *)(u->metadata ? u->metadata : "");
     req.mrn = (char *)(u->mrn ? u->mrn : "");
     req.announced_bytes = u->announced_bytes;
+    req.idempotency_key = (char *)(u->key ? u->key : "");
+    req.priority = (char *)(u->priority ? u->priority : "");
+    req.document_id = (ProtobufCBinaryData){ u->id ? u->id_len : 0, (uint8_t *)u->id };
     req.sha256 = (ProtobufCBinaryData){ u->sha256_len, (uint8_t *)u->sha256 };
     struct bus_stream *s = NULL;
     ProtobufCMessage *reply = NULL;

@@ -9,7 +9,7 @@
 #include "support/pg.h"
 #include "unit/bus_fixture.h"
 
-enum { RIG_LEASE_MS = 2000, RIG_POLL_MS = 20, RIG_UPLOAD_MAX_BYTES = 16 << 20, TEXTS_MAX = 512 };
+enum { RIG_LEASE_MS = 2000, RIG_POLL_MS = 20, RIG_UPLOAD_MAX_BYTES = 16 << 20, RIG_UPLOAD_LEASE_MS = 4000, TEXTS_MAX = 512 };
 
 struct rig {
     struct fake_cloud cloud;
@@ -37,7 +37,8 @@ void rig_start_jobs(void);
 void rig_stop_jobs(void);
 
 /* Ask one of the service's rpcs as edge does. */
-struct rig_upload { const char *type, *name, *metadata, *mrn, *end_ticket; int64_t announced_bytes; const uint8_t *sha256; size_t sha256_len; };
+struct rig_upload { const char *type, *name, *metadata, *mrn, *end_ticket; int64_t announced_bytes; const uint8_t *sha256; size_t sha256_len;
+                    const char *key, *priority; const void *id; size_t id_len; };
 /* Upload len bytes with tenant A's clinician "ann"'s ticket, in parts. u: NULL for a plain text of the right length. */
 enum status rig_upload(const struct rig_upload *u, const void *data, size_t len, struct uuid *ret_document, struct why *ret_why);
 enum status rig_upload_as(const char *ticket, const struct rig_upload *u, const void *data, size_t len, struct uuid *ret_document,

@@ -11,6 +11,7 @@ TestSuite(ingest_upload, .init = rig_open, .fini = rig_close, .timeout = 120);
 static void expect_nothing(const char *name) {
     cr_expect_str_eq(pg_ask(pg_admin(), LEFT_SQL), "0 0 0", "%s", name);
     cr_expect_eq(fake_cloud_count(&rig.cloud), 0, "%s: an object is left", name);
+    cr_expect_eq(fake_cloud_uploads(&rig.cloud), 0, "%s: a multipart upload is left", name);
 }
 
 Test(ingest_upload, document_key_and_job_commit_together) {
@@ -70,6 +71,7 @@ Test(ingest_upload, one_that_is_cut_leaves_nothing) {
         expect_nothing("cut");
     }
     WAIT_FOR(rig.cloud.aborted == 1);
+    rig_wait_for("0", "SELECT count(*) FROM app.uploads");
     expect_nothing("cut");
 }
 
@@ -97,6 +99,12 @@ Test(ingest_upload, what_is_wrong_is_refused_and_leaves_nothing) {
         { "metadata no JSON", { .announced_bytes = -1, .metadata = "{" },                        10, ERR_REQ_FIELD },
         { "metadata array",   { .announced_bytes = -1, .metadata = "[]" },                       10, ERR_REQ_FIELD },
         { "metadata number",  { .announced_bytes = -1, .metadata = "{\"a\":1}" },                10, ERR_REQ_FIELD },
+        { "id of 15 bytes",   { .announced_bytes = -1, .id = long_text, .id_len = 15 },          10, ERR_REQ_FIELD },
+        { "id of version 4",  { .announced_bytes = -1, .id = "\x01\x90\xb6\xce\1\2\x40\0\x80\1\2\3\4\5\6\7", .id_len = 16 }, 10, ERR_REQ_FIELD },
+        { "id of no variant", { .announced_bytes = -1, .id = "\x01\x90\xb6\xce\1\2\x70\0\0\1\2\3\4\5\6\7", .id_len = 16 }, 10, ERR_REQ_FIELD },
+        { "priority",         { .announced_bytes = -1, .priority = "urgent" },                   10, ERR_REQ_FIELD },
+        { "long key",         { .announced_bytes = -1, .key = long_text },                       10, ERR_REQ_FIELD },
+        { "space in key",     { .announced_bytes = -1, .key = "a b" },                           10, ERR_REQ_FIELD },
         { "metadata long",    { .announced_bytes = -1, .metadata = longer },                     10, ERR_REQ_FIELD },
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
@@ -162,9 +170,9 @@ static void through_proxy(enum proxy_cut cut, unsigned cuts) {
     struct db_options options = { .url = pg_proxy_url(proxy, "cordon_ingest"), .process = "ingest-test" };
     db_pool_destroy(&rig.ingest->db);
     cr_assert_eq(db_pool_new(&options, &rig.ingest->db, &why), ST_OK, "%s", why.text);
-    /* the first COMMIT is the one that reads the tenant's keys */
+    /* the first COMMITs are the ones that read the tenant's keys and write the intent */
     struct rig_upload u = { .mrn = "MRN-1", .announced_bytes = -1 };
-    pg_proxy_spare(proxy, 1);
+    pg_proxy_spare(proxy, 2);
     cr_expect_eq(rig_upload(&u, "abc", 3, NULL, &why), ST_OK, "%s", why.text);
     cr_expect_eq(pg_proxy_cuts(proxy), cuts, "the answer was to be lost");
     cr_expect_str_eq(pg_ask(pg_admin(), LEFT_SQL), "1 1 1");
@@ -193,7 +201,7 @@ Test(ingest_upload, a_commit_of_unknown_outcome_is_503_and_keeps_the_original) {
     struct db_options options = { .url = pg_proxy_url(proxy, "cordon_ingest"), .process = "ingest-test" };
     db_pool_destroy(&rig.ingest->db);
     cr_assert_eq(db_pool_new(&options, &rig.ingest->db, &why), ST_OK, "%s", why.text);
-    pg_proxy_spare(proxy, 1);
+    pg_proxy_spare(proxy, 2);
     cr_expect_eq(rig_upload(NULL, "abc", 3, NULL, &why), ST_UNAVAILABLE);
     cr_expect_eq(why.code, ERR_UNAVAILABLE);
     cr_expect_eq(fake_cloud_count(&rig.cloud), 1, "the document may be there");

@@ -92,6 +92,65 @@ Test(query_documents, are_filtered_by_their_status) {
     cr_expect_str_eq(rig_id_text(r->documents[0]->id), DOC_2);
 }
 
+#define UP_1 "01920000-0000-7000-8000-0000000000a1"
+#define UP_2 "01920000-0000-7000-8000-0000000000a2"
+#define UP_SWEPT "01920000-0000-7000-8000-0000000000a3"
+#define UP_B "01920000-0000-7000-8000-0000000000a4"
+
+static void leave_uploads(void) {
+    pg_ask(pg_admin(), "INSERT INTO app.uploads (tenant_id, document_id, fence, user_id, content_type, bytes_announced, lease_ms) "
+                       "SELECT d.tenant_id, u.id::uuid, gen_random_uuid(), d.created_by, 'application/pdf', u.announced, 60000 "
+                       "FROM (VALUES ('" UP_1 "', '" DOC_1 "', 4000), ('" UP_2 "', '" DOC_1 "', NULL), ('" UP_SWEPT "', '" DOC_1 "', 4000), "
+                       "('" UP_B "', '" DOC_B "', 4000)) u (id, like_document, announced) JOIN app.documents d ON d.id = u.like_document::uuid");
+    pg_ask(pg_admin(), "UPDATE app.uploads SET bytes_received = 1000; UPDATE app.uploads SET swept_at = now() WHERE document_id = '" UP_SWEPT "'");
+}
+
+Test(query_documents, an_upload_is_followed_while_it_runs) {
+    leave_uploads();
+    const Query__Document *d = get(UP_1);
+    cr_assert_not_null(d, "%s", rig.why.text);
+    cr_expect_str_eq(d->status, "uploading");
+    cr_expect_eq(d->bytes_received, 1000);
+    cr_expect_eq(d->bytes_announced, 4000);
+    cr_expect_str_eq(d->content_type, "application/pdf");
+    cr_expect_str_eq(d->file_name, "");
+    cr_expect_eq(rig_count("document.read"), 1, "that it was shown is on the record");
+    cr_assert_not_null(d = get(UP_2));
+    cr_expect_eq(d->bytes_announced, 0);
+    cr_expect_null(get(UP_SWEPT));
+    cr_expect_eq(rig.why.code, ERR_NOT_FOUND);
+    cr_expect_null(get(UP_B));
+    cr_assert_not_null(d = get(DOC_1));
+    cr_expect_eq(d->bytes_received, d->bytes);
+    cr_expect_eq(d->chunks_total, 4);
+    rig.audit_away_for = "*";
+    cr_expect_null(get(UP_1));
+    cr_expect_eq(rig.why.code, ERR_AUDIT_UNAVAILABLE);
+}
+
+Test(query_documents, uploads_are_listed_when_they_are_asked_for) {
+    leave_uploads();
+    const Query__ListDocumentsReply *r = list(0, "", "");
+    cr_assert(r && r->n_documents == 3, "they are no documents yet");
+    r = list(1, "uploading", "");
+    cr_assert(r && r->n_documents == 1);
+    cr_expect_str_eq(rig_id_text(r->documents[0]->id), UP_2);
+    cr_expect_str_neq(r->next_cursor, "");
+    r = list(1, "uploading", r->next_cursor);
+    cr_assert(r && r->n_documents == 1);
+    cr_expect_str_eq(rig_id_text(r->documents[0]->id), UP_1);
+    cr_expect_str_eq(r->next_cursor, "");
+    cr_expect_eq(rig_last("document.list")->document_count, 1);
+}
+
+Test(query_documents, an_upload_has_no_content) {
+    leave_uploads();
+    Query__ContentHead *head = NULL;
+    struct buffer out = { 0 };
+    cr_expect_eq(rig_content(clinician(), UP_1, 0, &head, &out), ST_NOT_FOUND);
+    buffer_end(&out);
+}
+
 Test(query_documents, limits_statuses_and_cursors_that_are_none_are_refused) {
     cr_expect_null(list(101, "", ""));
     cr_expect_eq(rig.why.code, ERR_REQ_FIELD);

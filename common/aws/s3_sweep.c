@@ -1,0 +1,95 @@
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "aws/s3_client.h"
+#include "aws/xml.h"
+#include "core/str.h"
+
+enum { PAGES_MAX = 1000 };
+
+/* Where the next page of ListMultipartUploads begins; "" at first. */
+struct place { const char *key, *id; };
+
+static const char *xml_or_empty(struct arena *mem, const char *xml, size_t len, const char *name) {
+    char *text = NULL;
+    return xml_text(mem, xml, len, name, &text) ? text : "";
+}
+
+/* As S3 writes Initiated, so that the texts compare as the times do; "" for ever. */
+static void print_time(int64_t us, char out[24]) {
+    time_t seconds = (time_t)(us / 1000000);
+    struct tm tm;
+    out[0] = '\0';
+    if (us != INT64_MAX && gmtime_r(&seconds, &tm))
+        (void)strftime(out, 24, "%Y-%m-%dT%H:%M:%S", &tm);
+}
+
+static enum status list(struct s3 *s3, const char *prefix, const struct place *from, int64_t deadline_ms,
+                        struct aws_reply *reply, struct why *why) {
+    struct aws_request request = {
+        .service = "s3", .operation = "ListMultipartUploads", .method = "GET", .endpoint = s3->endpoint,
+        .path = *s3->prefix ? s3->prefix : "/", .query = { { "uploads", "" }, { "prefix", prefix } },
+        .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    if (*from->key) {
+        request.query[2] = (struct sigv4_pair){ "key-marker", from->key };
+        request.query[3] = (struct sigv4_pair){ "upload-id-marker", from->id };
+    }
+    return aws_send(s3->aws, &request, reply, why);
+}
+
+static enum status abort_one(struct s3 *s3, struct arena *mem, const char *key, const char *id, int64_t deadline_ms, struct why *why) {
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "AbortMultipartUpload", .method = "DELETE", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .query = { { "uploadId", id } }, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    enum status st = aws_send(s3->aws, &request, &reply, why);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+/* Abort what is old enough among the <Upload>s of one answer. */
+static enum status abort_listed(struct s3 *s3, struct arena *mem, const struct buffer *page, const char *prefix, const char *before,
+                                int64_t deadline_ms, unsigned *count, struct why *why) {
+    static const char OPEN[] = "<Upload>", CLOSE[] = "</Upload>";
+    const char *at = page->data, *end = page->data + page->len;
+    enum status st = ST_OK;
+    while (st == ST_OK && (at = memmem(at, (size_t)(end - at), OPEN, sizeof OPEN - 1))) {
+        const char *close = memmem(at, (size_t)(end - at), CLOSE, sizeof CLOSE - 1);
+        if (!close)
+            return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 ListMultipartUploads: an answer that is cut");
+        size_t len = (size_t)(close - at);
+        const char *key = xml_or_empty(mem, at, len, "Key"), *id = xml_or_empty(mem, at, len, "UploadId"),
+                   *begun = xml_or_empty(mem, at, len, "Initiated");
+        at = close;
+        /* what does not say what it is, is left alone */
+        if (!*key || !*id || strlen(begun) < 19 || strncmp(key, prefix, strlen(prefix)) != 0 || (*before && strncmp(begun, before, 19) >= 0))
+            continue;
+        st = abort_one(s3, mem, key, id, deadline_ms, why);
+        *count += st == ST_OK;
+    }
+    return st;
+}
+
+enum status s3_abort_uploads(struct s3 *s3, const char *prefix, int64_t begun_before_us, int64_t deadline_ms, unsigned *ret_count,
+                             struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct place from = { "", "" };
+    char before[24];
+    unsigned count = 0;
+    print_time(begun_before_us, before);
+    for (int page = 0; page < PAGES_MAX; page++) {
+        CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+        enum status st = list(s3, prefix, &from, deadline_ms, &reply, why);
+        const struct buffer *body = &reply.http.body;
+        if (st == ST_OK && body->len)
+            st = abort_listed(s3, mem, body, prefix, before, deadline_ms, &count, why);
+        if (st != ST_OK)
+            return st;
+        from = (struct place){ xml_or_empty(mem, body->data, body->len, "NextKeyMarker"),
+                               xml_or_empty(mem, body->data, body->len, "NextUploadIdMarker") };
+        if (!str_equal(xml_or_empty(mem, body->data, body->len, "IsTruncated"), "true") || !*from.key)
+            break;
+    }
+    *ret_count = count;
+    return ST_OK;
+}
