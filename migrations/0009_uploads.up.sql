@@ -10,7 +10,7 @@ SET LOCAL ROLE cordon_owner;
 CREATE TABLE app.uploads (
     tenant_id        uuid NOT NULL REFERENCES auth.tenants,
     document_id      uuid NOT NULL,
-    fence            uuid NOT NULL UNIQUE,
+    fence            uuid NOT NULL,
     user_id          uuid NOT NULL,
     content_type     text NOT NULL CHECK (length(content_type) BETWEEN 3 AND 128),
     bytes_announced  bigint CHECK (bytes_announced > 0),
@@ -110,13 +110,14 @@ SET LOCAL ROLE cordon_jobs_definer;
 -- not exist together, and one that commits just now holds the lock that is skipped here.
 CREATE FUNCTION jobs.claim_uploads(n integer) RETURNS TABLE (tenant_id uuid, document_id uuid, fence uuid)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH due AS MATERIALIZED (
+        SELECT p.tenant_id, p.document_id FROM app.uploads p
+            WHERE CASE WHEN p.swept_at IS NULL THEN p.heartbeat_at + p.lease_ms * interval '1 ms' ELSE coalesce(p.sweep_after, p.swept_at) END
+                      < clock_timestamp()
+              AND NOT EXISTS (SELECT FROM app.documents d WHERE d.tenant_id = p.tenant_id AND d.id = p.document_id)
+            ORDER BY p.heartbeat_at LIMIT least(greatest(claim_uploads.n, 0), 100) FOR UPDATE OF p SKIP LOCKED)
     UPDATE app.uploads u SET swept_at = coalesce(u.swept_at, clock_timestamp()), sweep_after = clock_timestamp() + interval '1 min'
-        WHERE u.fence = ANY (ARRAY(
-            SELECT p.fence FROM app.uploads p
-                WHERE CASE WHEN p.swept_at IS NULL THEN p.heartbeat_at + p.lease_ms * interval '1 ms' ELSE coalesce(p.sweep_after, p.swept_at) END
-                          < clock_timestamp()
-                  AND NOT EXISTS (SELECT FROM app.documents d WHERE d.tenant_id = p.tenant_id AND d.id = p.document_id)
-                ORDER BY p.heartbeat_at LIMIT least(greatest(claim_uploads.n, 0), 100) FOR UPDATE OF p SKIP LOCKED))
+        FROM due WHERE u.tenant_id = due.tenant_id AND u.document_id = due.document_id
         RETURNING u.tenant_id, u.document_id, u.fence
 $$;
 
