@@ -31,6 +31,9 @@ struct exchange {
     struct why sink_why;
     size_t sunk_bytes;
     bool is_over_cap;
+    curl_off_t moved_bytes;             /* both ways, and when that last changed */
+    int64_t moved_ms;
+    bool is_stalled;
 };
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -133,6 +136,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx) {
         if (x->is_over_cap)
             return 0;
         x->sink_status = x->request->sink(x->request->sink_ctx, data, len, &x->sink_why);
+        x->moved_ms = 0;                /* what the sink took is not the server's time */
         return x->sink_status == ST_OK ? len : 0;
     }
     bool fits = buffer_add(&x->response->body, data, len);
@@ -186,14 +190,18 @@ static struct curl_slist *header_list(const struct http_request *request) {
     return list;
 }
 
-/* Curl asks at least once a second. */
+/* Called at least once a second. Stalls: curl's own measure is an average, which what was sent at first keeps up for
+ * long, and it counts the time that a sink takes. */
 static int on_progress(void *ctx, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up) {
-    (void)ctx;
-    (void)down_total;
-    (void)down;
-    (void)up_total;
-    (void)up;
-    return cancel_is_due();
+    (void)down_total, (void)up_total;
+    struct exchange *x = ctx;
+    int64_t now_ms = clock_mono_ms();
+    if (x->moved_ms == 0 || down + up != x->moved_bytes) {
+        x->moved_bytes = down + up;
+        x->moved_ms = now_ms;
+    }
+    x->is_stalled = x->request->stall_ms > 0 && now_ms - x->moved_ms >= x->request->stall_ms;
+    return x->is_stalled || cancel_is_due();
 }
 
 static void set_up(const struct http_client *client, struct exchange *x, struct curl_slist *headers, int64_t left_ms) {
@@ -213,12 +221,9 @@ static void set_up(const struct http_client *client, struct exchange *x, struct 
     (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
     (void)curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    (void)curl_easy_setopt(curl, CURLOPT_XFERINFODATA, x);
     (void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(left_ms < HTTP_CONNECT_MS ? left_ms : HTTP_CONNECT_MS));
     (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)left_ms);
-    if (request->stall_ms > 0) {
-        (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)((request->stall_ms + 999) / 1000));
-    }
     (void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, (long)request->is_once);
     (void)curl_easy_setopt(curl, CURLOPT_USERAGENT, "cordon/" CORDON_VERSION);
     (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -250,6 +255,8 @@ static enum status outcome(const struct exchange *x, CURLcode code, struct why *
     }
     if (x->is_over_cap)
         return fail(why, ST_UNAVAILABLE, "http: %s: the answer is over its limit", host);
+    if (x->is_stalled)
+        return fail(why, ST_UNAVAILABLE, "http: %s: nothing came for %lld ms", host, (long long)x->request->stall_ms);
     if (code == CURLE_OPERATION_TIMEDOUT && clock_mono_ms() + TICK_MS >= x->request->deadline_ms)
         return fail(why, ST_TIMEOUT, "http: %s: no answer in time", host);
     return fail(why, ST_UNAVAILABLE, "http: %s: %s", host, curl_easy_strerror(code));

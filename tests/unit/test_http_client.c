@@ -131,6 +131,33 @@ Test(http_client, the_deadline_ends_a_silent_request) {
     cr_assert_eq(http_send(client, &request, &response, &why), ST_TIMEOUT);
 }
 
+/* What was sent first must not count as movement later. */
+Test(http_client, a_server_that_swallows_a_body_and_says_nothing_stalls_too) {
+    static char body[200000];
+    struct http_request request = request_of("POST", "/hang");
+    request.body = body;
+    request.body_len = sizeof body;
+    request.stall_ms = 1000;
+    request.deadline_ms = clock_mono_ms() + 15000;
+    int64_t from_ms = clock_mono_ms();
+    cr_assert_eq(http_send(client, &request, &response, &why), ST_UNAVAILABLE, "%s", why.text);
+    cr_assert_lt(clock_mono_ms() - from_ms, 3500);
+}
+
+static enum status take_slowly(void *ctx, const void *data, size_t len, struct why *ret_why) {
+    (void)ctx, (void)data, (void)len, (void)ret_why;
+    usleep(1500000);
+    return ST_OK;
+}
+
+Test(http_client, a_slow_sink_is_no_stall_of_the_server) {
+    struct http_request request = request_of("GET", "/big");
+    request.sink = take_slowly;
+    request.stall_ms = 1000;
+    request.deadline_ms = clock_mono_ms() + 15000;
+    cr_assert_eq(http_send(client, &request, &response, &why), ST_OK, "%s", why.text);
+}
+
 Test(http_client, a_stalled_request_is_given_up_before_the_deadline) {
     struct http_request request = request_of("GET", "/hang");
     int64_t from = clock_mono_ms();
