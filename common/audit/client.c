@@ -34,7 +34,7 @@ static Audit__Event *pack_event(struct arena *mem, const struct audit_record *re
  * ticket is the user's to renew. A record that audit-writer would refuse is our own bug. */
 static enum status explain(struct call *call, enum status st) {
     struct why cause = call->why;
-    if (st == ST_OK || st == ST_UNAUTHENTICATED)
+    if (st == ST_OK || st == ST_UNAUTHENTICATED || cause.code == ERR_AUDIT_BEHIND)
         return st;
     if (st == ST_INVALID || st == ST_FORBIDDEN || st == ST_NOT_FOUND)
         return fail(&call->why, ST_INTERNAL, "audit-writer refused the event: %.200s", cause.text);

@@ -39,14 +39,26 @@ unsigned merkle_node_count(uint64_t size) {
 }
 
 /* Adding one to the size carries through its trailing ones: each carry joins two subtrees of one size. */
-void merkle_append(struct merkle_range *range, const struct merkle_hash *leaf) {
+size_t merkle_append_filling(struct merkle_range *range, const struct merkle_hash *leaf,
+                             struct merkle_filled ret_filled[MERKLE_LEVELS_MAX]) {
     assert(range->size < MERKLE_SIZE_MAX);
-    unsigned count = merkle_node_count(range->size);
+    unsigned count = merkle_node_count(range->size), height = 0;
+    size_t filled = 0;
     struct merkle_hash node = *leaf;
-    for (uint64_t carry = range->size; carry & 1; carry >>= 1)
+    for (uint64_t carry = range->size; carry & 1; carry >>= 1) {
         node = merkle_node(&range->nodes[--count], &node);
+        height++;
+        if (height % MERKLE_TILE_HEIGHT == 0)
+            ret_filled[filled++] = (struct merkle_filled){ height / MERKLE_TILE_HEIGHT, range->size >> height, node };
+    }
     range->nodes[count] = node;
     range->size++;
+    return filled;
+}
+
+void merkle_append(struct merkle_range *range, const struct merkle_hash *leaf) {
+    struct merkle_filled ignored[MERKLE_LEVELS_MAX];
+    (void)merkle_append_filling(range, leaf, ignored);
 }
 
 struct merkle_hash merkle_root(const struct merkle_range *range) {

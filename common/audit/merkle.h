@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MERKLE_HASH_BYTES = 32, MERKLE_NODES_MAX = 62 };
+enum { MERKLE_HASH_BYTES = 32, MERKLE_NODES_MAX = 62, MERKLE_TILE_HEIGHT = 8, MERKLE_TILE_HASHES = 256, MERKLE_LEVELS_MAX = 7 };
 #define MERKLE_SIZE_MAX (((uint64_t)1 << MERKLE_NODES_MAX) - 1)     /* leaves; fits the database's bigint */
 
 struct merkle_hash { uint8_t bytes[MERKLE_HASH_BYTES]; };
@@ -26,6 +26,12 @@ bool merkle_equal(const struct merkle_hash *a, const struct merkle_hash *b);
 
 unsigned merkle_node_count(uint64_t size);                          /* nodes of a range over size leaves */
 void merkle_append(struct merkle_range *range, const struct merkle_hash *leaf);
+
+/* The root of a perfect subtree of 256^level leaves, the index-th of its kind from the left. */
+struct merkle_filled { unsigned level; uint64_t index; struct merkle_hash hash; };
+/* The same, and which such subtrees the leaf filled: audit.tree_nodes keeps them. Returns how many. */
+size_t merkle_append_filling(struct merkle_range *range, const struct merkle_hash *leaf,
+                             struct merkle_filled ret_filled[MERKLE_LEVELS_MAX]);
 struct merkle_hash merkle_root(const struct merkle_range *range);   /* of no leaves: SHA-256 of nothing */
 
 /* A range from its size and nodes side by side. False when the length does not fit the size. */

@@ -176,6 +176,15 @@ make_curve_keys() {
     done <<<"$pairs"
 }
 
+make_checkpoint_key() {
+    local pair
+    [[ -s $STATE/secrets/.made/checkpoint.verifier ]] && return
+    pair=$("$SHARED/build/release/services/keygen/cordon-keygen" --checkpoint cordon.localhost/audit) ||
+        refuse "cordon-keygen made no checkpoint key"
+    make_once checkpoint.secret "$(sed -n 1p <<<"$pair")"
+    make_once checkpoint.verifier "$(sed -n 2p <<<"$pair")"
+}
+
 make_secrets() {
     local name
     for name in admin "${DB_LOGINS[@]}"; do make_once "db-$name" "$(random_hex 24)"; done
@@ -187,6 +196,7 @@ make_secrets() {
     make_once idp-client "$(random_hex 24)"
     make_once directory "$(random_hex 32)"
     make_curve_keys
+    make_checkpoint_key
     local service
     for service in "${SERVICES[@]}"; do write_environment "$service"; done
     note "one folder for each process"
@@ -284,6 +294,9 @@ own_environment_of() {
         audit-writer)
             echo "DATABASE_URL=$(process_database_url cordon_audit db-audit)"
             echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
+            echo "CORDON_ANCHOR_DAYS=1"
+            echo "CORDON_CHECKPOINT_KEY=$(made checkpoint.secret)"
+            echo "CORDON_CHECKPOINT_INTERVAL_S=${CORDON_CHECKPOINT_INTERVAL_S:-5}"
             aws_environment audit-writer S3 KMS STS
             ;;
     esac

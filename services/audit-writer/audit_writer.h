@@ -1,8 +1,9 @@
-/* audit_writer — what the process holds, shared by its handlers and its two threads: the committer,
- * which puts calls on the log, and the drain, which moves the outbox there. */
+/* audit_writer — what the process holds, shared by its handlers and its three threads: the committer,
+ * which puts calls on the log, the drain, which moves the outbox there, and the signer of its heads. */
 #ifndef CORDON_AUDIT_WRITER_H
 #define CORDON_AUDIT_WRITER_H
 
+#include "aws/aws.h"
 #include "committer.h"
 #include "db/pool.h"
 #include "outbox.h"
@@ -13,11 +14,21 @@ extern const struct service AUDIT_WRITER;
 struct audit_writer_settings {
     struct secret *database_url;
     int64_t connections;
+    struct secret *checkpoint_key;
+    int64_t checkpoint_interval_s, checkpoint_events, anchor_days;
+    const char *anchor_bucket;
+    struct aws_settings aws;
+    const char *s3_endpoint, *aws_identity;
 };
 
 struct audit_writer {
     struct db_pool *db;
     bool is_production;
+    const struct audit_writer_settings *settings;
+    struct note_key *key;           /* NULL: heads are not signed */
+    struct aws *aws;
+    struct s3 *s3;                  /* NULL: no bucket */
+    struct signer *signer;
     struct committer *committer;
     struct outbox *outbox;
     struct gauge *backlog_rows, *backlog_oldest_seconds;

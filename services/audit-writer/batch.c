@@ -164,7 +164,7 @@ static enum status place(struct batch_call *call, struct heads *heads, struct le
         enum status st = audit_event_stamp(e, &full, why);
         if (st != ST_OK)
             return st;
-        merkle_append(&head->range, &e->leaf);
+        heads_append(heads, head, &e->leaf);
         ledger_put(ledger, &e->event_id, &stamp->tenant_id, stamp->seq, e->content_digest);
         placed[(*placed_count)++] = e;
     }

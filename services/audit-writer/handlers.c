@@ -4,6 +4,7 @@
 
 #include "audit.pb-c.h"
 #include "audit_writer.h"
+#include "aws/sts.h"
 #include "core/arena.h"
 #include "core/clock.h"
 #include "db/boot_check.h"
@@ -109,6 +110,9 @@ static enum status on_append(void *self, struct call *call, const ProtobufCMessa
 
     struct audit_stamp *stamps = arena_alloc(call->mem, events.count * sizeof *stamps);
     struct batch_call batch = { .events = events.items, .count = events.count, .ticket = ticket, .stamps = stamps };
+    st = signer_permits(writer->signer, &call->why);
+    if (st != ST_OK)
+        return st;
     st = committer_append(writer->committer, &batch, call->deadline_ms);
     if (st != ST_OK) {
         call->why = batch.why;
@@ -134,17 +138,38 @@ static enum status database_is_ready(void *self, struct why *why) {
     return db_boot_check(writer->db, "cordon_audit", writer->is_production, clock_mono_ms() + READY_MAX_MS, why);
 }
 
+static enum status may_append(void *self, struct why *why) {
+    return signer_permits(((struct audit_writer *)self)->signer, why);
+}
+
+static enum status identity_is_ours(void *self, struct why *why) {
+    struct audit_writer *writer = self;
+    if (!writer->aws)
+        return ST_OK;
+    return sts_assert(writer->aws, writer->settings->aws.sts_endpoint, writer->settings->aws_identity, clock_mono_ms() + READY_MAX_MS, why);
+}
+
 static const struct ready_check READY[] = {
     { "database", database_is_ready },
+    { "anchor", may_append },
+    { "aws_identity", identity_is_ours },
     { 0 }
 };
 
 #define OFF(member) offsetof(struct audit_writer_settings, member)
 
 static const struct setting SETTINGS[] = {
-    /* name                    type        default  min  max   unit  offset              help */
-    { "DATABASE_URL",          SET_SECRET, NULL,    0,   0,    "",   OFF(database_url), "libpq URL of role cordon_audit." },
-    { "CORDON_DB_CONNECTIONS", SET_INT,    "4",     2,   64,   "",   OFF(connections),  "Connections kept: one commits, one drains the outbox, one answers health." },
+    /* name                          type        default         min  max      unit    offset                      help */
+    { "DATABASE_URL",                SET_SECRET, NULL,           0,   0,       "",     OFF(database_url),          "libpq URL of role cordon_audit." },
+    { "CORDON_DB_CONNECTIONS",       SET_INT,    "5",            2,   64,      "",     OFF(connections),           "Connections kept: one commits, one drains the outbox, one signs, one answers health." },
+    { "CORDON_CHECKPOINT_KEY",       SET_SECRET, "",             0,   512,     "",     OFF(checkpoint_key),        "Key that heads of the log are signed with, as cordon-keygen --checkpoint makes it. Required in production; without it nothing is signed." },
+    { "CORDON_CHECKPOINT_INTERVAL_S", SET_INT,   "60",           1,   3600,    "s",    OFF(checkpoint_interval_s), "A head that has grown is signed after so long." },
+    { "CORDON_CHECKPOINT_EVENTS",    SET_INT,    "10000",        1,   1000000, "",     OFF(checkpoint_events),     "Or once the heads have grown by so many events together." },
+    { "CORDON_ANCHOR_BUCKET",        SET_TEXT,   "",             0,   63,      "",     OFF(anchor_bucket),         "Bucket with Object Lock that signed heads are put into. Required in production." },
+    { "CORDON_ANCHOR_DAYS",          SET_INT,    "2557",         1,   36500,   "days", OFF(anchor_days),           "How long nobody may remove them there." },
+    AWS_SETTINGS(struct audit_writer_settings, aws),
+    AWS_ENDPOINT_SETTING(struct audit_writer_settings, s3_endpoint, "S3"),
+    { "CORDON_AWS_IDENTITY",         SET_TEXT,   "audit-writer", 1,   64,      "",     OFF(aws_identity),          "User or role that AWS must say this process is." },
     { 0 }
 };
 
@@ -154,6 +179,10 @@ static void writer_close(void **self_p) {
         return;
     outbox_destroy(&writer->outbox);
     committer_destroy(&writer->committer);
+    signer_destroy(&writer->signer);
+    s3_destroy(&writer->s3);
+    aws_destroy(&writer->aws);
+    note_key_destroy(&writer->key);
     db_pool_destroy(&writer->db);
     free(writer);
     *self_p = NULL;
@@ -171,16 +200,40 @@ static enum status connect(struct audit_writer *writer, const struct db_options 
     return st;
 }
 
+/* Without a key or a bucket heads stay where they are: fit for a laptop. */
+static enum status open_signer(struct audit_writer *writer, struct metrics *metrics, struct why *why) {
+    const struct audit_writer_settings *settings = writer->settings;
+    bool has_bucket = settings->anchor_bucket && *settings->anchor_bucket;
+    if (writer->is_production && (!settings->checkpoint_key || !has_bucket))
+        return fail(why, ST_INVALID, "CORDON_CHECKPOINT_KEY and CORDON_ANCHOR_BUCKET are required outside development");
+    enum status st = settings->checkpoint_key ? note_key_new(settings->checkpoint_key, &writer->key, why) : ST_OK;
+    if (st != ST_OK)
+        return st;
+    if (writer->key && has_bucket) {
+        st = aws_open(&settings->aws, writer->is_production, metrics, &writer->aws, why);
+        if (st != ST_OK)
+            return st;
+        writer->s3 = s3_new(writer->aws, settings->s3_endpoint, settings->anchor_bucket);
+    }
+    struct anchor anchor = { .s3 = writer->s3, .keep_days = settings->anchor_days };
+    struct checkpoint_pace pace = { .events = settings->checkpoint_events, .wait_ms = settings->checkpoint_interval_s * 1000 };
+    writer->signer = signer_new(writer->db, writer->key, &anchor, &pace, metrics);
+    return ST_OK;
+}
+
 static enum status writer_open(void **ret_self, const void *settings_in, struct runtime *rt, struct why *why) {
     const struct audit_writer_settings *settings = settings_in;
     struct audit_writer *writer = xalloc(sizeof *writer);
     writer->is_production = rt->is_production;
+    writer->settings = settings;
     writer->backlog_rows = metrics_gauge(rt->metrics, "cordon_audit_backlog_rows", "Records in the outbox.", "");
     writer->backlog_oldest_seconds = metrics_gauge(rt->metrics, "cordon_audit_backlog_oldest_seconds",
                                                    "Age of the oldest record in the outbox.", "");
     struct db_options options = { .url = secret_text(settings->database_url), .process = rt->process, .metrics = rt->metrics,
                                   .connections = (int)settings->connections, .is_production = rt->is_production };
     enum status st = connect(writer, &options, rt->metrics, why);
+    if (st == ST_OK)
+        st = open_signer(writer, rt->metrics, why);
     if (st != ST_OK) {
         void *self = writer;
         writer_close(&self);
@@ -194,7 +247,9 @@ static enum status writer_open(void **ret_self, const void *settings_in, struct 
 static enum status writer_start(void *self, struct runtime *rt, struct why *why) {
     (void)rt;
     (void)why;
-    outbox_start(((struct audit_writer *)self)->outbox);
+    struct audit_writer *writer = self;
+    signer_start(writer->signer);
+    outbox_start(writer->outbox, writer->signer);
     return ST_OK;
 }
 
@@ -202,6 +257,7 @@ static enum status writer_start(void *self, struct runtime *rt, struct why *why)
 static void writer_drain(void *self, int64_t deadline_ms) {
     (void)deadline_ms;
     outbox_stop(((struct audit_writer *)self)->outbox);
+    signer_stop(((struct audit_writer *)self)->signer);
 }
 
 static void writer_collect(void *self, struct metrics *m) {

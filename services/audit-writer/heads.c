@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arrays.h"
 #include "core/arena.h"
 #include "obs/log.h"
 
@@ -18,6 +17,10 @@ struct head *heads_find(struct heads *h, const struct uuid *tenant_id) {
 
 void heads_end(struct heads *h) {
     free(h->items);
+    array_end(&h->filled_tenants);
+    array_end(&h->filled_levels);
+    array_end(&h->filled_indexes);
+    array_end(&h->filled_hashes);
     *h = (struct heads){ 0 };
 }
 
@@ -27,6 +30,10 @@ static void collect(struct heads *h, struct batch_call *calls[], size_t count) {
     for (size_t i = 0; i < count; i++)
         events += calls[i]->count;
     h->items = xalloc((events + 1) * sizeof *h->items);
+    array_init(&h->filled_tenants, ARRAY_UUID);
+    array_init(&h->filled_levels, ARRAY_BIGINT);
+    array_init(&h->filled_indexes, ARRAY_BIGINT);
+    array_init(&h->filled_hashes, ARRAY_BYTEA);
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; calls[i]->status == ST_OK && k < calls[i]->count; k++)
             h->items[h->count++].tenant_id = calls[i]->stamps[k].tenant_id;
@@ -83,6 +90,26 @@ enum status heads_lock(struct heads *h, struct plain_tx *tx, struct batch_call *
     return ST_OK;
 }
 
+void heads_append(struct heads *h, struct head *head, const struct merkle_hash *leaf) {
+    struct merkle_filled filled[MERKLE_LEVELS_MAX];
+    size_t count = merkle_append_filling(&head->range, leaf, filled);
+    for (size_t i = 0; i < count; i++) {
+        array_add(&h->filled_tenants, head->tenant_id.bytes, UUID_BYTES);
+        array_add_i64(&h->filled_levels, filled[i].level);
+        array_add_i64(&h->filled_indexes, (int64_t)filled[i].index);
+        array_add(&h->filled_hashes, filled[i].hash.bytes, MERKLE_HASH_BYTES);
+    }
+}
+
+static enum status put_filled(struct heads *h, struct plain_tx *tx, struct why *why) {
+    static const struct sql PUT = { "put_nodes", "SELECT audit.put_nodes($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[])", 4 };
+    if (h->filled_tenants.count == 0)
+        return ST_OK;
+    const struct db_param params[] = { array_param(&h->filled_tenants), array_param(&h->filled_levels),
+                                       array_param(&h->filled_indexes), array_param(&h->filled_hashes) };
+    return plain_tx_run(tx, &PUT, params, NULL, why);
+}
+
 enum status heads_advance(struct heads *h, struct plain_tx *tx, struct db_param event_ids, struct why *why) {
     static const struct sql ADVANCE = { "advance_heads",
         "SELECT audit.advance_heads($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::uuid[])", 6 };
@@ -105,5 +132,6 @@ enum status heads_advance(struct heads *h, struct plain_tx *tx, struct db_param 
     }
     const struct db_param params[] = { array_param(&tenants), array_param(&old_sizes), array_param(&new_sizes),
                                        array_param(&ranges), array_param(&roots), event_ids };
-    return plain_tx_run(tx, &ADVANCE, params, NULL, why);
+    enum status st = plain_tx_run(tx, &ADVANCE, params, NULL, why);
+    return st == ST_OK ? put_filled(h, tx, why) : st;
 }

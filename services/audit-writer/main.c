@@ -4,10 +4,12 @@
  *           is and what time it is; nothing that an event says about tenant, actor or order.
  * Holds:    database role cordon_audit: INSERT audit.audit_logs and EXECUTE of the functions that lock and
  *           move heads, drain the outbox and check tickets. It cannot read, change or delete what is on
- *           the log, nor read anything of a tenant. No AWS.
+ *           the log, nor read anything of a tenant. The key that heads of the log are signed with. S3 Put
+ *           and Get in the anchor bucket, where nothing can be removed.
  * Fails:    an event is acknowledged only after COMMIT; anything else is a failed call, and its caller
  *           shows nothing. A lost database is ST_UNAVAILABLE until it returns; changes then wait in
- *           audit_outbox. Killed at any moment it leaves no gap and no half-written batch. */
+ *           audit_outbox. A log that ends before a head
+ *           that was signed is appended to by nobody (AUDIT_002) until an operator has recovered it. Killed at any moment it leaves no gap and no half-written batch. */
 #include <stdlib.h>
 
 #include "audit/actions.h"

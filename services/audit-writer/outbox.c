@@ -25,6 +25,7 @@ enum {
 struct outbox {
     struct db_pool *pool;
     struct db_listener *listener;
+    struct signer *signer;
     int stop_fd;                    /* eventfd, readable once we stop */
     bool is_running;
     pthread_t thread;
@@ -136,7 +137,9 @@ static bool drain_all(struct outbox *o) {
     do {
         struct why why = { 0 };
         struct pollfd stop = { .fd = o->stop_fd, .events = POLLIN };
-        enum status st = outbox_drain(o->pool, DRAIN_EVENTS, &moved, &why);
+        enum status st = signer_permits(o->signer, &why);
+        if (st == ST_OK)
+            st = outbox_drain(o->pool, DRAIN_EVENTS, &moved, &why);
         if (st != ST_OK) {
             counter_add(o->failures, 1);
             log_event(LOG_WARN, "audit_outbox_waits", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
@@ -196,7 +199,8 @@ enum status outbox_new(struct db_pool *pool, const struct db_options *options, s
     return ST_OK;
 }
 
-void outbox_start(struct outbox *o) {
+void outbox_start(struct outbox *o, struct signer *signer) {
+    o->signer = signer;
     if (pthread_create(&o->thread, NULL, run, o) != 0)
         abort();
     o->is_running = true;

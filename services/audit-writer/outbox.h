@@ -6,13 +6,14 @@
 
 #include "db/pool.h"
 #include "obs/metrics.h"
+#include "signer.h"
 
 struct outbox;
 
 /* options: of the same database as the pool, for the connection that listens. Checks them; starts nothing. */
 enum status outbox_new(struct db_pool *pool, const struct db_options *options, struct metrics *metrics,
                        struct outbox **ret_outbox, struct why *why) MUST_USE;
-void outbox_start(struct outbox *o);
+void outbox_start(struct outbox *o, struct signer *signer);      /* waits while the signer does not permit appending */
 void outbox_stop(struct outbox *o);                     /* after the batch in hand; may run twice */
 void outbox_destroy(struct outbox **outbox_p);          /* stops too */
 

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,6 +127,16 @@ void apply_status(const struct migrate *m) {
 
 enum status apply_new_ticket_key(struct migrate *m, struct why *why) {
     return run_script(m, "rotating the ticket key", "BEGIN; SET LOCAL ROLE cordon_owner; SELECT authz.rotate_ticket_key(); COMMIT", why);
+}
+
+enum status apply_recovery(struct migrate *m, int64_t anchored, const char *reason, struct why *why) {
+    char number[24];
+    (void)snprintf(number, sizeof number, "%" PRId64, anchored);
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = run_script(m, "recovering the audit log", "BEGIN; SET LOCAL ROLE cordon_owner", why);
+    if (st == ST_OK)
+        st = ask(m, "recovering the audit log", "SELECT audit.recover($1, $2)", 2, (const char *[]){ number, reason }, &rows, why);
+    return st == ST_OK ? run_script(m, "recovering the audit log", "COMMIT", why) : st;
 }
 
 enum status apply_password(struct migrate *m, const char *role, const struct secret *password, struct why *why) {

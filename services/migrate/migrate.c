@@ -35,13 +35,17 @@ static const char USAGE[] =
     "  down --to N         take back everything above version N (data is lost)\n"
     "  status              list the migrations and when each was applied\n"
     "  rotate-ticket-key   sign tickets with a new key from now on\n"
+    "  recover-audit --to N --reason CODE\n"
+    "                      record that the database was put back to a state before signed head N of the audit log,\n"
+    "                      which audit-writer named when it refused to append; it appends again\n"
     "  --help, --settings-markdown\n\n";
 
 enum { TO_NOTHING = -1 };
 
 struct arguments {
     const char *command, *dir;
-    int to;                     /* TO_NOTHING: not given */
+    int64_t to;                 /* TO_NOTHING: not given */
+    const char *reason;         /* NULL: not given */
 };
 
 static bool parse(int argc, char **argv, struct arguments *args) {
@@ -49,8 +53,10 @@ static bool parse(int argc, char **argv, struct arguments *args) {
         int64_t to;
         if (str_equal(argv[i], "--dir") && i + 1 < argc)
             args->dir = argv[++i];
-        else if (str_equal(argv[i], "--to") && i + 1 < argc && str_to_i64(argv[i + 1], 0, MIGRATIONS_MAX, &to))
-            args->to = (int)to, i++;
+        else if (str_equal(argv[i], "--to") && i + 1 < argc && str_to_i64(argv[i + 1], 0, INT64_MAX, &to))
+            args->to = to, i++;
+        else if (str_equal(argv[i], "--reason") && i + 1 < argc)
+            args->reason = argv[++i];
         else if (!args->command)
             args->command = argv[i];
         else
@@ -72,13 +78,13 @@ static enum status set_passwords(struct migrate *m, const struct settings *s, st
 }
 
 static enum status command_up(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
-    enum status st = apply_up(m, args->to == TO_NOTHING ? MIGRATIONS_MAX : args->to, why);
+    enum status st = apply_up(m, args->to == TO_NOTHING || args->to > MIGRATIONS_MAX ? MIGRATIONS_MAX : (int)args->to, why);
     return st == ST_OK ? set_passwords(m, s, why) : st;
 }
 
 static enum status command_down(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
     (void)s;
-    return apply_down(m, args->to, why);
+    return apply_down(m, args->to > MIGRATIONS_MAX ? MIGRATIONS_MAX : (int)args->to, why);
 }
 
 static enum status command_status(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
@@ -92,6 +98,11 @@ static enum status command_rotate(struct migrate *m, const struct arguments *arg
     return apply_new_ticket_key(m, why);
 }
 
+static enum status command_recover(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    (void)s;
+    return args->reason ? apply_recovery(m, args->to, args->reason, why) : fail(why, ST_INVALID, "--reason CODE is missing");
+}
+
 static const struct command {
     const char *name;
     bool needs_to, takes_to;
@@ -101,6 +112,7 @@ static const struct command {
     { "down",              true,  true,  command_down },
     { "status",            false, false, command_status },
     { "rotate-ticket-key", false, false, command_rotate },
+    { "recover-audit",     true,  true,  command_recover },
 };
 
 static const struct command *find_command(const struct arguments *args) {

@@ -47,6 +47,8 @@ enum status apply_down(struct migrate *m, int to, struct why *why) MUST_USE;
 void apply_status(const struct migrate *m);
 /* A new key signs tickets from now on; the old one still verifies those that live. */
 enum status apply_new_ticket_key(struct migrate *m, struct why *why) MUST_USE;
+/* An operator's word that the bucket of signed heads is ahead of this database, up to number `anchored`. */
+enum status apply_recovery(struct migrate *m, int64_t anchored, const char *reason, struct why *why) MUST_USE;
 
 /* ALTER ROLE ... PASSWORD with a SCRAM verifier computed here: the password itself never travels. */
 enum status apply_password(struct migrate *m, const char *role, const struct secret *password, struct why *why) MUST_USE;

@@ -172,7 +172,8 @@ Test(audit_outbox, the_thread_is_woken_by_the_change) {
     struct outbox *outbox = NULL;
     struct why why = { 0 };
     cr_assert_eq(outbox_new(rig_pool(), &options, metrics, &outbox, &why), ST_OK, "%s", why.text);
-    outbox_start(outbox);
+    struct signer *permissive = signer_new(rig_pool(), NULL, &(struct anchor){ 0 }, &(struct checkpoint_pace){ 0 }, metrics);
+    outbox_start(outbox, permissive);
     for (int i = 0; i < 3; i++) {
         pg_ask(pg_admin(), "UPDATE app.documents SET labels = '{l%d}' WHERE id = '" DOCUMENT_A1 "'", i);
         int64_t deadline_ms = clock_mono_ms() + 5000;
@@ -180,6 +181,7 @@ Test(audit_outbox, the_thread_is_woken_by_the_change) {
             cr_assert_lt(clock_mono_ms(), deadline_ms, "the record stays in the outbox");
     }
     outbox_destroy(&outbox);
+    signer_destroy(&permissive);
     metrics_destroy(&metrics);
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 3);
 }

@@ -1,0 +1,114 @@
+#include "anchor.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "checkpoint.h"
+#include "core/clock.h"
+
+enum { BUCKET_MS = 10000, OBJECT_MAX_BYTES = 64 << 20, KEY_BYTES = 48 };
+
+static const int64_t DAY_US = INT64_C(86400) * 1000000;
+
+static const char *object_key(char out[KEY_BYTES], int64_t number) {
+    (void)snprintf(out, KEY_BYTES, "checkpoints/%012" PRId64 ".jsonl", number);
+    return out;
+}
+
+static enum status collect(void *ctx, const void *data, size_t len, struct why *why) {
+    return buffer_add(ctx, data, len) ? ST_OK : fail(why, ST_INTERNAL, "anchor: an object of more than %d bytes", OBJECT_MAX_BYTES);
+}
+
+static enum status get(const struct anchor *anchor, int64_t number, struct buffer *out, struct why *why) {
+    char key[KEY_BYTES];
+    buffer_init(out, OBJECT_MAX_BYTES);
+    return s3_get(anchor->s3, object_key(key, number), 0, 0, collect, out, clock_mono_ms() + BUCKET_MS, why);
+}
+
+static enum status is_there(const struct anchor *anchor, int64_t number, bool *ret_is_there, struct why *why) {
+    char key[KEY_BYTES];
+    struct s3_head head;
+    enum status st = s3_head(anchor->s3, object_key(key, number), clock_mono_ms() + BUCKET_MS, &head, why);
+    *ret_is_there = st == ST_OK;
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+/* ST_CONFLICT: there is one already. */
+static enum status put(const struct anchor *anchor, int64_t number, const struct buffer *object, struct why *why) {
+    char key[KEY_BYTES], until[CLOCK_TEXT_BYTES];
+    clock_format(clock_unix_us() + anchor->keep_days * DAY_US, until);
+    const struct sigv4_pair headers[] = { { "if-none-match", "*" }, { "x-amz-object-lock-mode", "COMPLIANCE" },
+                                          { "x-amz-object-lock-retain-until-date", until }, { NULL, NULL } };
+    return s3_put(anchor->s3, object_key(key, number), "application/jsonl", headers, object->data, object->len,
+                  clock_mono_ms() + BUCKET_MS, why);
+}
+
+/* What the bucket has under this number is what the database has. */
+static enum status compare(const struct anchor *anchor, int64_t number, const struct buffer *ours, struct why *why) {
+    CLEANUP(buffer_end) struct buffer theirs = { 0 };
+    enum status st = get(anchor, number, &theirs, why);
+    if (st == ST_OK && (theirs.len != ours->len || memcmp(theirs.data, ours->data, ours->len) != 0))
+        st = fail(why, ST_CONFLICT, "the anchor's checkpoint %" PRId64 " is not this database's", number);
+    return st;
+}
+
+static enum status anchor_one(const struct anchor *anchor, struct db_pool *pool, int64_t number, struct why *why) {
+    CLEANUP(buffer_end) struct buffer ours = { 0 };
+    buffer_init(&ours, OBJECT_MAX_BYTES);
+    enum status st = checkpoint_object(pool, number, &ours, why);
+    if (st == ST_NOT_FOUND) {           /* numbers that a recovery passed over */
+        *why = (struct why){ 0 };
+        return ST_OK;
+    }
+    if (st == ST_OK)
+        st = put(anchor, number, &ours, why);
+    if (st == ST_CONFLICT)              /* put there before, perhaps by another audit-writer */
+        st = compare(anchor, number, &ours, why);
+    return st == ST_OK ? checkpoint_anchored(pool, number, why) : st;
+}
+
+/* The newest number of the bucket, which has `there`: numbers have no holes behind it. */
+static enum status find_newest(const struct anchor *anchor, int64_t there, int64_t *ret_newest, struct why *why) {
+    bool is_found = true;
+    int64_t step = 1;
+    enum status st = ST_OK;
+    for (; st == ST_OK && is_found; step *= 2)
+        st = is_there(anchor, there + step, &is_found, why);
+    int64_t low = there + step / 4, high = there + step / 2;       /* low is there, high is not */
+    while (st == ST_OK && high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        st = is_there(anchor, middle, &is_found, why);
+        *(is_found ? &low : &high) = middle;
+    }
+    if (st == ST_OK)
+        *ret_newest = low;
+    return st;
+}
+
+enum status anchor_check(const struct anchor *anchor, struct db_pool *pool, int64_t *ret_ahead, struct why *why) {
+    struct anchor_state state = { 0 };
+    bool is_ahead = false;
+    enum status st = checkpoint_state(pool, &state, why);
+    int64_t from = state.anchored > state.recovered ? state.anchored : state.recovered;
+    /* the newest once more: a database that was put back and went on has another one there */
+    if (from == state.last && from > 0)
+        from--;
+    for (int64_t number = from + 1; st == ST_OK && number <= state.last; number++)
+        st = anchor_one(anchor, pool, number, why);
+    int64_t next = checkpoint_next(&state);
+    if (st == ST_OK)
+        st = is_there(anchor, next, &is_ahead, why);
+    struct why found = *why;
+    if (st == ST_CONFLICT || (st == ST_OK && is_ahead)) {
+        int64_t newest = st == ST_OK ? next : state.last;
+        enum status searched = find_newest(anchor, newest, &newest, why);
+        if (searched != ST_OK)
+            return searched;
+        *ret_ahead = newest;
+        *why = found;
+        return st == ST_CONFLICT ? ST_CONFLICT
+            : fail(why, ST_CONFLICT, "the anchor has checkpoint %" PRId64 ", this database ends at %" PRId64, newest, state.last);
+    }
+    return st;
+}

@@ -1,0 +1,19 @@
+/* anchor — the bucket's half of signing heads: each numbered checkpoint is one object that nobody can change or remove
+ * for years (Object Lock, compliance mode), made only if it is not there yet. So the bucket knows what this database
+ * once had: a database that was put back, or another one, is found out by its first step. Any thread. */
+#ifndef CORDON_AUDIT_WRITER_ANCHOR_H
+#define CORDON_AUDIT_WRITER_ANCHOR_H
+
+#include "aws/s3.h"
+#include "core/buffer.h"
+#include "db/pool.h"
+
+struct anchor { struct s3 *s3; int64_t keep_days; };
+
+/* Bring the bucket up to the database, and look whether it knows more. ST_OK: it knows what the database knows; every
+ * number is in it. ST_CONFLICT: the bucket has a checkpoint that this database has not, or another under the same
+ * number: nothing may be appended. *ret_ahead: the newest number in the bucket then, for cordon-migrate recover-audit.
+ * ST_UNAVAILABLE, ST_TIMEOUT: not known. */
+enum status anchor_check(const struct anchor *anchor, struct db_pool *pool, int64_t *ret_ahead, struct why *why) MUST_USE;
+
+#endif

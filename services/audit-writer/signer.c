@@ -1,0 +1,149 @@
+#include "signer.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/arena.h"
+#include "core/clock.h"
+#include "obs/log.h"
+
+enum { TURN_EVERY_MS = 1000 };
+
+struct signer {
+    struct db_pool *pool;
+    const struct note_key *key;
+    struct anchor anchor;
+    struct checkpoint_pace pace;
+    int stop_fd;
+    bool is_running;
+    pthread_t thread;
+    int64_t checked_at_ms;
+    pthread_mutex_t lock;       /* of the two below */
+    bool is_permitted;
+    struct why refusal;
+    struct gauge *behind, *anchored_at;
+    struct counter *signatures, *failures;
+};
+
+struct signer *signer_new(struct db_pool *pool, const struct note_key *key, const struct anchor *anchor,
+                          const struct checkpoint_pace *pace, struct metrics *metrics) {
+    struct signer *s = xalloc(sizeof *s);
+    s->pool = pool;
+    s->key = key;
+    s->anchor = *anchor;
+    s->pace = *pace;
+    s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->stop_fd < 0)
+        abort();
+    pthread_mutex_init(&s->lock, NULL);
+    s->is_permitted = !key;
+    (void)!fail(&s->refusal, ST_UNAVAILABLE, "not compared with the anchor yet");
+    s->behind = metrics_gauge(metrics, "cordon_audit_behind_anchor",
+                              "1 while the log ends before a signed head, or has another: nothing is appended. Alarm on 1.", "");
+    s->anchored_at = metrics_gauge(metrics, "cordon_audit_anchored_timestamp_seconds",
+                                   "When database and anchor were last seen to agree, since the epoch.", "");
+    s->signatures = metrics_counter(metrics, "cordon_audit_checkpoints_total", "Heads of trees signed by this process.", "");
+    s->failures = metrics_counter(metrics, "cordon_audit_checkpoint_failures_total",
+                                  "Looks at database or anchor that failed and are repeated.", "");
+    return s;
+}
+
+static void decide(struct signer *s, bool is_permitted, const struct why *why) {
+    pthread_mutex_lock(&s->lock);
+    s->is_permitted = is_permitted;
+    if (!is_permitted)
+        s->refusal = *why;
+    pthread_mutex_unlock(&s->lock);
+}
+
+enum status signer_permits(struct signer *s, struct why *why) {
+    pthread_mutex_lock(&s->lock);
+    enum status st = s->is_permitted ? ST_OK : fail_as(why, ERR_AUDIT_BEHIND, "%s", s->refusal.text);
+    pthread_mutex_unlock(&s->lock);
+    return st;
+}
+
+/* A failure to look changes nothing: what was permitted stays so, and what was not as well. */
+static void report(struct signer *s, enum status st, int64_t ahead, struct why *why) {
+    if (st == ST_CONFLICT) {
+        gauge_set(s->behind, 1);
+        if (signer_permits(s, &(struct why){ 0 }) == ST_OK || ahead > 0)
+            log_event(LOG_ERROR, "audit_behind_anchor", LOG_TEXT("why", why->text), LOG_NUMBER("anchored", ahead));
+        decide(s, false, why);
+    } else if (st == ST_OK) {
+        gauge_set(s->behind, 0);
+        gauge_set(s->anchored_at, (double)(clock_unix_us() / 1000000));
+        decide(s, true, why);
+    } else {
+        counter_add(s->failures, 1);
+        log_event(LOG_WARN, "audit_anchor_waits", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why->text));
+    }
+}
+
+/* Does the database have all that was signed, and the bucket all that the database has? */
+static enum status compare(struct signer *s, int64_t *ret_ahead, struct why *why) {
+    enum status st = checkpoint_intact(s->pool, why);
+    return st == ST_OK && s->anchor.s3 ? anchor_check(&s->anchor, s->pool, ret_ahead, why) : st;
+}
+
+/* Compared before signing too: a database that was put back behind our back must not sign its other future. */
+void signer_turn(struct signer *s) {
+    struct why why = { 0 };
+    size_t count = 0;
+    int64_t ahead = 0;
+    bool is_due = false, was_permitted = signer_permits(s, &(struct why){ 0 }) == ST_OK;
+    enum status st = checkpoint_is_due(s->pool, &s->pace, &is_due, &why);
+    if (st == ST_OK && was_permitted && !is_due && clock_mono_ms() - s->checked_at_ms < s->pace.wait_ms)
+        return;
+    if (st == ST_OK)
+        st = compare(s, &ahead, &why);
+    if (st == ST_OK && is_due)
+        st = checkpoint_sign(s->pool, s->key, &s->pace, &count, &why);
+    counter_add(s->signatures, count);
+    if (st == ST_OK && count > 0)
+        st = compare(s, &ahead, &why);
+    if (st == ST_OK)
+        s->checked_at_ms = clock_mono_ms();
+    report(s, st, ahead, &why);
+}
+
+static void *run(void *arg) {
+    struct signer *s = arg;
+    struct pollfd stop = { .fd = s->stop_fd, .events = POLLIN };
+    do
+        signer_turn(s);
+    while (poll(&stop, 1, TURN_EVERY_MS) == 0);
+    return NULL;
+}
+
+void signer_start(struct signer *s) {
+    if (!s->key)
+        return;
+    if (pthread_create(&s->thread, NULL, run, s) != 0)
+        abort();
+    s->is_running = true;
+}
+
+void signer_stop(struct signer *s) {
+    if (!s->is_running)
+        return;
+    eventfd_write(s->stop_fd, 1);
+    pthread_join(s->thread, NULL);
+    s->is_running = false;
+}
+
+void signer_destroy(struct signer **signer_p) {
+    struct signer *s = *signer_p;
+    if (!s)
+        return;
+    signer_stop(s);
+    close(s->stop_fd);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+    *signer_p = NULL;
+}

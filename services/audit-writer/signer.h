@@ -1,0 +1,26 @@
+/* signer — signs the heads of the log and keeps them outside the database, on a thread of its own, and says whether the
+ * log may be appended to: not while the bucket knows of heads that this database has not. Several audit-writers may each
+ * run one; the database lets one sign at a time. Thread-safe. */
+#ifndef CORDON_AUDIT_WRITER_SIGNER_H
+#define CORDON_AUDIT_WRITER_SIGNER_H
+
+#include "anchor.h"
+#include "checkpoint.h"
+#include "obs/metrics.h"
+
+struct signer;
+
+/* key NULL: nothing is signed or checked, and everything may be appended (development, tests). anchor.s3 NULL: heads are
+ * signed but stay in the database. All are borrowed. */
+struct signer *signer_new(struct db_pool *pool, const struct note_key *key, const struct anchor *anchor,
+                          const struct checkpoint_pace *pace, struct metrics *metrics);
+/* One look at bucket and database, as the thread does it: what is wrong is remembered. */
+void signer_turn(struct signer *s);
+void signer_start(struct signer *s);
+void signer_stop(struct signer *s);                     /* may run twice */
+void signer_destroy(struct signer **signer_p);          /* stops too */
+
+/* ST_UNAVAILABLE (AUDIT_002): the log ends before a signed head, or that is not known yet: nothing may be appended. */
+enum status signer_permits(struct signer *s, struct why *why) MUST_USE;
+
+#endif
