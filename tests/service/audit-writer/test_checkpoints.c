@@ -42,7 +42,7 @@ static bool answer_s3(void *ctx, const struct loopback_request *request, int fd)
         b->objects[at].len = request->body.len;
         b->objects[at].data = memcpy(xalloc(request->body.len + 1), request->body.data, request->body.len);
         b->count++;
-        return loopback_answer(fd, 200, "", "");
+        return loopback_answer(fd, 200, "ETag: \"stored\"\r\n", "");
     }
     if (at == b->count)
         return loopback_answer(fd, 404, "", strcmp(request->method, "HEAD") == 0 ? "" : "<Error><Code>NoSuchKey</Code></Error>");
