@@ -46,7 +46,7 @@ static bool answer_s3(void *ctx, const struct loopback_request *request, int fd)
     }
     if (at == b->count)
         return loopback_answer(fd, 404, "", strcmp(request->method, "HEAD") == 0 ? "" : "<Error><Code>NoSuchKey</Code></Error>");
-    return loopback_answer(fd, 200, "", b->objects[at].data);
+    return loopback_answer(fd, 200, "ETag: \"stored\"\r\n", b->objects[at].data);
 }
 
 /* ---- set-up ---- */
