@@ -586,9 +586,22 @@ REVOKE EXECUTE ON FUNCTION keys.open_0007(uuid) FROM cordon_query;
 CREATE FUNCTION keys.open(event_id uuid) RETURNS TABLE (document_id uuid, version integer, wrapped bytea)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    home   uuid := authz.tenant();      -- raises unless this transaction entered with the ticket below
+    named  uuid[];
 BEGIN
-    RETURN QUERY SELECT k.document_id, k.version, k.wrapped FROM keys.open_0007(open.event_id) k
-        WHERE k.document_id NOT IN (SELECT authz.hidden_documents());
+    SELECT l.document_ids INTO named FROM audit.audit_logs l
+        WHERE l.event_id = open.event_id AND l.tenant_id = home AND l.kind = 'disclosure' AND l.outcome = 'success'
+          AND l.ticket_digest = sha256(convert_to(current_setting('authz.ticket'), 'UTF8'))
+          AND l.recorded_at > clock_timestamp() - interval '5 min';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'keys.open: no disclosure on record' USING ERRCODE = '42501';
+    END IF;
+    RETURN QUERY SELECT DISTINCT ON (k.document_id) k.document_id, k.version, k.wrapped
+        FROM keys.document_keys k JOIN app.documents d ON d.tenant_id = k.tenant_id AND d.id = k.document_id
+        WHERE k.tenant_id = home AND k.document_id = ANY (named) AND d.status <> 'deleted'
+          AND k.document_id NOT IN (SELECT authz.hidden_documents())
+        ORDER BY k.document_id, k.version DESC;
 END $$;
 GRANT EXECUTE ON FUNCTION keys.open(uuid) TO cordon_query;
 
@@ -623,7 +636,7 @@ DECLARE
     fields  jsonb;
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        PERFORM audit.record('user.create', NEW.tenant_id, NEW.id, '{}', jsonb_build_object('status', NEW.status), NEW.id);
+        PERFORM audit.record('user.create', NEW.tenant_id, NEW.id, '{}', jsonb_build_object('status', nullif(NEW.status, 'active')), NEW.id);
         RETURN NULL;
     END IF;
     fields := audit.changed(to_jsonb(OLD), to_jsonb(NEW), ARRAY['issuer', 'subject', 'name_enc', 'email_enc', 'status']);

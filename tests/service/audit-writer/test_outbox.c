@@ -175,7 +175,7 @@ Test(audit_outbox, the_thread_is_woken_by_the_change) {
     struct signer *permissive = signer_new(rig_pool(), NULL, &(struct anchor){ 0 }, &(struct checkpoint_pace){ 0 }, metrics);
     outbox_start(outbox, permissive);
     for (int i = 0; i < 3; i++) {
-        pg_ask(pg_admin(), "UPDATE app.documents SET labels = '{l%d}' WHERE id = '" DOCUMENT_A1 "'", i);
+        pg_ask(pg_admin(), "UPDATE app.documents SET name_enc = '\\x0%d' WHERE id = '" DOCUMENT_A1 "'", i);
         int64_t deadline_ms = clock_mono_ms() + 5000;
         while (strcmp(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), "0") != 0)
             cr_assert_lt(clock_mono_ms(), deadline_ms, "the record stays in the outbox");
