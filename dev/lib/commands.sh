@@ -195,6 +195,8 @@ command_status() {
     local ready
     ready=$(curl -sS -m 5 "$EDGE/api/v1/health/ready" 2>&1) || failed=1
     printf '\n%s/api/v1/health/ready: %s\n' "$EDGE" "$ready"
+    printf '\n'
+    as_table "$QUEUES_SQL" 2>/dev/null || failed=1
     return "$failed"
 }
 
