@@ -14,7 +14,7 @@
 /* What the players saw; one edge per test process. */
 static struct {
     atomic_uint authenticated, denied, uploads;
-    char denied_code[16], denied_path[64], file_name[256], content_type[128], metadata[256], mrn[128], last_ticket[256], key[256], priority[16];
+    char denied_code[16], denied_path[64], file_name[256], content_type[128], metadata[256], mrn[128], last_ticket[256], key[256], priority[16], traceparent[64];
     uint8_t chosen_id[16];
     size_t chosen_id_len;
     int64_t announced_bytes, uploaded_bytes;
@@ -207,6 +207,7 @@ static enum status on_search(void *self, struct call *call, const ProtobufCMessa
     (void)self;
     const Query__SearchRequest *req = (const void *)in;
     Query__SearchReply *reply = (void *)out;
+    (void)snprintf(seen.traceparent, sizeof seen.traceparent, "%s", call->traceparent);
     if (str_equal(req->question, "busy")) {
         enum status st = fail_as(&call->why, ERR_BUSY, "busy");
         call->why.retry_after_ms = 2500;

@@ -142,6 +142,30 @@ Test(edge_http, only_listed_origins_may_read_answers) {
     cr_expect(strstr(answer.data, "\r\nAccess-Control-Allow-Origin: https://app.example\r\n"));
 }
 
+#define TRACE_ID "4bf92f3577b34da6a3ce929d0e0e4736"
+#define TRACEPARENT "traceparent: 00-" TRACE_ID "-00f067aa0ba902b7-01\r\n"
+
+Test(edge_http, a_client_s_trace_goes_on_and_of_two_none_does) {
+    cr_assert_eq(http_ask(&edge, &answer, "clinician", "POST /api/v1/search", JSON TRACEPARENT, "{\"question\":\"gait?\"}"), 200);
+    cr_expect_eq(strncmp(seen.traceparent, "00-" TRACE_ID "-", 36), 0, "%s", seen.traceparent);
+    cr_expect_null(strstr(seen.traceparent, "00f067aa0ba902b7"), "the parent is now our call");
+    cr_expect(str_ends_with(seen.traceparent, "-01"));
+    cr_assert_eq(http_ask(&edge, &answer, "clinician", "POST /api/v1/search", JSON TRACEPARENT TRACEPARENT, "{\"question\":\"gait?\"}"), 200);
+    cr_expect_eq(strlen(seen.traceparent), 55);
+    cr_expect_null(strstr(seen.traceparent, TRACE_ID));
+}
+
+Test(edge_http, good_answers_say_where_their_time_went_and_refusals_do_not) {
+    cr_assert_eq(http_ask(&edge, &answer, "clinician", "POST /api/v1/search", JSON "Origin: https://app.example\r\n", "{\"question\":\"gait?\"}"), 200);
+    cr_expect(strstr(answer.data, "\r\nServer-Timing: total;dur="), "%s", answer.data);
+    cr_expect(strstr(answer.data, ", query;dur="), "%s", answer.data);
+    cr_expect(strstr(answer.data, "\r\nTiming-Allow-Origin: https://app.example\r\n"), "%s", answer.data);
+    cr_assert_eq(http_ask(&edge, &answer, "clinician", "POST /api/v1/search", JSON, "{\"question\":\"busy\"}"), 503);
+    cr_expect_null(strstr(answer.data, "Server-Timing"));
+    cr_assert_eq(http_ask(&edge, &answer, NULL, "GET /api/v1/documents", "", ""), 401);
+    cr_expect_null(strstr(answer.data, "Server-Timing"));
+}
+
 /* Shapes that some reader between a client and us could take otherwise: one refusal each, and no answer
  * to what could be smuggled behind it. */
 struct shape { const char *bytes; size_t len; int status; };
