@@ -122,7 +122,8 @@ static const char *traceparent_of(const struct mg_request_info *in) {
 static void end_trace(const struct exchange *x, struct trace_scope *scope, enum status st) {
     struct span *span = &scope->span;
     (void)snprintf(span->name, sizeof span->name, "%s %s", x->route ? x->route->verb : "HTTP", x->route ? x->route->path : "refused");
-    span_text(span, "http.route", x->route ? x->route->path : "");
+    if (x->route)
+        span_text(span, "http.route", x->route->path);
     span_text(span, "http.request.method", x->route ? x->route->verb : "_OTHER");
     span_number(span, "http.response.status_code", x->http_status);
     span_number(span, "http.request.body.size", x->body_read_bytes);
