@@ -10,6 +10,7 @@
 #include "db/tenant_tx.h"
 #include "ingest.h"
 #include "ingest.pb-c.h"
+#include "job_metrics.h"
 
 enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200, HAND_BACK_MS = 1000, JOIN_MS = 500 };
 static const char QUEUE[] = "ingest";
@@ -103,27 +104,8 @@ static const struct ready_check READY[] = {
     { 0 }
 };
 
-/* Queue depth, asked for at each scrape. */
 static void collect(void *self, struct metrics *m) {
-    static const struct sql DEPTH = { "job_depth", "SELECT queue, state, jobs, oldest_age_ms FROM jobs.depth()", 0 };
-    static const char *const STATES[] = { "queued", "running", "dead" };
-    struct ingest *g = self;
-    struct why why = { 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    if (db_run(g->jobs_db, &DEPTH, NULL, clock_mono_ms() + READY_BUDGET_MS, &rows, &why) != ST_OK)
-        return;                 /* the scrape shows the last values; readiness shows the cause */
-    for (size_t s = 0; s < sizeof STATES / sizeof *STATES; s++) {
-        char labels[64];
-        int64_t jobs = 0, age_ms = 0;
-        for (int i = 0; i < db_count(rows); i++)
-            if (str_equal(db_text(rows, i, 0), QUEUE) && str_equal(db_text(rows, i, 1), STATES[s])) {
-                jobs = db_i64(rows, i, 2);
-                age_ms = db_i64(rows, i, 3);
-            }
-        (void)snprintf(labels, sizeof labels, "queue=\"%s\",state=\"%s\"", QUEUE, STATES[s]);
-        gauge_set(metrics_gauge(m, "cordon_jobs", "Jobs that are not done, by queue and state.", labels), (double)jobs);
-        gauge_set(metrics_gauge(m, "cordon_jobs_oldest_age_seconds", "Age of the oldest of them.", labels), (double)age_ms / 1000);
-    }
+    job_metrics_collect(((struct ingest *)self)->jobs_db, QUEUE, m);
 }
 
 /* ---- life ---- */

@@ -1,0 +1,75 @@
+#include "job_metrics.h"
+
+#include <stdio.h>
+
+#include "core/clock.h"
+#include "core/str.h"
+#include "db/plain_tx.h"
+
+enum { SCRAPE_BUDGET_MS = 2000 };
+
+static PGresult *ask(struct db_pool *db, const struct sql *q) {
+    struct why why = { 0 };
+    PGresult *rows = NULL;
+    return db_run(db, q, NULL, clock_mono_ms() + SCRAPE_BUDGET_MS, &rows, &why) == ST_OK ? rows : NULL;
+}
+
+/* States that have no row have no job. */
+static void collect_depth(struct db_pool *db, const char *queue, struct metrics *m) {
+    static const struct sql DEPTH = { "job_depth", "SELECT queue, state, jobs, oldest_age_ms FROM jobs.depth()", 0 };
+    static const char *const STATES[] = { "queued", "running", "dead" };
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &DEPTH);
+    for (size_t s = 0; rows && s < sizeof STATES / sizeof *STATES; s++) {
+        char labels[64];
+        int64_t jobs = 0, age_ms = 0;
+        for (int i = 0; i < db_count(rows); i++)
+            if (str_equal(db_text(rows, i, 0), queue) && str_equal(db_text(rows, i, 1), STATES[s])) {
+                jobs = db_i64(rows, i, 2);
+                age_ms = db_i64(rows, i, 3);
+            }
+        (void)snprintf(labels, sizeof labels, "queue=\"%s\",state=\"%s\"", queue, STATES[s]);
+        gauge_set(metrics_gauge(m, "cordon_jobs", "Jobs that are not done, by queue and state.", labels), (double)jobs);
+        gauge_set(metrics_gauge(m, "cordon_jobs_oldest_age_seconds", "Age of the oldest of them.", labels), (double)age_ms / 1000);
+    }
+}
+
+/* What a job may wait for is what the registry of errors calls passing. */
+static void collect_stuck(struct db_pool *db, const char *queue, struct metrics *m) {
+    static const struct sql STUCK = { "jobs_stuck", "SELECT queue, reason_code, jobs, oldest_age_ms FROM jobs.stuck()", 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STUCK);
+    for (int code = ERR_NONE + 1; rows && code < ERROR_CODE_COUNT; code++) {
+        const char *reason = error_text_code((enum error_code)code);
+        char labels[96];
+        int64_t jobs = 0, age_ms = 0;
+        if (!status_is_retryable(error_status((enum error_code)code)))
+            continue;
+        for (int i = 0; i < db_count(rows); i++)
+            if (str_equal(db_text(rows, i, 0), queue) && !db_is_null(rows, i, 1) && str_equal(db_text(rows, i, 1), reason)) {
+                jobs += db_i64(rows, i, 2);
+                age_ms = db_i64(rows, i, 3) > age_ms ? db_i64(rows, i, 3) : age_ms;
+            }
+        (void)snprintf(labels, sizeof labels, "queue=\"%s\",reason=\"%s\"", queue, reason);
+        gauge_set(metrics_gauge(m, "cordon_jobs_stuck", "Jobs that wait for something that is away, by what they were told.", labels), (double)jobs);
+        gauge_set(metrics_gauge(m, "cordon_jobs_stuck_seconds", "For how long the first of them waits.", labels), (double)age_ms / 1000);
+    }
+}
+
+static void collect_schedules(struct db_pool *db, struct metrics *m) {
+    static const struct sql STATES = { "schedule_states", "SELECT name, last_success_age_ms, overdue_ms FROM jobs.schedule_states()", 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATES);
+    for (int i = 0; rows && i < db_count(rows); i++) {
+        char labels[96];
+        (void)snprintf(labels, sizeof labels, "schedule=\"%s\"", db_text(rows, i, 0));
+        gauge_set(metrics_gauge(m, "cordon_schedule_overdue_seconds", "For how long scheduled work is due and not done.", labels),
+                  db_is_null(rows, i, 2) ? 0 : (double)db_i64(rows, i, 2) / 1000);
+        if (!db_is_null(rows, i, 1))
+            gauge_set(metrics_gauge(m, "cordon_schedule_last_success_age_seconds", "Since it was last done.", labels),
+                      (double)db_i64(rows, i, 1) / 1000);
+    }
+}
+
+void job_metrics_collect(struct db_pool *jobs_db, const char *queue, struct metrics *m) {
+    collect_depth(jobs_db, queue, m);
+    collect_stuck(jobs_db, queue, m);
+    collect_schedules(jobs_db, m);
+}
