@@ -253,8 +253,17 @@ class S3:
         return self.page("ListVersionsResult", inner)
 
     def bucket_get_uploads(self, call, bucket, identity, take_body):
-        inner = f"<Bucket>{call.bucket}</Bucket><IsTruncated>false</IsTruncated>"
-        for row in self.store.uploads(call.bucket, call.query.get("prefix", "")):
+        query, inner = call.query, f"<Bucket>{call.bucket}</Bucket>"
+        limit, after = min(int(query.get("max-uploads", "1000")), 1000), (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+        # without an upload-id-marker, a page begins behind the key itself
+        rows = [row for row in self.store.uploads(call.bucket, query.get("prefix", ""))
+                if ((row["key"], row["id"]) > after if after[1] else row["key"] > after[0])]
+        page = rows[:limit]
+        inner += f"<MaxUploads>{limit}</MaxUploads><IsTruncated>{str(len(rows) > limit).lower()}</IsTruncated>"
+        if len(rows) > limit:
+            inner += (f"<NextKeyMarker>{escape(page[-1]['key'])}</NextKeyMarker>"
+                      f"<NextUploadIdMarker>{page[-1]['id']}</NextUploadIdMarker>")
+        for row in page:
             inner += (f"<Upload><Key>{escape(row['key'])}</Key><UploadId>{row['id']}</UploadId>"
                       f"<Initiated>{iso(row['created_at'])}</Initiated></Upload>")
         return self.page("ListMultipartUploadsResult", inner)

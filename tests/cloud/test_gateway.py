@@ -228,6 +228,27 @@ def test_an_aborted_upload_leaves_no_bytes(cloud):
     assert len(list(folder.iterdir())) == before
 
 
+def test_uploads_under_way_are_listed_by_prefix_page_by_page_for_who_may(cloud):
+    s3, bucket = cloud.client("s3", "ingest-worker"), "cordon-documents"
+    keys = [f"tenants/t-listed/{n}" for n in (1, 2, 2, 3)]
+    begun = sorted((key, s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]) for key in keys)
+    found, markers = [], {}
+    while True:
+        page = s3.list_multipart_uploads(Bucket=bucket, Prefix="tenants/t-listed/", MaxUploads=2, **markers)
+        found += [(upload["Key"], upload["UploadId"]) for upload in page["Uploads"]]
+        if not page["IsTruncated"]:
+            break
+        markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+    assert found == begun
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket, Prefix="tenants/t-listed/", KeyMarker=keys[-1])
+    assert code_of(s3.list_objects_v2, Bucket=bucket) == "AccessDenied"
+    assert code_of(s3.list_multipart_uploads, Bucket="cordon-anchor") == "AccessDenied"
+    for name in ("query", "auth", "audit-writer", "embedding-worker"):
+        assert code_of(cloud.client("s3", name).list_multipart_uploads, Bucket=bucket) == "AccessDenied"
+    for key, upload in begun:
+        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+
+
 def test_listing_pages_and_groups(cloud):
     s3 = cloud.client("s3", "tester")
     for i in range(5):
