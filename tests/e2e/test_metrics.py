@@ -1,5 +1,5 @@
 """The names of metrics: what processes show, what docs/telemetry.md explains, what rules and dashboard ask for.
-`python3 tests/e2e/test_metrics.py --write STATE` (a folder with stack.json) writes the table of docs/telemetry.md from what runs there."""
+`/usr/bin/python3 tests/e2e/test_metrics.py --write STATE` (a folder with stack.json) writes the table of docs/telemetry.md from what runs there."""
 import json
 import pathlib
 import re
