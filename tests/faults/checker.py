@@ -264,6 +264,8 @@ def check_refusals(history):
             continue
         if http == 409 and i["what"] == "tenant" and i["attempt"] > 0:
             continue            # an earlier attempt has made it
+        if http == 409 and i.get("code") == "IDEM_002" and i["attempt"] > 0:
+            continue            # an earlier attempt is under way, or died less than its lease ago
         yield f"{i['what']} {i.get('mark', '')} was refused with {http} {i.get('code')}, request {i.get('request_id')}"
 
 

@@ -18,7 +18,7 @@ e2e = importlib.util.module_from_spec(spec)
 sys.modules["e2e"] = e2e
 spec.loader.exec_module(e2e)
 
-LEASE_MS = 2000     # of jobs: shorter than the product's, so that a worker that is stopped outlives it soon
+LEASE_MS = 2000     # of jobs and uploads: shorter than the product's, so that a worker that is stopped outlives it soon
 import history  # noqa: E402, they use e2e
 import killer  # noqa: E402
 
@@ -32,7 +32,8 @@ def stack():
     shutil.rmtree(faults, ignore_errors=True)
     with e2e.running_stack(CORDON_FAULT_DIR=str(faults)) as running:
         running.faults = faults
-        (e2e.STATE / "secrets" / "ingest-worker" / "CORDON_LEASE_MS").write_text(f"{LEASE_MS}\n")
+        for name in ("CORDON_LEASE_MS", "CORDON_UPLOAD_LEASE_MS"):
+            (e2e.STATE / "secrets" / "ingest-worker" / name).write_text(f"{LEASE_MS}\n")
         requests.post(f"http://127.0.0.1:{running.info['port_base'] + 3}/_control", json={"words_only": True}, timeout=10).raise_for_status()
         running.cordon("restart", "ingest-worker")
         e2e.wait_for("ready", running.is_ready)

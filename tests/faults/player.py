@@ -37,7 +37,9 @@ class Player:
         headers = {"Authorization": f"Bearer {self.tokens[role]}", **kwargs.pop("headers", {})}
         try:
             answer = requests.request(method, self.stack.url + path, headers=headers, timeout=60, **kwargs)
-            body = answer.content       # all of it came
+            body = answer.content
+            if len(body) != int(answer.headers.get("Content-Length", len(body))):
+                raise requests.ConnectionError("cut")       # requests itself does not mind
         except requests.RequestException as error:
             self.history.learn(intent, "unknown", why=type(error).__name__)
             return False

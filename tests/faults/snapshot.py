@@ -90,7 +90,7 @@ def download(stack, token, document_id):
         try:
             answer = requests.get(f"{stack.url}/api/v1/documents/{document_id}/content", timeout=60,
                                   headers={"Authorization": f"Bearer {token}"})
-            if answer.status_code < 500:
+            if answer.status_code < 500 and len(answer.content) == int(answer.headers.get("Content-Length", -1)):
                 return hashlib.sha256(answer.content).hexdigest() if answer.status_code == 200 else f"HTTP {answer.status_code}"
         except requests.RequestException:
             pass
