@@ -14,9 +14,10 @@
 enum {
     PARAMS_MAX = 64,
     OPTIONS_MAX_BYTES = 1024,
-    CONNECT_MAX_MS = 5000,
+    CONNECT_MAX_MS = 3000,
     ROLLBACK_MAX_MS = 1000,
     STATEMENT_TIMEOUT_MS = 10000,
+    SILENCE_MS = 2000,              /* beyond the server's own limit for a statement */
 };
 
 /* Settings of every connection, as start-up options: RESET ALL returns to these, and not to what
@@ -64,10 +65,13 @@ static bool option_add(char *out, size_t size, const char *setting) {
     return true;
 }
 
+static int statement_ms(const struct db_options *options) {
+    return options->statement_timeout_ms ? options->statement_timeout_ms : STATEMENT_TIMEOUT_MS;
+}
+
 static bool options_text(const struct db_options *options, char *out, size_t size) {
     char timeout[64];
-    snprintf(timeout, sizeof timeout, "statement_timeout=%d",
-             options->statement_timeout_ms ? options->statement_timeout_ms : STATEMENT_TIMEOUT_MS);
+    snprintf(timeout, sizeof timeout, "statement_timeout=%d", statement_ms(options));
     out[0] = '\0';
     bool fits = option_add(out, size, timeout);
     for (const char *const *s = SETTINGS; fits && *s; s++)
@@ -100,7 +104,7 @@ enum status connection_open(struct db_connection *c, const struct db_options *op
     /* what stands after dbname wins over the same word in the URL */
     const char *const words[] = { "dbname", "application_name", "client_encoding", "options", "gssencmode",
                                   "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", NULL };
-    const char *const values[] = { options->url, options->process, "UTF8", run_time, "disable", "30", "5", "3", "15000", NULL };
+    const char *const values[] = { options->url, options->process, "UTF8", run_time, "disable", "10", "3", "3", "10000", NULL };
 
     int64_t limit_ms = clock_mono_ms() + CONNECT_MAX_MS;
     if (limit_ms > deadline_ms)
@@ -122,6 +126,7 @@ enum status connection_open(struct db_connection *c, const struct db_options *op
     PQsetNoticeReceiver(pg, ignore_notice, NULL);
     c->pg = pg;
     c->is_suspect = false;
+    c->answer_ms = statement_ms(options) + SILENCE_MS;
     return ST_OK;
 }
 
@@ -213,13 +218,15 @@ static enum status collect(struct db_connection *c, const struct db_step steps[]
     size_t at = 0, left = answers_of(&steps[0]);
     for (;;) {
         PGresult *result = NULL;
-        if (!next_result(c->pg, deadline_ms, &result)) {
+        int64_t silence_ms = clock_mono_ms() + c->answer_ms;
+        if (!next_result(c->pg, silence_ms < deadline_ms ? silence_ms : deadline_ms, &result)) {
             c->is_suspect = true;
             if (first != ST_OK)
                 return first;
             const struct sql *q = steps[at < n ? at : n - 1].sql;
             return clock_mono_ms() >= deadline_ms ? fail(why, ST_TIMEOUT, "%s: no answer in time", q->name)
-                                                  : fail_with(c, q, NULL, why);
+                   : clock_mono_ms() >= silence_ms ? fail(why, ST_UNAVAILABLE, "%s: the server says nothing any more", q->name)
+                                                   : fail_with(c, q, NULL, why);
         }
         if (!result) {
             if (PQstatus(c->pg) == CONNECTION_OK)

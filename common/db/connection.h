@@ -16,6 +16,8 @@ struct db_connection {
     PGconn *pg;                 /* NULL: closed */
     bool is_busy;               /* borrowed */
     bool is_suspect;            /* close it when it comes back */
+    bool is_open;               /* the pool's own note of pg, under its lock: pg belongs to the borrower */
+    int answer_ms;              /* the server's time for one answer; after that it is taken for lost */
 };
 
 /* One statement with its parameters; times > 1: params holds that many rows of sql->n_params each. */
@@ -36,7 +38,8 @@ bool connection_stands(struct db_connection *c);
 /* Send all steps in one round trip and wait for all answers. Stops at the first that fails and says
  * which. ret_rows, when not NULL, has n places: results of steps (of the last time), each the
  * caller's; on failure none is set. The connection is suspect after every unexpected error; after
- * ST_TIMEOUT or a lost connection the outcome is unknown. */
+ * ST_TIMEOUT or a lost connection (also one on which nothing comes for longer than the server gives a statement) the
+ * outcome is unknown. */
 enum status connection_run(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
                            PGresult *ret_rows[], struct why *why) MUST_USE;
 

@@ -13,7 +13,7 @@
 #include "core/str.h"
 #include "db/connection.h"
 
-enum { CONNECTIONS_DEFAULT = 4, CONNECTIONS_MAX = 64, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 2000 };
+enum { CONNECTIONS_DEFAULT = 4, CONNECTIONS_MAX = 64, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 1000 };
 
 struct db_pool {
     pthread_mutex_t lock;
@@ -21,7 +21,7 @@ struct db_pool {
     struct db_options options;      /* url and process point into the two below */
     struct secret *url;
     char *process;
-    int size, waiting;
+    int size, waiting, open;
     struct gauge *busy_gauge, *waiting_gauge, *up_gauge;       /* NULL without metrics */
     int failures;                   /* connects that failed in a row */
     int64_t retry_at_ms;            /* before this no new attempt */
@@ -99,23 +99,32 @@ static void show(struct gauge *gauge, int change) {
         gauge_add(gauge, change);
 }
 
-/* Lock held: an idle connection that is open, else one that is closed, else NULL. */
-static struct db_connection *pick(struct db_pool *pool) {
+/* Lock held: an idle connection that is open, else, unless only such will do, one that is closed, else NULL. */
+static struct db_connection *pick(struct db_pool *pool, bool must_be_open) {
     struct db_connection *closed = NULL;
     for (int i = 0; i < pool->size; i++) {
         struct db_connection *c = &pool->connections[i];
-        if (!c->is_busy && c->pg)
+        if (!c->is_busy && c->is_open)
             return c;
-        if (!c->is_busy)
+        if (!c->is_busy && !must_be_open)
             closed = c;
     }
     return closed;
 }
 
-/* Lock held; gives up at deadline_ms. */
-static enum status wait_for_one(struct db_pool *pool, int64_t deadline_ms, struct db_connection **ret_conn, struct why *why) {
-    while (!(*ret_conn = pick(pool))) {
+/* Lock held. */
+static void note_open(struct db_pool *pool, struct db_connection *c) {
+    pool->open += (c->pg != NULL) - c->is_open;
+    c->is_open = c->pg;
+}
+
+/* Lock held; gives up at deadline_ms, or when an open one must be waited for and there is none. */
+static enum status wait_for_one(struct db_pool *pool, bool must_be_open, int64_t deadline_ms, struct db_connection **ret_conn,
+                                struct why *why) {
+    while (!(*ret_conn = pick(pool, must_be_open))) {
         int64_t left = deadline_ms - clock_mono_ms();
+        if (must_be_open && pool->open == 0)
+            return fail(why, ST_UNAVAILABLE, "database: away, waiting before the next attempt");
         if (left <= 0)
             return fail(why, ST_TIMEOUT, "database: no free connection in time");
         struct timespec until;
@@ -151,37 +160,50 @@ static bool may_connect(struct db_pool *pool) {
     return true;
 }
 
-enum status db_pool_borrow(struct db_pool *pool, int64_t deadline_ms, struct db_connection **ret_conn, struct why *why) {
-    struct db_connection *c = NULL;
+/* Connect, when the last failure is long enough ago. */
+static enum status open_one(struct db_pool *pool, struct db_connection *c, int64_t deadline_ms, struct why *why) {
     pthread_mutex_lock(&pool->lock);
-    enum status st = wait_for_one(pool, deadline_ms, &c, why);
+    bool may = may_connect(pool);
     pthread_mutex_unlock(&pool->lock);
-    if (st != ST_OK)
-        return st;
+    if (!may)
+        return fail(why, ST_UNAVAILABLE, "database: away, waiting before the next attempt");
+    enum status st = connection_open(c, &pool->options, deadline_ms, why);
+    pthread_mutex_lock(&pool->lock);
+    if (pool->up_gauge)
+        gauge_set(pool->up_gauge, st == ST_OK);
+    if (st == ST_OK)
+        pool->failures = 0;
+    else
+        note_failure(pool);
+    pthread_mutex_unlock(&pool->lock);
+    return st;
+}
 
-    if (c->pg && !connection_stands(c))
-        connection_close(c);
-    if (!c->pg) {
+enum status db_pool_borrow(struct db_pool *pool, int64_t deadline_ms, struct db_connection **ret_conn, struct why *why) {
+    enum status st = ST_OK;
+    for (bool has_failed = false;; has_failed = true) {
+        struct db_connection *c = NULL;
+        struct why waited = { 0 };
         pthread_mutex_lock(&pool->lock);
-        bool may = may_connect(pool);
+        enum status got = wait_for_one(pool, has_failed, deadline_ms, &c, &waited);
         pthread_mutex_unlock(&pool->lock);
-        st = may ? connection_open(c, &pool->options, deadline_ms, why)
-                 : fail(why, ST_UNAVAILABLE, "database: away, waiting before the next attempt");
+        if (got != ST_OK && !has_failed)
+            *why = waited;
+        if (got != ST_OK)
+            return has_failed ? st : got;
+        if (c->pg && !connection_stands(c))
+            connection_close(c);
+        st = c->pg ? ST_OK : open_one(pool, c, deadline_ms, why);
         pthread_mutex_lock(&pool->lock);
-        if (may && pool->up_gauge)
-            gauge_set(pool->up_gauge, st == ST_OK);
-        if (st == ST_OK)
-            pool->failures = 0;
-        else if (may)
-            note_failure(pool);
+        note_open(pool, c);
         pthread_mutex_unlock(&pool->lock);
-    }
-    if (st != ST_OK) {
+        if (st == ST_OK) {
+            *ret_conn = c;
+            return ST_OK;
+        }
+        /* The server may only have refused one connection more: then those that there are serve in turn. */
         db_pool_return(pool, &c);
-        return st;
     }
-    *ret_conn = c;
-    return ST_OK;
 }
 
 void db_pool_return(struct db_pool *pool, struct db_connection **conn_p) {
@@ -191,9 +213,10 @@ void db_pool_return(struct db_pool *pool, struct db_connection **conn_p) {
     if (c->pg && (c->is_suspect || PQtransactionStatus(c->pg) != PQTRANS_IDLE))
         connection_close(c);
     pthread_mutex_lock(&pool->lock);
+    note_open(pool, c);
     c->is_busy = false;
     show(pool->busy_gauge, -1);
-    pthread_cond_signal(&pool->returned);
+    pthread_cond_broadcast(&pool->returned);    /* some wait for an open one only */
     pthread_mutex_unlock(&pool->lock);
     *conn_p = NULL;
 }
@@ -201,11 +224,9 @@ void db_pool_return(struct db_pool *pool, struct db_connection **conn_p) {
 struct db_pool_state db_pool_state(struct db_pool *pool) {
     struct db_pool_state state = { 0 };
     pthread_mutex_lock(&pool->lock);
-    for (int i = 0; i < pool->size; i++) {
-        /* a busy one's pg belongs to its borrower: count it as open */
+    for (int i = 0; i < pool->size; i++)
         state.busy += pool->connections[i].is_busy;
-        state.open += pool->connections[i].is_busy || pool->connections[i].pg;
-    }
+    state.open = pool->open;
     state.waiting = pool->waiting;
     pthread_mutex_unlock(&pool->lock);
     return state;

@@ -2,7 +2,8 @@
  *
  * Opened when first needed, borrowed for one transaction, given back. A connection that saw an
  * unexpected error, or whose borrower left it in an unknown state, is closed. While the server is away
- * borrowing fails at once, except for one attempt per back-off interval. The pool is thread-safe; a
+ * borrowing fails at once, except for one attempt per back-off interval; while it only refuses more connections,
+ * those that are open serve in turn. The pool is thread-safe; a
  * borrowed connection belongs to one thread.
  *
  * Handlers do not borrow: tenant_tx_begin() and db_run() do. */

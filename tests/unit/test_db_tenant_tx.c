@@ -359,6 +359,53 @@ Test(db_tenant_tx, a_server_that_is_away_costs_little) {
     db_pool_destroy(&gone);
 }
 
+struct waiter { struct db_pool *pool; enum status st; struct why why; };
+
+static void *wait_for_turn(void *arg) {
+    struct waiter *w = arg;
+    struct plain_tx tx = { 0 };
+    w->st = plain_tx_begin(&tx, w->pool, clock_mono_ms() + 10000, &w->why);
+    plain_tx_end(&tx);
+    return NULL;
+}
+
+Test(db_tenant_tx, connections_that_there_are_serve_in_turn_while_the_server_refuses_more) {
+    struct why why = { 0 };
+    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I CONNECTION LIMIT 2', current_database()); END $$");   /* ours and one */
+    struct plain_tx first = { 0 };
+    cr_assert_eq(plain_tx_begin(&first, pool, soon(), &why), ST_OK, "%s", why.text);
+    struct waiter waiters[3];
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        waiters[i] = (struct waiter){ .pool = pool };
+        cr_assert_eq(pthread_create(&threads[i], NULL, wait_for_turn, &waiters[i]), 0);
+    }
+    while (db_pool_state(pool).waiting < 3)
+        usleep(1000);
+    plain_tx_end(&first);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        cr_expect_eq(waiters[i].st, ST_OK, "%s", waiters[i].why.text);
+    }
+}
+
+Test(db_tenant_tx, a_server_that_says_nothing_any_more_is_taken_for_lost) {
+    static const struct sql UNLIMITED = { "unlimited", "SET LOCAL statement_timeout = 0", 0 }, SLEEP = { "sleep", "SELECT pg_sleep(20)", 0 };
+    struct why why = { 0 };
+    struct db_pool *quick = NULL;
+    const struct db_options options = { .url = pg_url("cordon_query"), .process = "test", .statement_timeout_ms = 100 };
+    cr_assert_eq(db_pool_new(&options, &quick, &why), ST_OK);
+    struct plain_tx tx = { 0 };
+    int64_t began = clock_mono_ms();
+    cr_assert_eq(plain_tx_begin(&tx, quick, began + 15000, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(plain_tx_run(&tx, &UNLIMITED, NULL, NULL, &why), ST_OK, "%s", why.text);
+    cr_expect_eq(plain_tx_run(&tx, &SLEEP, NULL, NULL, &why), ST_UNAVAILABLE, "%s", why.text);
+    plain_tx_end(&tx);
+    cr_expect_lt(clock_mono_ms() - began, 6000);
+    cr_expect_eq(db_pool_state(quick).open, 0);
+    db_pool_destroy(&quick);
+}
+
 Test(db_tenant_tx, urls_are_checked) {
     struct db_pool *none = NULL;
     struct why why = { 0 };
