@@ -75,8 +75,7 @@ start_standins() {
 # With CORDON_FAULT_DIR, which tests set, the binaries whose fault points obey the files in that folder (common/core/fault.h).
 build_faults() {
     ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" faults
-    mkdir -p "$CORDON_FAULT_DIR"
-    chmod 0777 "$CORDON_FAULT_DIR"
+    [[ -z ${CORDON_FAULT_DIR:-} ]] || install -d -m 0777 "$CORDON_FAULT_DIR"
 }
 
 # Copies, so that a build in progress never changes what runs, and the processes' users need no way into the checkout.

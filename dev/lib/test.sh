@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Every test, in lanes that can be run alone. Counts come from each runner's own report, and one line closes.
 
-TEST_LANES=(unit lint cloud e2e)
+TEST_LANES=(unit lint cloud e2e faults)
 DEEP_LANES=(clang valgrind tsan fuzz) # dev/lib/lanes.sh; run when they are asked for
 PASSED=0 FAILED=0 SKIPPED=0
 
@@ -190,4 +190,11 @@ lane_e2e() {
     step "build (release)" build_release
     step "promtool" install_promtool
     run_pytest e2e "$ROOT/tests/e2e"
+}
+
+# What must survive: kills, stops and failures at every fault point and at random, and dependencies that break.
+lane_faults() {
+    step "build (release)" build_release
+    step "build (fault points)" build_faults
+    run_pytest faults "$ROOT/tests/faults"
 }

@@ -130,15 +130,15 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(**more):
-    """A stack with two tenants, demo and lakeside, and no documents. more: into the environment of ./cordon."""
+def running_stack(*words, **more):
+    """A stack with two tenants, demo and lakeside, and no documents. words: for up; more: into the environment of ./cordon."""
     base = free_base()
     env = {**os.environ, "CORDON_HOME": str(STATE), "CORDON_PORT_BASE": str(base), "PORT": str(base - 1), **more}
     keep = os.environ.get("CORDON_E2E_KEEP")
     subprocess.run([str(ROOT / "cordon"), "down"], cwd=ROOT, env=env, capture_output=True)
     if not keep:
         subprocess.run(["rm", "-rf", str(STATE)], check=True)
-    up = subprocess.run([str(ROOT / "cordon"), "up", "--bare"], cwd=ROOT, env=env, capture_output=True, text=True)
+    up = subprocess.run([str(ROOT / "cordon"), "up", "--bare", *words], cwd=ROOT, env=env, capture_output=True, text=True)
     assert up.returncode == 0, up.stdout + up.stderr
     running = Stack(env)
     try:

@@ -18,6 +18,7 @@ e2e = importlib.util.module_from_spec(spec)
 sys.modules["e2e"] = e2e
 spec.loader.exec_module(e2e)
 
+REPLICAS = "ingest-worker=2,audit-writer=2"
 LEASE_MS = 2000     # of jobs and uploads: shorter than the product's, so that a worker that is stopped outlives it soon
 import history  # noqa: E402, they use e2e
 import killer  # noqa: E402
@@ -27,15 +28,16 @@ IS_LONG = bool(os.environ.get("CORDON_TEST_LONG"))
 
 @pytest.fixture(scope="session")
 def stack():
-    """A stack with two tenants, with fault points, and with short leases."""
+    """A stack with two tenants, fault points, short leases, and two replicas of those who take work from each other."""
     faults = e2e.STATE.parent / "faults-armed"
     shutil.rmtree(faults, ignore_errors=True)
-    with e2e.running_stack(CORDON_FAULT_DIR=str(faults)) as running:
+    with e2e.running_stack("--replicas", REPLICAS, CORDON_FAULT_DIR=str(faults)) as running:
         running.faults = faults
-        for name in ("CORDON_LEASE_MS", "CORDON_UPLOAD_LEASE_MS"):
-            (e2e.STATE / "secrets" / "ingest-worker" / name).write_text(f"{LEASE_MS}\n")
+        for instance in killer.instances(running, "ingest-worker"):
+            for name in ("CORDON_LEASE_MS", "CORDON_UPLOAD_LEASE_MS"):
+                (pathlib.Path(running.info["processes"][instance]["secrets"]) / name).write_text(f"{LEASE_MS}\n")
+            running.cordon("restart", instance)
         requests.post(f"http://127.0.0.1:{running.info['port_base'] + 3}/_control", json={"words_only": True}, timeout=10).raise_for_status()
-        running.cordon("restart", "ingest-worker")
         e2e.wait_for("ready", running.is_ready)
         yield running
 

@@ -1,6 +1,6 @@
 """Ends and stops processes of a stack, and remembers when each was not well."""
+import contextlib
 import os
-import pathlib
 import signal
 import subprocess
 import time
@@ -9,34 +9,31 @@ import requests
 
 import e2e
 
-METRICS = {"edge": 20, "auth": 21, "ingest-worker": 22, "embedding-worker": 23, "query": 24, "audit-writer": 25}
-
-
 def send(pid, signal_number):
-    if os.geteuid() == 0:
+    """Somebody else may have been faster."""
+    if os.geteuid():
+        subprocess.run(["sudo", "-n", "kill", f"-{int(signal_number)}", str(pid)], capture_output=True)
+        return
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal_number)
-    else:
-        subprocess.run(["sudo", "-n", "kill", f"-{int(signal_number)}", str(pid)], check=True)
 
 
-def pids_of(process):
-    """Of this instance's own binaries."""
-    binary, found = str(e2e.STATE.resolve() / "bin" / f"cordon-{process}"), []
-    for proc in pathlib.Path("/proc").iterdir():
-        if not proc.name.isdigit():
-            continue
-        try:
-            if os.readlink(proc / "exe").removesuffix(" (deleted)") == binary:
-                found.append(int(proc.name))
-        except OSError:
-            pass
-    return sorted(found)
+def instances(stack, process=None):
+    """Names of all processes, replicas among them (query.2), or of those of one."""
+    return [name for name in stack.info["processes"] if process in (None, name.partition(".")[0])]
 
 
-def metrics(stack, process, port=None):
+def pid_of(stack, instance):
+    """By its supervisor; 0: it is just being started."""
+    command = ["s6-svstat", "-o", "pid", stack.info["processes"][instance]["service_dir"]]
+    said = subprocess.run(["sudo", "-n", *command] if os.geteuid() else command, capture_output=True, text=True).stdout.strip()
+    return max(0, int(said or 0))
+
+
+def metrics(stack, instance):
     """What the process exports: {name with labels: value}; {} when it does not answer."""
     try:
-        text = requests.get(f"http://127.0.0.1:{port or stack.info['port_base'] + METRICS[process]}/metrics", timeout=2).text
+        text = requests.get(stack.info["processes"][instance]["metrics"] + "/metrics", timeout=2).text
     except requests.RequestException:
         return {}
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line and line[0] != "#"}
@@ -52,25 +49,26 @@ class Killer:
         self.interruptions.append((began, time.time() + self.SETTLED_S))
         self.counts[process, how] = self.counts.get((process, how), 0) + 1
 
-    def is_back(self, process, but):
-        return any(pid not in but for pid in pids_of(process)) and bool(metrics(self.stack, process))
+    def is_back(self, instance, dead=0):
+        return pid_of(self.stack, instance) not in (0, dead) and bool(metrics(self.stack, instance))
 
-    def kill(self, process, awaits=True):
-        began, pids = time.time(), pids_of(process)
-        if not pids:
-            return []
-        for pid in pids[:1]:
-            send(pid, signal.SIGKILL)
+    def are_back(self, process, dead=0):
+        return all(self.is_back(instance, dead) for instance in instances(self.stack, process))
+
+    def kill(self, instance, awaits=True):
+        began, pid = time.time(), pid_of(self.stack, instance)
+        if not pid:
+            return
+        send(pid, signal.SIGKILL)
         if awaits:
-            e2e.wait_for(f"{process} back", lambda: self.is_back(process, pids), 60)
-        self.remember(process, "kill", began)
-        return pids[:1]
+            e2e.wait_for(f"{instance} back", lambda: self.is_back(instance, pid), 60)
+        self.remember(instance, "kill", began)
 
-    def stop(self, process, seconds):
+    def stop(self, instance, seconds):
         """SIGSTOP, and SIGCONT after so many seconds."""
-        began, pids = time.time(), pids_of(process)
-        for pid in pids[:1]:
+        began, pid = time.time(), pid_of(self.stack, instance)
+        if pid:
             send(pid, signal.SIGSTOP)
             time.sleep(seconds)
             send(pid, signal.SIGCONT)
-        self.remember(process, "stop", began)
+            self.remember(instance, "stop", began)

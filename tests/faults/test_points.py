@@ -42,12 +42,12 @@ def fired(stack, name):
 
 def strike(stack, hand, point, process, order):
     """Arm, wait until somebody came by, and see the process back. None, or what did not happen."""
-    began, before = time.time(), killer.pids_of(process)
+    began = time.time()
     name = arm(stack, point, process, order)
     try:
         pid = e2e.wait_for(f"{name} reached", lambda: fired(stack, name), REACHED_S)[0]
         if order == "kill":
-            e2e.wait_for(f"{process} back", lambda: hand.is_back(process, before), 60)
+            e2e.wait_for(f"{process} back", lambda: hand.are_back(process, pid), 60)
         if order == "stop":
             time.sleep((LEASE_MS + 500) / 1000)
             killer.send(pid, killer.signal.SIGCONT)

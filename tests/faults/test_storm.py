@@ -56,11 +56,11 @@ def storm(stack, hand, seed, kills):
     """Kills at random until there were so many; every tenth is a stop past the lease instead. Depths are compared all along."""
     rng, depths = random.Random(seed), Depths(stack)
     for n in range(kills):
-        process = rng.choice(e2e.PROCESSES)
+        instance = rng.choice(killer.instances(stack))
         if n % 10 == 9:
-            hand.stop(process, (LEASE_MS + rng.uniform(300, 1500)) / 1000)
+            hand.stop(instance, (LEASE_MS + rng.uniform(300, 1500)) / 1000)
         else:
-            hand.kill(process, awaits=rng.random() < 0.7)
+            hand.kill(instance, awaits=rng.random() < 0.7)
         depths.sample(rng.choice(list(DEPTHS)))
         time.sleep(rng.uniform(0.05, 0.6))
     return depths

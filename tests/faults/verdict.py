@@ -5,15 +5,13 @@ import time
 import checker
 import e2e
 import history
-import killer
 import snapshot
 
 
 def reach(stack, keeper, hand, clients):
     """A report; its "violations" are what the checker found in all that this stack has been through."""
     began = time.monotonic()
-    for process in e2e.PROCESSES:
-        e2e.wait_for(f"{process} back", lambda: killer.metrics(stack, process), 60)
+    e2e.wait_for("all are back", lambda: hand.are_back(None), 60)
     e2e.wait_for("ready", stack.is_ready, 60)
     snapshot.settle(stack, 240)
     settled_s = time.monotonic() - began
