@@ -4,18 +4,21 @@
 #include <stdlib.h>
 
 #include "auth_cache.h"
+#include "core/clock.h"
 #include "core/str.h"
 #include "openapi.h"
 #include "patience.h"
 #include "red.h"
 #include "serve.h"
 
+enum { LAST_ANSWERS_MS = 300 };
+
 #define OFF(member) offsetof(struct edge_settings, member)
 static const struct setting SETTINGS[] = {
     /* name                       type      default       min   max          unit     offset                   help */
     { "PORT",                     SET_INT,  "8080",       1,    65535,       "",      OFF(port),               "Port of the public HTTP listener." },
     { "CORDON_HTTP_HOST",         SET_TEXT, "127.0.0.1",  7,    15,          "",      OFF(http_host),          "IPv4 address that it binds; 0.0.0.0 behind a load balancer." },
-    { "CORDON_HTTP_THREADS",      SET_INT,  "256",        4,    2000,        "",      OFF(threads),            "Requests served at once; each costs about 150 KB." },
+    { "CORDON_HTTP_THREADS",      SET_INT,  "1280",       4,    8000,        "",      OFF(threads),            "Connections served at once, the slow ones included; each costs about 50 KB, and 150 KB while it is answered." },
     { "CORDON_MAX_UPLOAD_BYTES",  SET_INT,  "104857600",  1,    1LL << 38,   "bytes", OFF(max_upload_bytes),   "Largest document that is accepted." },
     { "CORDON_UPLOAD_MS",         SET_INT,  "900000",     1000, 43200000,    "ms",    OFF(upload_ms),          "Longest time for one upload; less than the day after which the janitor takes it for forgotten." },
     { "CORDON_BODY_MIN_RATE",     SET_INT,  "8192",       1,    1 << 30,     "bytes/s", OFF(body_min_rate),    "Slowest body that is waited for." },
@@ -28,7 +31,8 @@ static void edge_close(void **self_p) {
     struct edge *edge = *self_p;
     if (!edge)
         return;
-    serve_stop(edge, 0);
+    serve_stop(edge, clock_mono_ms() + LAST_ANSWERS_MS);
+    doors_end(&edge->doors);
     patience_destroy(&edge->patience);
     auth_cache_destroy(&edge->tickets);
     red_destroy(&edge->red);
@@ -48,6 +52,7 @@ static enum status edge_open(void **ret_self, const void *settings, struct runti
     edge->red = red_new(rt->metrics);
     edge->denials_lost = metrics_counter(rt->metrics, "cordon_edge_denials_lost_total",
                                          "Refusals of the edge that could not be put on the record.", "");
+    doors_init(&edge->doors, rt->metrics, (int)edge->settings->port, (unsigned)edge->settings->threads);
     gauge_set(metrics_gauge(rt->metrics, "cordon_http_threads", "Requests that can be served at once.", ""), (double)edge->settings->threads);
     edge->in_flight_gauge = metrics_gauge(rt->metrics, "cordon_http_in_flight", "Requests being served.", "");
     if (!openapi_print(&edge->openapi)) {
@@ -68,7 +73,8 @@ static enum status edge_start(void *self, struct runtime *rt, struct why *why) {
 static void edge_drain(void *self, int64_t deadline_ms) {
     struct edge *edge = self;
     atomic_store(&edge->is_draining, true);
-    serve_stop(edge, deadline_ms);
+    doors_close(&edge->doors);
+    serve_wait(edge, deadline_ms);          /* what is not done by then is told 503, as the bus halts, and cut in close() */
 }
 
 const struct service EDGE = {

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/buffer.h"
+#include "doors.h"
 #include "service/service.h"
 
 struct auth_cache;
@@ -30,6 +31,8 @@ struct edge {
     struct counter *denials_lost;       /* refusals that auth did not take for the record */
     struct gauge *in_flight_gauge;
     atomic_uint in_flight;
+    struct doors doors;
+    atomic_ptrdiff_t info_offset;       /* of the request in a connection; 0: not known yet */
     atomic_bool is_draining;
 };
 

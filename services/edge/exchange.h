@@ -27,6 +27,7 @@ struct exchange {
     struct vigil vigil;                 /* bounds each read and write on the connection */
     int64_t body_read_bytes;
     int http_status;                    /* of the answer's head once it was sent; 0 before */
+    bool is_inside;                     /* its class counts it (doors.h) */
     bool is_refusal_recorded;           /* auth refused it, and recorded that */
     bool is_slow;                       /* the client's body was cut for its slowness */
     bool is_broken;                     /* the connection failed while answering */
@@ -44,6 +45,8 @@ enum status serve_docs(struct exchange *x);
 
 /* The request message of x's route, filled from path and query and, when not NULL, a JSON body. ST_INVALID. */
 enum status exchange_fill(struct exchange *x, const struct buffer *json) MUST_USE;
+/* Count x in its class, once. ST_UNAVAILABLE: the class is full. */
+enum status exchange_enter(struct exchange *x) MUST_USE;
 /* A request header that the guard found at most once; NULL when absent. */
 const char *exchange_header(const struct exchange *x, const char *name);
 

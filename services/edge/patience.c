@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -11,7 +12,7 @@
 #include "core/arena.h"
 #include "core/clock.h"
 
-enum { TICK_MS = 200, SCAN_MAX_COUNT = 16384 };
+enum { TICK_MS = 200, HURRY_MS = 1000, CUTS_PER_TICK = 256, SCAN_MAX_COUNT = 16384 };
 
 struct patience {
     pthread_mutex_t lock;
@@ -19,41 +20,54 @@ struct patience {
     pthread_t thread;
     struct vigil *head;
     bool is_stopping;
+    atomic_bool is_crowded;
 };
 
-/* Is fd a connection from this address and port? */
-static bool is_client(int fd, const struct in_addr *address, int port) {
-    struct sockaddr_in peer;
-    socklen_t len = sizeof peer;
-    return getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET &&
-           peer.sin_addr.s_addr == address->s_addr && ntohs(peer.sin_port) == port;
-}
+/* Who is to be cut at this tick. */
+struct cut { struct in_addr address; int port; bool is_writing; };
 
-/* Civetweb does not tell a connection's socket: find it among our own by who is at the other end. The
- * vigil is open and locked, so its connection cannot have been closed and its number reused meanwhile.
- * Not by /proc/self/fd, which a process that may not be dumped cannot read. */
-static void cut(const struct vigil *v) {
-    struct in_addr address;
+/* Civetweb does not tell a connection's socket: find those to be cut among our own by who is at the other end, in one
+ * pass. Their vigils are open and locked, so none of the connections can have been closed and its number reused
+ * meanwhile. Not by /proc/self/fd, which a process that may not be dumped cannot read. */
+static void cut_all(const struct cut *cuts, unsigned count) {
     struct rlimit files = { .rlim_cur = 1024 };
     (void)getrlimit(RLIMIT_NOFILE, &files);
-    int count = files.rlim_cur < SCAN_MAX_COUNT ? (int)files.rlim_cur : SCAN_MAX_COUNT;
-    if (inet_pton(AF_INET, v->address, &address) != 1)
-        return;
-    for (int fd = 0; fd < count; fd++)
-        if (is_client(fd, &address, v->port))
-            (void)shutdown(fd, v->is_writing ? SHUT_RDWR : SHUT_RD);
+    int files_count = files.rlim_cur < SCAN_MAX_COUNT ? (int)files.rlim_cur : SCAN_MAX_COUNT;
+    for (int fd = 0; fd < files_count; fd++) {
+        struct sockaddr_in peer;
+        socklen_t len = sizeof peer;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0 || peer.sin_family != AF_INET)
+            continue;
+        for (unsigned i = 0; i < count; i++)
+            if (cuts[i].port == ntohs(peer.sin_port) && cuts[i].address.s_addr == peer.sin_addr.s_addr)
+                (void)shutdown(fd, cuts[i].is_writing ? SHUT_RDWR : SHUT_RD);
+    }
+}
+
+static bool is_over(const struct patience *p, const struct vigil *v, int64_t now_ms) {
+    return now_ms > v->deadline_ms || (atomic_load(&p->is_crowded) && now_ms > v->begun_ms + HURRY_MS);
+}
+
+static void look(struct patience *p) {
+    struct cut cuts[CUTS_PER_TICK];
+    unsigned count = 0;
+    int64_t now_ms = clock_mono_ms();
+    for (struct vigil *v = p->head; v && count < CUTS_PER_TICK; v = v->next)
+        if (!v->is_cut && is_over(p, v, now_ms)) {
+            v->is_cut = true;
+            cuts[count].port = v->port;
+            cuts[count].is_writing = v->is_writing;
+            count += inet_pton(AF_INET, v->address, &cuts[count].address) == 1;
+        }
+    if (count)
+        cut_all(cuts, count);
 }
 
 static void *watch(void *arg) {
     struct patience *p = arg;
     (void)pthread_mutex_lock(&p->lock);
     while (!p->is_stopping) {
-        int64_t now_ms = clock_mono_ms();
-        for (struct vigil *v = p->head; v; v = v->next)
-            if (!v->is_cut && now_ms > v->deadline_ms) {
-                v->is_cut = true;
-                cut(v);
-            }
+        look(p);
         struct timespec until;
         (void)clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += TICK_MS * 1000000L;
@@ -91,6 +105,7 @@ void patience_destroy(struct patience **p_p) {
 
 void patience_begin(struct patience *p, struct vigil *v, int64_t deadline_ms) {
     (void)pthread_mutex_lock(&p->lock);
+    v->begun_ms = clock_mono_ms();
     v->deadline_ms = deadline_ms;
     v->is_open = true;
     v->is_cut = false;
@@ -116,4 +131,8 @@ bool patience_end(struct patience *p, struct vigil *v) {
     bool is_cut = v->is_cut;
     (void)pthread_mutex_unlock(&p->lock);
     return is_cut;
+}
+
+void patience_hurry(struct patience *p, bool is_crowded) {
+    atomic_store(&p->is_crowded, is_crowded);
 }

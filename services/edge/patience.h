@@ -17,13 +17,15 @@ struct vigil {
     struct vigil *next, *previous;
     const char *address;            /* of the client, IPv4 text; with the port it finds the socket */
     int port;
-    int64_t deadline_ms;            /* clock_mono_ms() */
+    int64_t begun_ms, deadline_ms;  /* clock_mono_ms() */
     bool is_writing;                /* cut both ways; a read that is cut can still be answered */
     bool is_open, is_cut;
 };
 
 /* Begin to watch: v->address and v->port are set and live until patience_end. */
 void patience_begin(struct patience *p, struct vigil *v, int64_t deadline_ms);
+/* So many connections are open that slow ones are given less time: HURRY_MS for each read or write. */
+void patience_hurry(struct patience *p, bool is_crowded);
 /* Stop watching, before the connection can be closed. True when it was cut. */
 bool patience_end(struct patience *p, struct vigil *v);
 

@@ -31,7 +31,7 @@ const struct http_route ROUTES[] = {
     { "DELETE", "/api/v1/documents/{document_id}", AUTH_TOKEN, SCOPE_DOCUMENTS_WRITE, RATE_WRITE, BODY_NONE, 0,
       READ_MS, serve_unary, "ingest.DeleteDocument", MESSAGE(ingest, delete_document_request), MESSAGE(ingest, delete_document_reply), 204,
       "documents", "Delete a document" },
-    { "GET", "/api/v1/documents/{document_id}/content", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_NONE, 0,
+    { "GET", "/api/v1/documents/{document_id}/content", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_DOWNLOAD, BODY_NONE, 0,
       UPLOAD_MS, serve_content, "query.GetContent", MESSAGE(query, get_content_request), MESSAGE(query, get_content_reply), 200,
       "documents", "Download a document's original" },
     { "GET", "/api/v1/jobs/{job_id}", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_NONE, 0,

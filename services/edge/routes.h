@@ -16,7 +16,7 @@ struct exchange;
 
 enum route_auth { AUTH_NONE, AUTH_TOKEN };                          /* AUTH_NONE: open to everybody, on purpose */
 enum route_body { BODY_NONE, BODY_JSON, BODY_UPLOAD };
-enum route_rate { RATE_NONE, RATE_READ, RATE_WRITE, RATE_UPLOAD, RATE_MODEL, RATE_ADMIN };
+enum route_rate { RATE_NONE, RATE_READ, RATE_WRITE, RATE_UPLOAD, RATE_DOWNLOAD, RATE_MODEL, RATE_ADMIN, RATE_COUNT };
 
 /* Answer the request, or fail: the problem document is written by the caller. */
 typedef enum status (*http_fn)(struct exchange *x);

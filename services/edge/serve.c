@@ -18,10 +18,13 @@
 #include "obs/trace.h"
 #include "red.h"
 
-enum { HEADER_MAX_BYTES = 32 << 10, IDLE_MS = 15000, ADMISSION_MS = 10000, DRAIN_STEP_US = 20000 };
+enum { HEADER_MAX_BYTES = 32 << 10, IDLE_MS = 15000, HEAD_MS = 10000, ADMISSION_MS = 10000, DRAIN_STEP_US = 10000, SILENT_MS = 500, SHED_RETRY_MS = 1000 };
 
 /* What a listener thread keeps for its life. */
-struct worker { struct bus_client *bus; };
+struct worker {
+    struct bus_client *bus;
+    struct vigil head;          /* over the head of the present connection's request */
+};
 
 struct bus_client *edge_bus(const struct mg_connection *conn) {
     struct worker *worker = mg_get_thread_pointer(conn);
@@ -45,7 +48,45 @@ static void worker_end(const struct mg_context *ctx, int thread_type, void *arg)
     free(worker);
 }
 
+/* The client's address is there from the beginning, but civetweb gives it out only with the request. Where it stands in
+ * a connection is the same for all, and known since the first request. NULL: there was none yet. */
+static const struct mg_request_info *early_info(struct edge *edge, const struct mg_connection *conn) {
+    ptrdiff_t offset = atomic_load(&edge->info_offset);
+    return offset ? (const void *)((const char *)conn + offset) : NULL;
+}
+
+/* A connection got a thread: its head must come in time, as a whole. */
+static int connection_begin(const struct mg_connection *conn, void **conn_data) {
+    (void)conn_data;
+    struct edge *edge = mg_get_user_context_data(conn);
+    struct worker *worker = mg_get_thread_pointer(conn);
+    const struct mg_request_info *in = early_info(edge, conn);
+    patience_hurry(edge->patience, doors_count_connection(&edge->doors, 1));
+    if (in) {
+        worker->head = (struct vigil){ .address = in->remote_addr, .port = in->remote_port };
+        patience_begin(edge->patience, &worker->head, clock_mono_ms() + HEAD_MS);
+    }
+    return 0;
+}
+
+static void connection_end(const struct mg_connection *conn) {
+    struct edge *edge = mg_get_user_context_data(conn);
+    struct worker *worker = mg_get_thread_pointer(conn);
+    (void)patience_end(edge->patience, &worker->head);
+    patience_hurry(edge->patience, doors_count_connection(&edge->doors, -1));
+}
+
 /* ---- one request ---- */
+
+enum status exchange_enter(struct exchange *x) {
+    if (x->is_inside)
+        return ST_OK;
+    x->is_inside = doors_enter(&x->edge->doors, x->route->rate);
+    if (x->is_inside)
+        return ST_OK;
+    x->call.why.retry_after_ms = SHED_RETRY_MS;
+    return fail_as(&x->call.why, ERR_BUSY, "as many requests of this kind are served as may be");
+}
 
 static enum status find_route(struct exchange *x) {
     x->match = route_match(x->in->request_method, x->in->local_uri_raw);
@@ -83,6 +124,8 @@ static enum status serve_request(struct exchange *x) {
     if (is_preflight(x))
         return serve_preflight(x);
     st = find_route(x);
+    if (st == ST_OK && x->route->body != BODY_JSON)         /* those enter once their body is here */
+        st = exchange_enter(x);
     if (st == ST_OK)
         st = admit(x);
     if (st == ST_OK)
@@ -134,6 +177,8 @@ static int on_request(struct mg_connection *conn) {
     struct edge *edge = mg_get_user_context_data(conn);
     int64_t began_us = clock_mono_us();
     struct trace_scope scope;
+    struct worker *worker = mg_get_thread_pointer(conn);
+    (void)patience_end(edge->patience, &worker->head);
     mg_disable_connection_keep_alive(conn);     /* also keeps civetweb from reading the rest of the body */
     gauge_set(edge->in_flight_gauge, atomic_fetch_add(&edge->in_flight, 1) + 1);
     CLEANUP(arena_destroy) struct arena *mem = arena_new(BUS_BODY_CAP_BYTES);
@@ -141,6 +186,7 @@ static int on_request(struct mg_connection *conn) {
     x->edge = edge;
     x->conn = conn;
     x->in = mg_get_request_info(conn);
+    atomic_store(&edge->info_offset, (const char *)x->in - (const char *)conn);
     x->framing.length_bytes = -1;
     x->vigil.address = x->in->remote_addr;
     x->vigil.port = x->in->remote_port;
@@ -153,6 +199,8 @@ static int on_request(struct mg_connection *conn) {
         answer_problem(x);
         body_discard(x);
     }
+    if (x->is_inside)
+        doors_leave(&edge->doors, x->route->rate);
     int64_t elapsed_us = clock_mono_us() - began_us;
     red_count(edge->red, x->route, x->http_status, elapsed_us);
     if (x->route && x->route->body == BODY_UPLOAD)
@@ -231,6 +279,7 @@ enum status serve_start(struct edge *edge, struct why *why) {
     const struct mg_callbacks callbacks = {
         .begin_request = on_request, .http_error = on_library_error, .log_message = on_library_note,
         .log_access = on_library_note, .init_thread = worker_begin, .exit_thread = worker_end,
+        .init_connection = connection_begin, .connection_close = connection_end,
     };
     (void)mg_init_library(0);
     edge->http = mg_start(&callbacks, edge, options);
@@ -239,12 +288,24 @@ enum status serve_start(struct edge *edge, struct why *why) {
     return ST_OK;
 }
 
+/* A connection whose request has not come half a second after the last one could begin is not waited for. */
+void serve_wait(struct edge *edge, int64_t deadline_ms) {
+    int64_t silent_ms = clock_mono_ms() + SILENT_MS;
+    for (int64_t now_ms; (now_ms = clock_mono_ms()) < deadline_ms; (void)usleep(DRAIN_STEP_US)) {
+        bool is_busy = atomic_load(&edge->in_flight) > 0;
+        if (!is_busy && (atomic_load(&edge->doors.connections) == 0 || now_ms >= silent_ms))
+            return;
+    }
+}
+
 void serve_stop(struct edge *edge, int64_t deadline_ms) {
     if (!edge->http)
         return;
+    doors_close(&edge->doors);
     while (atomic_load(&edge->in_flight) > 0 && clock_mono_ms() < deadline_ms)
         (void)usleep(DRAIN_STEP_US);
-    mg_stop(edge->http);        /* cuts what still runs */
+    doors_cut_all(&edge->doors);
+    mg_stop(edge->http);
     edge->http = NULL;
     (void)mg_exit_library();
 }

@@ -7,7 +7,9 @@
 
 /* Listen. ST_UNAVAILABLE: the address cannot be bound. */
 enum status serve_start(struct edge *edge, struct why *why) MUST_USE;
-/* Wait until deadline_ms for the requests that run, then stop. May run twice. */
+/* Wait until deadline_ms for the connections that are open; the doors are closed. */
+void serve_wait(struct edge *edge, int64_t deadline_ms);
+/* Wait until deadline_ms for the requests that run, then cut and stop. May run twice. */
 void serve_stop(struct edge *edge, int64_t deadline_ms);
 
 #endif

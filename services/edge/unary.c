@@ -46,6 +46,8 @@ enum status serve_unary(struct exchange *x) {
     ProtobufCMessage *reply = NULL;
     enum status st = x->route->body == BODY_JSON ? read_json(x, &json) : ST_OK;
     if (st == ST_OK)
+        st = exchange_enter(x);
+    if (st == ST_OK)
         st = exchange_fill(x, x->route->body == BODY_JSON ? &json : NULL);
     if (st != ST_OK)
         return st;
