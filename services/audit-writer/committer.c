@@ -55,7 +55,7 @@ static void report(struct committer *c, struct waiting *const taken[], size_t co
         if (call->status == ST_CONFLICT) {
             char request[UUID_TEXT_BYTES];
             counter_add(c->conflicts, 1);
-            log_event(LOG_ERROR, "audit_conflict", LOG_TEXT("request", uuid_format(&call->events[0]->request_id, request)),
+            log_event(LOG_ERROR, "audit_conflict", LOG_TEXT("request_id", uuid_format(&call->events[0]->request_id, request)),
                       LOG_TEXT("why", call->why.text));
         }
     }

@@ -58,7 +58,7 @@ static enum status read_head(struct head *head, const PGresult *rows, int row, s
         if (root_len == sizeof computed.bytes && memcmp(root, computed.bytes, root_len) == 0)
             return ST_OK;
     }
-    log_event(LOG_ERROR, "audit_head_damaged", LOG_TEXT("tenant", uuid_format(&head->tenant_id, tenant)),
+    log_event(LOG_ERROR, "audit_head_damaged", LOG_TEXT("tenant_id", uuid_format(&head->tenant_id, tenant)),
               LOG_NUMBER("size", head->old_size));
     return fail(why, ST_INTERNAL, "audit: the head of tenant %s contradicts itself", tenant);
 }

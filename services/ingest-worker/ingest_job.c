@@ -380,7 +380,7 @@ static void record_failure(struct work *w, enum status st) {
     enum status told = tell(w->ingest, w->pool, w->job, &w->call, is_stopping ? &RELEASE : v.verdict == VERDICT_OUTAGE ? &POSTPONE : &FAIL, params);
     char job_id[UUID_TEXT_BYTES];
     log_event(v.verdict == VERDICT_PERMANENT || is_stopping ? LOG_INFO : LOG_WARN, "job_not_done",
-              LOG_TEXT("job", uuid_format(&w->job->id, job_id)), LOG_NUMBER("attempt", w->job->attempt), LOG_TEXT("outcome", outcome),
+              LOG_TEXT("job_id", uuid_format(&w->job->id, job_id)), LOG_NUMBER("attempt", w->job->attempt), LOG_TEXT("outcome", outcome),
               LOG_TEXT("status", status_name(st)), LOG_TEXT("reason", v.reason), LOG_TEXT("why", cause.text),
               LOG_TEXT("recorded", told == ST_OK ? "yes" : w->call.why.text));
 }
@@ -390,7 +390,7 @@ void ingest_job_hand_back(void *self, struct job_pool *pool, const struct job *j
     struct call call = { .mem = mem, .request_id = uuid_v7(), .ticket = "", .deadline_ms = deadline_ms };
     enum status told = tell(self, pool, job, &call, &RELEASE, NULL);
     char job_id[UUID_TEXT_BYTES];
-    log_event(LOG_WARN, "job_handed_back", LOG_TEXT("job", uuid_format(&job->id, job_id)),
+    log_event(LOG_WARN, "job_handed_back", LOG_TEXT("job_id", uuid_format(&job->id, job_id)),
               LOG_TEXT("recorded", told == ST_OK ? "yes" : call.why.text));
 }
 
