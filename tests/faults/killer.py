@@ -56,19 +56,23 @@ class Killer:
         return all(self.is_back(instance, dead) for instance in instances(self.stack, process))
 
     def kill(self, instance, awaits=True):
+        """False: there is nothing to kill yet."""
         began, pid = time.time(), pid_of(self.stack, instance)
         if not pid:
-            return
+            return False
         send(pid, signal.SIGKILL)
         if awaits:
             e2e.wait_for(f"{instance} back", lambda: self.is_back(instance, pid), 60)
         self.remember(instance, "kill", began)
+        return True
 
     def stop(self, instance, seconds):
         """SIGSTOP, and SIGCONT after so many seconds."""
         began, pid = time.time(), pid_of(self.stack, instance)
-        if pid:
-            send(pid, signal.SIGSTOP)
-            time.sleep(seconds)
-            send(pid, signal.SIGCONT)
-            self.remember(instance, "stop", began)
+        if not pid:
+            return False
+        send(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        send(pid, signal.SIGCONT)
+        self.remember(instance, "stop", began)
+        return True

@@ -55,14 +55,16 @@ class Depths:
 def storm(stack, hand, seed, kills):
     """Kills at random until there were so many; every tenth is a stop past the lease instead. Depths are compared all along."""
     rng, depths = random.Random(seed), Depths(stack)
-    for n in range(kills):
+    struck = 0
+    while struck < kills:
         instance = rng.choice(killer.instances(stack))
-        if n % 10 == 9:
-            hand.stop(instance, (LEASE_MS + rng.uniform(300, 1500)) / 1000)
+        if struck % 10 == 9:
+            struck += hand.stop(instance, (LEASE_MS + rng.uniform(300, 1500)) / 1000)
         else:
-            hand.kill(instance, awaits=rng.random() < 0.7)
-        depths.sample(rng.choice(list(DEPTHS)))
-        time.sleep(rng.uniform(0.05, 0.6))
+            struck += hand.kill(instance, awaits=rng.random() < 0.4)
+        if struck % 3 == 0:
+            depths.sample(rng.choice(list(DEPTHS)))
+        time.sleep(rng.uniform(0.05, 0.4))
     return depths
 
 
