@@ -64,6 +64,7 @@ static void publish(struct links *links, enum peer peer) {
 static void set_state(struct links *links, struct link *link, enum link_state state, const char *what) {
     link->state = state;
     gauge_set(link->up, state == LINK_UP);
+    gauge_set(link->draining, state == LINK_DRAINING);
     publish(links, link->peer);
     if (what && links->opt->on_link)
         links->opt->on_link(links->opt->ctx, link->peer, link->address, what);
@@ -121,6 +122,7 @@ static void add_link(struct links *links, enum peer peer, const char *address) {
     struct link *link = xalloc(sizeof *link);
     *link = (struct link){ .peer = peer, .slot = slot, .address = xstrdup(address), .is_wanted = true };
     link->up = metrics_gauge(links->opt->metrics, "cordon_bus_link_up", "1 while this replica takes calls.", labels);
+    link->draining = metrics_gauge(links->opt->metrics, "cordon_bus_link_draining", "1 while this replica finishes and takes no more.", labels);
     link->outstanding =
         metrics_gauge(links->opt->metrics, "cordon_bus_outstanding", "Calls under way to this replica.", labels);
     links->of[index][slot] = link;

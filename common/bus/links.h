@@ -29,7 +29,7 @@ struct link {
     unsigned outstanding_count;     /* calls sent here and not ended; kept by whoever sends them */
     int64_t due_ms;                 /* CLOSED: when to open. GREETING: when to give up */
     void *dealer, *monitor;
-    struct gauge *up, *outstanding;
+    struct gauge *up, *draining, *outstanding;
 };
 
 /* What the links tell. A link that is lost has no socket to answer on any more, or soon a fresh one. */

@@ -33,6 +33,7 @@ struct outbound {
     bool is_halting;
     struct counter *late;
     struct counter *retries[PEER_COUNT];
+    struct gauge *parked;
 };
 
 static struct pending **find(struct outbound *out, uint64_t id) {
@@ -281,6 +282,7 @@ struct outbound *outbound_new(void *zmq_context, const struct bus_options *opt, 
     struct outbound *out = xalloc(sizeof *out);
     out->inner = inner;
     out->late = late;
+    out->parked = metrics_gauge(opt->metrics, "cordon_bus_parked", "Calls that wait for a replica.", "");
     for (unsigned i = 0; i < PEER_COUNT; i++) {
         char labels[48];
         (void)snprintf(labels, sizeof labels, "peer=\"%s\"", peer_name(peer_at(i)));
@@ -322,6 +324,7 @@ void outbound_halt(struct outbound *out) {
 
 void outbound_tick(struct outbound *out, int64_t now_ms) {
     links_tick(out->links, now_ms);
+    gauge_set(out->parked, out->parked_count);
     if (out->parked_count)
         retry_parked(out, PEER_NONE);
 }

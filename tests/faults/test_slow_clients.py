@@ -1,0 +1,100 @@
+"""Clients that send heads and bodies byte by byte and read as slowly: they keep their connections, and nobody else's."""
+import os
+import socket
+import threading
+import time
+from urllib.parse import urlparse
+
+import pytest
+
+from conftest import IS_LONG
+import e2e
+
+CONNECTIONS = int(os.environ.get("CORDON_SLOW_CONNECTIONS", 1000 if IS_LONG else 200))
+GOOD_REQUESTS = 300
+P99_MS = 100
+
+
+class Drip(threading.Thread):
+    """Keeps so many slow connections open, whatever happens to them: each gives or takes one byte a second."""
+
+    def __init__(self, stack, document_id):
+        super().__init__(daemon=True)
+        at = urlparse(stack.url)
+        self.address = (at.hostname, at.port)
+        bearer = f"Host: a\r\nAuthorization: Bearer {stack.token()}\r\n"
+        self.kinds = [
+            ("head", b"GET /api/v1/documents HTTP/1.1\r\n"),
+            ("body", f"POST /api/v1/documents HTTP/1.1\r\n{bearer}Content-Type: text/plain\r\nContent-Length: 900000\r\n\r\n".encode()),
+            ("question", f"POST /api/v1/search HTTP/1.1\r\n{bearer}Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n".encode()),
+            ("reader", f"GET /api/v1/documents/{document_id}/content HTTP/1.1\r\n{bearer}\r\n".encode()),
+        ]
+        self.open, self.cut, self.is_over = [], 0, False
+
+    def connect(self, n):
+        kind, first = self.kinds[n % len(self.kinds)]
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(5)
+        sock.connect(self.address)
+        sock.sendall(first)
+        sock.settimeout(0)
+        return n, kind, sock
+
+    def fill(self):
+        self.open = [self.connect(n) for n in range(CONNECTIONS)]
+
+    def run(self):
+        while not self.is_over:
+            began = time.monotonic()
+            for i, (n, kind, sock) in enumerate(self.open):
+                try:
+                    if kind == "reader":
+                        alive = bool(sock.recv(1))
+                    else:
+                        sock.send(b"x")
+                        alive = True
+                except BlockingIOError:
+                    alive = True
+                except OSError:
+                    alive = False
+                if not alive and not self.is_over:
+                    sock.close()
+                    self.cut += 1
+                    try:
+                        self.open[i] = self.connect(n)
+                    except OSError:
+                        pass
+            time.sleep(max(0.05, 1 - (time.monotonic() - began)))
+        for _, _, sock in self.open:
+            sock.close()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/documents?limit=5", "/api/v1/health/live"])
+def test_slow_connections_leave_a_good_client_its_time(stack, path):
+    document = stack.ingest(b"The gait was steady. " * 20000)
+    before = measure(stack, path)
+    drip = Drip(stack, document["id"])
+    drip.fill()
+    drip.start()
+    try:
+        time.sleep(3)       # until all of them are in what they are slow at
+        during = measure(stack, path)
+    finally:
+        drip.is_over = True
+        drip.join(30)
+    print(f"{path}: {CONNECTIONS} slow connections, {drip.cut} of them cut and open again: "
+          f"p50 {during[0]:.1f} ms, p99 {during[1]:.1f} ms; without them p50 {before[0]:.1f}, p99 {before[1]:.1f}")
+    assert during[1] < max(P99_MS, 2 * before[1])
+    e2e.wait_for("uploads are taken again", lambda: stack.upload(b"The gait was steady.").status_code == 202, 30)
+
+
+def measure(stack, path):
+    took = []
+    for _ in range(GOOD_REQUESTS):
+        began = time.monotonic()
+        answer = stack.call("GET", path)
+        took.append((time.monotonic() - began) * 1000)
+        assert answer.status_code == 200, answer.text
+    took.sort()
+    return took[len(took) // 2], took[len(took) * 99 // 100]
