@@ -11,6 +11,7 @@
 #include "aws/xml.h"
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/text_codec.h"
 #include "http/backoff.h"
 #include "json/reader.h"
 
@@ -275,7 +276,10 @@ static bool budget_spend(struct aws *aws) {
 
 enum status aws_send(struct aws *aws, const struct aws_request *request, struct aws_reply *reply, struct why *why) {
     char payload[SHA256_HEX_BYTES];
-    (void)sha256_hex(request->body_len ? request->body : "", request->body_len, payload);
+    if (request->body_sha256)
+        (void)hex_encode(request->body_sha256, SHA256_BYTES, payload);
+    else
+        (void)sha256_hex(request->body_len ? request->body : "", request->body_len, payload);
     struct backoff backoff = { .base_ms = 100, .cap_ms = 3000, .deadline_ms = request->deadline_ms, .attempts = request->attempts };
     enum status cause = ST_OK;      /* why the last attempt failed that had the time to */
     struct why cause_why = { 0 };

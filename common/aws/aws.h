@@ -45,6 +45,7 @@ struct aws_request {
     struct sigv4_pair headers[AWS_PAIRS_MAX];   /* without host, date, token, content hash */
     const void *body;
     size_t body_len;
+    const uint8_t *body_sha256;                 /* its 32 bytes where the caller has them; NULL: computed */
     size_t max_bytes;                           /* http_request.max_bytes */
     struct uuid tenant;                         /* whose data it is about; nil: nobody's */
     int64_t deadline_ms;

@@ -44,10 +44,9 @@ struct uuid s3_tenant(const char *key) {
     return uuid_parse(id, strcspn(id, "/"), &tenant) ? tenant : (struct uuid){ 0 };
 }
 
-char *s3_checksum(struct arena *mem, const void *data, size_t len) {
-    uint8_t digest[SHA256_BYTES];
+char *s3_checksum(struct arena *mem, const void *data, size_t len, uint8_t digest[SHA256_BYTES]) {
     sha256(len ? data : "", len, digest);
-    return base64_encode(mem, digest, sizeof digest);
+    return base64_encode(mem, digest, SHA256_BYTES);
 }
 
 enum status s3_check_stored(const struct aws_reply *reply, const char *operation, const char *checksum, struct why *why) {
@@ -63,12 +62,13 @@ enum status s3_put(struct s3 *s3, const char *key, const char *content_type, con
                    const void *data, size_t len, int64_t deadline_ms, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
-    char *checksum = s3_checksum(mem, data, len);
+    uint8_t digest[SHA256_BYTES];
+    char *checksum = s3_checksum(mem, data, len, digest);
     struct aws_request request = {
         .service = "s3", .operation = "PutObject", .method = "PUT", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
         .tenant = s3_tenant(key),
         .headers = { { "content-type", content_type }, { "x-amz-checksum-sha256", checksum } },
-        .body = data, .body_len = len, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS,
+        .body = data, .body_len = len, .body_sha256 = digest, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS,
         .may_fail_with_200 = true };
     for (size_t i = 0; headers && headers[i].name; i++) {
         if (i + 3 >= AWS_PAIRS_MAX)

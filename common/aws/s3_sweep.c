@@ -42,7 +42,7 @@ static enum status abort_one(struct s3 *s3, struct arena *mem, const char *key, 
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     struct aws_request request = {
         .service = "s3", .operation = "AbortMultipartUpload", .method = "DELETE", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
-        .query = { { "uploadId", id } }, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+        .tenant = s3_tenant(key), .query = { { "uploadId", id } }, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
     enum status st = aws_send(s3->aws, &request, &reply, why);
     return st == ST_NOT_FOUND ? ST_OK : st;
 }

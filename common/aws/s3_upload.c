@@ -80,13 +80,15 @@ static enum status send_part(struct s3_upload *upload, int64_t deadline_ms, stru
     if (upload->n_parts == S3_PARTS_MAX)
         return fail_as(why, ERR_REQ_BODY_TOO_LARGE, "s3: more than %d parts", S3_PARTS_MAX);
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
-    char *checksum = s3_checksum(upload->mem, upload->gathered.data, upload->gathered.len);
+    uint8_t digest[SHA256_BYTES];
+    char *checksum = s3_checksum(upload->mem, upload->gathered.data, upload->gathered.len, digest);
     struct aws_request request = request_of(upload, "UploadPart", "PUT", deadline_ms);
     request.query[0] = (struct sigv4_pair){ "partNumber", arena_printf(upload->mem, "%u", upload->n_parts + 1) };
     request.query[1] = (struct sigv4_pair){ "uploadId", upload->id };
     request.headers[0] = (struct sigv4_pair){ "x-amz-checksum-sha256", checksum };
     request.body = upload->gathered.data;
     request.body_len = upload->gathered.len;
+    request.body_sha256 = digest;
     enum status st = aws_send(upload->s3->aws, &request, &reply, why);
     if (st != ST_OK)
         return st;
