@@ -178,11 +178,9 @@ static void *run(void *arg) {
 
 /* ---- life ---- */
 
-static void make_counters(struct otlp *o, struct metrics *m) {
-    static const char NAME[] = "cordon_otlp_spans_total", HELP[] = "Spans for the collector, by what became of them.";
-    o->exported = metrics_counter(m, NAME, HELP, "outcome=\"exported\"");
-    o->dropped = metrics_counter(m, NAME, HELP, "outcome=\"dropped\"");
-    o->failed = metrics_counter(m, NAME, HELP, "outcome=\"failed\"");
+/* There also where no collector is set. */
+static struct counter *make_counter(struct metrics *m, const char *labels) {
+    return metrics_counter(m, "cordon_otlp_spans_total", "Spans for the collector, by what became of them.", labels);
 }
 
 static void free_all(struct otlp **otlp_p) {
@@ -216,13 +214,17 @@ enum status otlp_start(const struct otlp_settings *settings, const char *process
     struct trace_export to = { .emit = on_span };
     if (!trace_sampler_from_text(settings->sampler, settings->sampler_argument, &to.sampler))
         return fail(why, ST_INVALID, "OTEL_TRACES_SAMPLER: unknown, or OTEL_TRACES_SAMPLER_ARG is not within 0 and 1");
+    struct counter *exported = make_counter(metrics, "outcome=\"exported\""), *dropped = make_counter(metrics, "outcome=\"dropped\""),
+                   *failed = make_counter(metrics, "outcome=\"failed\"");
     if (!*settings->endpoint)
         return ST_OK;
     struct otlp *o = make(settings, process, is_production);
     enum status st = read_endpoint(o, settings->endpoint, is_production, why);
     if (st == ST_OK)
         st = read_headers(o, settings->headers, why);
-    make_counters(o, metrics);
+    o->exported = exported;
+    o->dropped = dropped;
+    o->failed = failed;
     o->has_thread = st == ST_OK && pthread_create(&o->thread, NULL, run, o) == 0;
     if (st == ST_OK && !o->has_thread)
         st = fail(why, ST_UNAVAILABLE, "no thread for the exporter of spans");
