@@ -10,7 +10,7 @@ REVOKE SELECT (priority, cancel_requested_at) ON jobs.jobs FROM cordon_query;
 RESET ROLE;
 SET LOCAL ROLE cordon_jobs_definer;
 DROP FUNCTION jobs.enqueue(uuid, text, text, uuid, integer), jobs.attend(integer), jobs.line(text, integer),
-    jobs.claim(text, text, integer, integer, integer), jobs.fail_document(jobs.jobs, text), jobs.reap(text, integer), jobs.of_tenant(uuid),
+    jobs.claim(text, text, integer, integer, integer), jobs.renew(uuid, bigint, text, integer, integer), jobs.fail_document(jobs.jobs, text), jobs.reap(text, integer), jobs.of_tenant(uuid),
     jobs.cancel(uuid), jobs.retry(uuid), jobs.stuck(), jobs.purge(integer), jobs.claim_schedule(text[], text, integer),
     jobs.finish_schedule(text, bigint, text), jobs.schedule_states();
 RESET ROLE;
@@ -117,6 +117,22 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE FUNCTION jobs.renew(job_id uuid, fence bigint, lease_token text, lease_ms integer) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    hashed  text := encode(ext.digest(renew.lease_token, 'sha256'), 'hex');
+    held    record;
+BEGIN
+    UPDATE jobs.jobs j SET lease_until = clock_timestamp() + least(greatest(renew.lease_ms, 100), 300000) * interval '1 ms'
+        WHERE j.id = renew.job_id AND j.fence = renew.fence AND j.lease_hash = hashed
+          AND j.state = 'running' AND j.lease_until > clock_timestamp() AND renew.lease_ms IS NOT NULL
+        RETURNING j.tenant_id, j.user_id, j.kind, j.document_id INTO held;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    RETURN authz.mint_job(held.tenant_id, held.user_id, held.kind, renew.job_id, held.document_id, renew.fence, hashed);
+END $$;
+
 CREATE OR REPLACE FUNCTION jobs.end_attempt(p_seq bigint, p_reason_code text, p_how text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -196,7 +212,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         FROM jobs.jobs j WHERE j.state <> 'succeeded' GROUP BY j.queue, j.state ORDER BY j.queue, j.state
 $$;
 
-GRANT EXECUTE ON FUNCTION jobs.claim(text, text, integer, integer), jobs.reap(text) TO cordon_jobs;
+GRANT EXECUTE ON FUNCTION jobs.claim(text, text, integer, integer), jobs.renew(uuid, bigint, text, integer), jobs.reap(text) TO cordon_jobs;
 RESET ROLE;
 SET LOCAL ROLE cordon_owner;
 REVOKE CREATE ON SCHEMA jobs FROM cordon_jobs_definer;

@@ -187,7 +187,7 @@ END $$;
 DROP FUNCTION jobs.claim(text, text, integer, integer);
 CREATE FUNCTION jobs.claim(queue text, worker text, n integer, lease_ms integer, session integer DEFAULT NULL)
 RETURNS TABLE (job_id uuid, kind text, document_id uuid, attempt integer, max_attempts integer, fence bigint, lease_token text, ticket text,
-               traceparent text)
+               traceparent text, waited_ms bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -205,6 +205,7 @@ BEGIN
             WHERE j.seq = chosen AND j.state = 'queued' AND j.run_after <= clock_timestamp() FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;        -- somebody else takes it
         wanted := wanted - 1;
+        waited_ms := (extract(epoch FROM clock_timestamp() - greatest(taken.run_after, taken.created_at)) * 1000)::bigint;
         token := encode(ext.gen_random_bytes(16), 'hex');
         UPDATE jobs.jobs j SET state = 'running', attempt = taken.attempt + 1, fence = nextval('jobs.fence'), lease_owner = left(claim.worker, 128),
                 lease_until = clock_timestamp() + least(greatest(claim.lease_ms, 100), 300000) * interval '1 ms',
@@ -221,6 +222,26 @@ BEGIN
         traceparent := taken.traceparent;
         RETURN NEXT;
     END LOOP;
+END $$;
+
+-- Prolong a lease that is still held; the answer is the next ticket, NULL when the job is somebody else's by now. session:
+-- of jobs.attend(), also for a job that was claimed before there was one.
+DROP FUNCTION jobs.renew(uuid, bigint, text, integer);
+CREATE FUNCTION jobs.renew(job_id uuid, fence bigint, lease_token text, lease_ms integer, session integer DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    hashed  text := encode(ext.digest(renew.lease_token, 'sha256'), 'hex');
+    held    record;
+BEGIN
+    UPDATE jobs.jobs j SET lease_until = clock_timestamp() + least(greatest(renew.lease_ms, 100), 300000) * interval '1 ms',
+            lease_session = coalesce(renew.session, j.lease_session)
+        WHERE j.id = renew.job_id AND j.fence = renew.fence AND j.lease_hash = hashed
+          AND j.state = 'running' AND j.lease_until > clock_timestamp() AND renew.lease_ms IS NOT NULL
+        RETURNING j.tenant_id, j.user_id, j.kind, j.document_id INTO held;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    RETURN authz.mint_job(held.tenant_id, held.user_id, held.kind, renew.job_id, held.document_id, renew.fence, hashed);
 END $$;
 
 ------------------------------------------------------------------------------------------------- the end of an attempt
@@ -455,7 +476,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 GRANT EXECUTE ON FUNCTION jobs.enqueue(uuid, text, text, uuid, integer), jobs.cancel(uuid), jobs.retry(uuid) TO cordon_ingest;
-GRANT EXECUTE ON FUNCTION jobs.attend(integer), jobs.claim(text, text, integer, integer, integer), jobs.reap(text, integer), jobs.stuck(), jobs.purge(integer),
+GRANT EXECUTE ON FUNCTION jobs.attend(integer), jobs.claim(text, text, integer, integer, integer),
+    jobs.renew(uuid, bigint, text, integer, integer), jobs.reap(text, integer), jobs.stuck(), jobs.purge(integer),
     jobs.claim_schedule(text[], text, integer), jobs.finish_schedule(text, bigint, text), jobs.schedule_states() TO cordon_jobs;
 
 RESET ROLE;

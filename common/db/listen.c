@@ -17,6 +17,7 @@ struct db_listener {
     char *process;
     char text[16 + CHANNEL_MAX_BYTES];      /* LISTEN channel */
     int64_t retry_at_ms;
+    unsigned sessions;
 };
 
 enum status db_listener_new(const struct db_options *options, const char *channel, struct db_listener **ret_listener,
@@ -65,6 +66,22 @@ static enum status connect_again(struct db_listener *l, int64_t deadline_ms, str
     const struct sql listen = { "listen", l->text, 0 };
     st = connection_run(&l->conn, &(struct db_step){ .sql = &listen }, 1, deadline_ms, NULL, why);
     if (st != ST_OK)
+        connection_close(&l->conn);
+    else
+        l->sessions++;
+    return st;
+}
+
+unsigned db_listener_session(const struct db_listener *l) {
+    return l->conn.pg ? l->sessions : 0;
+}
+
+enum status db_listener_run(struct db_listener *l, const struct sql *q, const struct db_param params[], int64_t deadline_ms,
+                            PGresult **ret_rows, struct why *why) {
+    if (!l->conn.pg)
+        return fail(why, ST_UNAVAILABLE, "listen: not connected");
+    enum status st = connection_run(&l->conn, &(struct db_step){ .sql = q, .params = params }, 1, deadline_ms, ret_rows, why);
+    if (l->conn.is_suspect)
         connection_close(&l->conn);
     return st;
 }

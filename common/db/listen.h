@@ -9,6 +9,8 @@
 
 #include "core/status.h"
 #include "db/pool.h"
+#include "db/rows.h"
+#include "db/sql.h"
 
 struct db_listener;
 
@@ -19,6 +21,14 @@ void db_listener_destroy(struct db_listener **listener_p);
 
 /* The descriptor to poll for reading; -1 while not connected. Ask again after every turn. */
 int db_listener_fd(const struct db_listener *l);
+
+/* Counts the connections made so far; 0 while there is none. What belongs to a session, like a lock, is to be
+ * taken anew when this changes. */
+unsigned db_listener_session(const struct db_listener *l);
+
+/* One statement in the listener's own session; parameters and results as db_run. ST_UNAVAILABLE: not connected. */
+enum status db_listener_run(struct db_listener *l, const struct sql *q, const struct db_param params[], int64_t deadline_ms,
+                            PGresult **ret_rows, struct why *why) MUST_USE;
 
 /* Take what has arrived; connect when not connected and the back-off allows it (at most until
  * deadline_ms). *ret_woken: look for work now. ST_UNAVAILABLE: not connected, call again later. */

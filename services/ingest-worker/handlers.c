@@ -12,7 +12,8 @@
 #include "ingest.pb-c.h"
 #include "job_metrics.h"
 
-enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200, HAND_BACK_MS = 1000, JOIN_MS = 500 };
+enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200, HAND_BACK_MS = 1000, JOIN_MS = 500,
+       SCHEDULE_POLL_MS = 2000, SCHEDULE_RUN_MS = 120000 };
 static const char QUEUE[] = "ingest";
 
 enum status on_delete_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -48,6 +49,8 @@ static const struct route ROUTES[] = {
     /* method                  who may call  scope                  request                                     reply                                     handler */
     { "ingest.Upload",         PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__upload_request__descriptor,          &ingest__upload_reply__descriptor,          on_upload },
     { "ingest.DeleteDocument", PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__delete_document_request__descriptor, &ingest__delete_document_reply__descriptor, on_delete_document },
+    { "ingest.CancelJob",      PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__cancel_job_request__descriptor,      &ingest__cancel_job_reply__descriptor,      on_cancel_job },
+    { "ingest.RetryJob",       PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__retry_job_request__descriptor,       &ingest__retry_job_reply__descriptor,       on_retry_job },
     { 0 }
 };
 
@@ -114,7 +117,7 @@ static void ingest_close(void **self_p) {
     struct ingest *g = *self_p;
     if (!g)
         return;
-    if (!job_pool_destroy(&g->jobs, clock_mono_ms() + JOIN_MS)) {
+    if (!schedule_destroy(&g->schedule, clock_mono_ms() + JOIN_MS) || !job_pool_destroy(&g->jobs, clock_mono_ms() + JOIN_MS)) {
         g->runtime->has_left_behind = true;
         return;
     }
@@ -173,6 +176,10 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
 static enum status ingest_start(void *self, struct runtime *rt, struct why *why) {
     struct ingest *g = self;
     const struct ingest_settings *s = g->settings;
+    enum status st = schedule_start(&(struct schedule_options){ .rows = HOUSEKEEPING, .db = g->jobs_db, .metrics = rt->metrics, .poll_ms = SCHEDULE_POLL_MS,
+                                    .run_ms = SCHEDULE_RUN_MS, .self = g }, &g->schedule, why);
+    if (st != ST_OK)
+        return st;
     return job_pool_start(&(struct job_pool_options){ .queue = QUEUE, .threads_count = (int)s->job_threads_count, .lease_ms = s->lease_ms,
                           .poll_ms = s->poll_ms, .db = g->jobs_db, .listener = g->listener, .runtime = rt, .run = ingest_job_run,
                           .hand_back = ingest_job_hand_back, .self = g }, &g->jobs, why);
@@ -181,6 +188,7 @@ static enum status ingest_start(void *self, struct runtime *rt, struct why *why)
 static void ingest_drain(void *self, int64_t deadline_ms) {
     struct ingest *g = self;
     int64_t give_up_ms = deadline_ms - DRAIN_MARGIN_MS;
+    (void)!schedule_destroy(&g->schedule, clock_mono_ms());     /* told to stop; close() waits for it */
     job_pool_drain(g->jobs, give_up_ms - HAND_BACK_MS, give_up_ms);
     (void)!job_pool_destroy(&g->jobs, give_up_ms);      /* close() asks again, and says when a thread stays */
 }

@@ -11,6 +11,7 @@
 #include "extract.h"
 #include "job_pool.h"
 #include "keystore/keystore.h"
+#include "schedule.h"
 #include "service/service.h"
 
 struct ingest_settings {
@@ -39,6 +40,7 @@ struct ingest {
     struct s3 *s3;
     struct kms *kms;
     struct job_pool *jobs;
+    struct schedule *schedule;
 };
 
 extern const struct service INGEST_WORKER;
@@ -52,6 +54,13 @@ enum status on_delete_document(void *self, struct call *call, const ProtobufCMes
 /* janitor.c: on a schedule. Remove what uploads that died have left in the document store, and forget idempotency keys
  * whose time is over. ST_OK: all of it that was due. */
 enum status janitor_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
+
+/* jobs.c */
+enum status on_cancel_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_retry_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+
+/* housekeeping.c: the scheduled work. */
+extern const struct schedule_row HOUSEKEEPING[];
 
 /* Run one claimed job and record its end (job_pool_options.run). */
 void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus);

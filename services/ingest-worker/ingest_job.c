@@ -374,7 +374,8 @@ static void record_failure(struct work *w, enum status st) {
     struct job_verdict v = job_verdict(w->step, st, cause.code);
     struct db_param params[] = { DB_TEXT(v.reason), DB_BOOL(v.verdict == VERDICT_PERMANENT) };
     bool is_stopping = v.verdict == VERDICT_OUTAGE && job_should_stop(w->pool, w->job);
-    const char *outcome = is_stopping ? "released" : v.verdict == VERDICT_OUTAGE ? "postponed" : v.verdict == VERDICT_COUNTED ? "failed" : "given up";
+    const char *outcome = job_is_cancelled(w->pool, w->job) ? "cancelled" : is_stopping ? "released" : v.verdict == VERDICT_OUTAGE ? "postponed"
+                        : v.verdict == VERDICT_COUNTED ? "failed" : "given up";
     w->call.deadline_ms = clock_mono_ms() + STEP_BUDGET_MS;
     fault_point(FAULT_INGEST_BEFORE_FAILURE);
     enum status told = tell(w->ingest, w->pool, w->job, &w->call, is_stopping ? &RELEASE : v.verdict == VERDICT_OUTAGE ? &POSTPONE : &FAIL, params);

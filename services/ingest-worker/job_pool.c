@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,7 +15,7 @@
 #include "db/plain_tx.h"
 #include "obs/log.h"
 
-enum { LEASE_TOKEN_BYTES = 65, REAP_INTERVAL_MS = 500, DATABASE_BUDGET_MS = 5000, TICKET_MAX_BYTES = 8192 };
+enum { LEASE_TOKEN_BYTES = 65, REAP_INTERVAL_MS = 250, DATABASE_BUDGET_MS = 5000, UNATTENDED_RENEW_MS = 200 };
 
 enum slot_state { SLOT_IDLE, SLOT_ASSIGNED, SLOT_RUNNING };
 
@@ -27,7 +28,7 @@ struct slot {
     int64_t fence;
     char lease_token[LEASE_TOKEN_BYTES];
     char *ticket;                   /* heap; replaced at each renewal */
-    bool is_lost;
+    bool is_lost, is_cancelled;
 };
 
 struct job_pool {
@@ -41,6 +42,13 @@ struct job_pool {
     bool is_draining, is_ending;
     bool has_coordinator;           /* it runs and was not joined; as thread_count, for the starting thread only */
     int thread_count;               /* of slots, from the first, whose thread runs */
+    /* the coordinator's own: by which number jobs.attend() knows this worker, 0 before; of which session of the listener
+     * that is so */
+    int64_t session;
+    unsigned attended;
+    struct counter *claimed, *taken_over[3];
+    struct gauge *in_flight;
+    struct histogram *waited;
     struct slot slots[JOB_THREADS_MAX];
 };
 
@@ -76,6 +84,7 @@ static void *job_thread(void *arg) {
         pthread_mutex_lock(&p->lock);
         s->state = SLOT_IDLE;
         ticket_replace(s, NULL);
+        gauge_add(p->in_flight, -1);
         pthread_cond_broadcast(&p->idle);
         wake(p);
     }
@@ -107,15 +116,49 @@ enum status job_ticket(struct job_pool *p, const struct job *job, struct arena *
 bool job_should_stop(struct job_pool *p, const struct job *job) {
     struct slot *s = slot_of(p, job);
     pthread_mutex_lock(&p->lock);
-    bool stop = !s || s->is_lost || p->is_draining || p->is_ending;
+    bool stop = !s || s->is_lost || s->is_cancelled || p->is_draining || p->is_ending;
     pthread_mutex_unlock(&p->lock);
     return stop;
 }
 
+bool job_is_cancelled(struct job_pool *p, const struct job *job) {
+    struct slot *s = slot_of(p, job);
+    pthread_mutex_lock(&p->lock);
+    bool is_cancelled = s && s->is_cancelled;
+    pthread_mutex_unlock(&p->lock);
+    return is_cancelled;
+}
+
 /* ---- the coordinator ---- */
 
+static bool is_attended(const struct job_pool *p) {
+    return p->attended && p->attended == db_listener_session(p->options.listener);
+}
+
+/* Tie this worker's life to the listener's session. True: it is so since now, and leases that others have cut short
+ * meanwhile must be renewed. */
+static bool attend(struct job_pool *p) {
+    static const struct sql ATTEND = { "attend", "SELECT session::bigint, is_attended FROM jobs.attend($1)", 1 };
+    unsigned connection = db_listener_session(p->options.listener);
+    if (!connection || is_attended(p))
+        return false;
+    struct why why = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = db_listener_run(p->options.listener, &ATTEND, (struct db_param[]){ p->session ? DB_INT(p->session) : DB_NULL },
+                                     clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
+    if (st != ST_OK) {
+        log_event(LOG_WARN, "worker_not_attended", LOG_TEXT("why", why.text));
+        return false;
+    }
+    p->session = db_i64(rows, 0, 0);
+    if (!db_bool(rows, 0, 1))       /* our session of before is not gone yet: the next turn asks again */
+        return false;
+    p->attended = connection;
+    return true;
+}
+
 static void renew_one(struct job_pool *p, struct slot *s) {
-    static const struct sql RENEW = { "renew_job", "SELECT jobs.renew($1, $2, $3, $4)", 4 };
+    static const struct sql RENEW = { "renew_job", "SELECT jobs.renew($1, $2, $3, $4, $5)", 5 };
     struct uuid id;
     int64_t fence;
     char token[LEASE_TOKEN_BYTES];
@@ -131,7 +174,8 @@ static void renew_one(struct job_pool *p, struct slot *s) {
     struct why why = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     enum status st = db_run(p->options.db, &RENEW,
-                            (struct db_param[]){ DB_UUID(&id), DB_INT(fence), DB_TEXT(token), DB_INT(p->options.lease_ms) },
+                            (struct db_param[]){ DB_UUID(&id), DB_INT(fence), DB_TEXT(token), DB_INT(p->options.lease_ms),
+                                                  is_attended(p) ? DB_INT(p->session) : DB_NULL },
                             clock_mono_ms() + p->options.lease_ms, &rows, &why);
     explicit_bzero(token, sizeof token);
     if (st != ST_OK) {          /* the lease may outlive a short outage: the next turn asks again */
@@ -167,13 +211,14 @@ static void assign(struct job_pool *p, const PGresult *rows, int row) {
         s->job = (struct job){ .id = db_uuid(rows, row, 0), .document_id = db_uuid(rows, row, 2),
                                .attempt = (int)db_i64(rows, row, 3), .max_attempts = (int)db_i64(rows, row, 4) };
         strncpy(s->job.kind, db_text(rows, row, 1), sizeof s->job.kind - 1);
-        if (!db_is_null(rows, row, 8))
-            strncpy(s->job.traceparent, db_text(rows, row, 8), sizeof s->job.traceparent - 1);
+        strncpy(s->job.traceparent, db_text(rows, row, 8), sizeof s->job.traceparent - 1);
         s->fence = db_i64(rows, row, 5);
         strncpy(s->lease_token, db_text(rows, row, 6), sizeof s->lease_token - 1);
         ticket_replace(s, db_text(rows, row, 7));
-        s->is_lost = false;
+        s->is_lost = s->is_cancelled = false;
         s->state = SLOT_ASSIGNED;
+        gauge_add(p->in_flight, 1);
+        histogram_observe_us(p->waited, db_i64(rows, row, 9) * 1000);
         break;
     }
     pthread_cond_broadcast(&p->assigned);
@@ -183,7 +228,8 @@ static void assign(struct job_pool *p, const PGresult *rows, int row) {
 /* Claim for the idle threads. False: the database did not answer. */
 static bool claim(struct job_pool *p) {
     static const struct sql CLAIM = { "claim_jobs",
-        "SELECT job_id, kind, document_id, attempt, max_attempts, fence, lease_token, ticket, traceparent FROM jobs.claim($1, $2, $3, $4)", 4 };
+        "SELECT job_id, kind, document_id, attempt, max_attempts, fence, lease_token, ticket, traceparent, waited_ms "
+        "FROM jobs.claim($1, $2, $3, $4, $5)", 5 };
     int n = idle_count(p);
     if (n == 0)
         return true;
@@ -191,7 +237,8 @@ static bool claim(struct job_pool *p) {
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     fault_point(FAULT_JOB_BEFORE_CLAIM);
     enum status st = db_run(p->options.db, &CLAIM, (struct db_param[]){ DB_TEXT(p->options.queue), DB_TEXT(p->worker_name),
-                            DB_INT(n), DB_INT(p->options.lease_ms) }, clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
+                            DB_INT(n), DB_INT(p->options.lease_ms), is_attended(p) ? DB_INT(p->session) : DB_NULL },
+                            clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
     if (st != ST_OK) {
         log_event(LOG_WARN, "jobs_not_claimed", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
         return false;
@@ -200,18 +247,41 @@ static bool claim(struct job_pool *p) {
         fault_point(FAULT_JOB_CLAIMED);
     for (int i = 0; i < db_count(rows); i++)
         assign(p, rows, i);
+    counter_add(p->claimed, (uint64_t)db_count(rows));
     return true;
 }
 
+/* Somebody cancels these jobs of ours. */
+static void stop_cancelled(struct job_pool *p, const PGresult *rows, int column) {
+    const char *text = NULL;
+    size_t len = 0;
+    struct uuid id;
+    pthread_mutex_lock(&p->lock);
+    for (int n = 0; db_text_item(rows, 0, column, n, &text, &len); n++)
+        for (int i = 0; uuid_parse(text, len, &id) && i < p->options.threads_count; i++)
+            if (p->slots[i].state != SLOT_IDLE && uuid_equal(&p->slots[i].job.id, &id))
+                p->slots[i].is_cancelled = true;
+    pthread_mutex_unlock(&p->lock);
+}
+
 static void reap(struct job_pool *p) {
-    static const struct sql REAP = { "reap_jobs", "SELECT requeued, dead FROM jobs.reap($1)", 1 };
+    static const struct sql REAP = { "reap_jobs", "SELECT requeued, dead, cancelled, stop::text[] FROM jobs.reap($1, $2)", 2 };
     struct why why = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     fault_point(FAULT_JOB_BEFORE_REAP);
-    enum status st = db_run(p->options.db, &REAP, (struct db_param[]){ DB_TEXT(p->options.queue) },
+    enum status st = db_run(p->options.db, &REAP, (struct db_param[]){ DB_TEXT(p->options.queue), p->session ? DB_INT(p->session) : DB_NULL },
                             clock_mono_ms() + DATABASE_BUDGET_MS, &rows, &why);
-    if (st == ST_OK && db_i64(rows, 0, 0) + db_i64(rows, 0, 1) > 0)
-        log_event(LOG_WARN, "jobs_reaped", LOG_NUMBER("requeued", db_i64(rows, 0, 0)), LOG_NUMBER("dead", db_i64(rows, 0, 1)));
+    if (st != ST_OK)
+        return;
+    int64_t taken = 0;
+    for (int i = 0; i < 3; i++) {
+        counter_add(p->taken_over[i], (uint64_t)db_i64(rows, 0, i));
+        taken += db_i64(rows, 0, i);
+    }
+    if (taken > 0)
+        log_event(LOG_WARN, "jobs_reaped", LOG_NUMBER("requeued", db_i64(rows, 0, 0)), LOG_NUMBER("dead", db_i64(rows, 0, 1)),
+                  LOG_NUMBER("cancelled", db_i64(rows, 0, 2)));
+    stop_cancelled(p, rows, 3);
 }
 
 /* Wait for a NOTIFY, an idle slot or the next duty. Returns whether to look for work. */
@@ -241,12 +311,15 @@ static bool is_ending(struct job_pool *p) {
 static void *coordinate(void *arg) {
     struct job_pool *p = arg;
     int64_t renew_ms = 0, reap_ms = 0, poll_ms = 0;     /* when each duty is due */
+    bool is_woken = false;
+    struct why why = { 0 };
+    (void)!db_listener_turn(p->options.listener, clock_mono_ms() + 1000, &is_woken, &why);    /* so that the first jobs are attended, too */
     while (!is_ending(p)) {
-        int64_t now = clock_mono_ms();
-        if (now >= renew_ms) {
+        int64_t now = clock_mono_ms(), third_ms = p->options.lease_ms / 3;
+        if (attend(p) || now >= renew_ms) {
             for (int i = 0; i < p->options.threads_count; i++)
                 renew_one(p, &p->slots[i]);
-            renew_ms = now + p->options.lease_ms / 3;
+            renew_ms = now + (is_attended(p) || !p->session || third_ms < UNATTENDED_RENEW_MS ? third_ms : UNATTENDED_RENEW_MS);
         }
         if (now >= reap_ms) {
             reap(p);
@@ -262,6 +335,20 @@ static void *coordinate(void *arg) {
 }
 
 /* ---- life ---- */
+
+static void make_metrics(struct job_pool *p) {
+    static const char *const OUTCOMES[] = { "queued", "dead", "cancelled" };
+    struct metrics *m = p->options.runtime->metrics;
+    char labels[96];
+    for (size_t i = 0; i < sizeof OUTCOMES / sizeof *OUTCOMES; i++) {
+        (void)snprintf(labels, sizeof labels, "queue=\"%s\",outcome=\"%s\"", p->options.queue, OUTCOMES[i]);
+        p->taken_over[i] = metrics_counter(m, "cordon_jobs_taken_over_total", "Jobs taken from workers that died or stood still.", labels);
+    }
+    (void)snprintf(labels, sizeof labels, "queue=\"%s\"", p->options.queue);
+    p->claimed = metrics_counter(m, "cordon_jobs_claimed_total", "Jobs claimed by this process.", labels);
+    p->in_flight = metrics_gauge(m, "cordon_jobs_in_flight", "Jobs that this process has.", labels);
+    p->waited = metrics_histogram(m, "cordon_job_wait_seconds", "From when a job could run to its claim.", labels);
+}
 
 static enum status start_threads(struct job_pool *p, struct why *why) {
     p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -290,6 +377,7 @@ enum status job_pool_start(const struct job_pool_options *options, struct job_po
     char host[64] = "";
     (void)gethostname(host, sizeof host - 1);
     (void)snprintf(p->worker_name, sizeof p->worker_name, "%s:%ld", host, (long)getpid());
+    make_metrics(p);
     enum status st = start_threads(p, why);
     if (st == ST_OK)
         *ret_pool = p;

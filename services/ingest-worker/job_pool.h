@@ -3,7 +3,8 @@
  * One coordinator thread owns the conversation with the jobs tables (role cordon_jobs): it claims as
  * many jobs as there are idle threads, prolongs the leases of those that run, hands each its next
  * ticket, and returns to the queue what dead workers left. Job threads run one job each. A wake-up
- * (NOTIFY) only says "look now"; without it the coordinator looks every poll interval. */
+ * (NOTIFY) only says "look now"; without it the coordinator looks every poll interval. The listener's
+ * session says that this worker lives: when it is gone, others need not wait for the leases (jobs.attend). */
 #ifndef CORDON_INGEST_JOB_POOL_H
 #define CORDON_INGEST_JOB_POOL_H
 
@@ -14,6 +15,7 @@
 #include "core/uuid.h"
 #include "db/listen.h"
 #include "db/pool.h"
+#include "obs/trace.h"
 #include "service/service.h"
 
 enum { JOB_KIND_BYTES = 33, JOB_THREADS_MAX = 64 };
@@ -25,7 +27,7 @@ struct job {
     struct uuid id, document_id;
     char kind[JOB_KIND_BYTES];
     int attempt, max_attempts;
-    char traceparent[56];           /* of the transaction that enqueued it; "" when none was known */
+    char traceparent[TRACEPARENT_BYTES];    /* of the call that asked for it, or "" */
 };
 
 struct job_pool_options {
@@ -56,7 +58,9 @@ bool job_pool_destroy(struct job_pool **pool_p, int64_t deadline_ms) MUST_USE;
 /* For the running job: the newest ticket, copied into mem. ST_CONFLICT: the lease is lost, stop at once. */
 enum status job_ticket(struct job_pool *pool, const struct job *job, struct arena *mem, const char **ret_ticket,
                        struct why *why) MUST_USE;
-/* The lease is lost or the process drains: stop between two steps. */
+/* The lease is lost, somebody cancels the job, or the process drains: stop between two steps. */
 bool job_should_stop(struct job_pool *pool, const struct job *job);
+/* Somebody cancels it: however this attempt ends, unless done, the database ends the job as cancelled. */
+bool job_is_cancelled(struct job_pool *pool, const struct job *job);
 
 #endif

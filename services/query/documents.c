@@ -1,4 +1,4 @@
-/* documents — what may be read of documents and jobs. File names are ciphertext in the database, so even
+/* documents — what may be read of documents. File names are ciphertext in the database, so even
  * a list is a disclosure: it is on the record before the keys that open the names are given. */
 #include <string.h>
 
@@ -282,53 +282,4 @@ enum status on_get_content(void *self, struct call *call, const ProtobufCMessage
     buffer_end(&pipe.plain);
     reply->sent_bytes = pipe.sent_bytes;
     return st;
-}
-
-/* ---- jobs ---- */
-
-enum status on_get_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql FIND = { "find_job",
-        "SELECT j.id, j.kind, j.state, j.stage, j.document_id, j.attempt, j.max_attempts, j.reason_code, j.pages_done, "
-        "j.chunks_done, j.chunks_total, j.created_at, j.updated_at, j.done_at FROM jobs.jobs j WHERE j.tenant_id = $1 AND j.id = $2", 2 };
-    const Query__GetJobRequest *req = (const void *)in;
-    Query__GetJobReply *reply = (void *)out;
-    struct query *q = self;
-    struct uuid id;
-    if (!uuid_from_bytes(req->job_id.data, req->job_id.len, &id))
-        return fail_as(&call->why, ERR_REQ_FIELD, "job_id");
-
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms,
-                                     &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&id) }, &rows, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &call->why);
-    if (st != ST_OK)
-        return st;
-    if (db_count(rows) == 0)
-        return fail(&call->why, ST_NOT_FOUND, "job");
-    st = audit_append(call, &(struct audit_record){ .action = AUDIT_JOB_READ, .resource_id = id }, NULL);
-    if (st != ST_OK)
-        return st;
-
-    Query__Job *job = arena_alloc(call->mem, sizeof *job);
-    query__job__init(job);
-    job->id = column_id(call->mem, rows, 0, 0);
-    job->kind = column_text(call->mem, rows, 0, 1);
-    job->state = column_text(call->mem, rows, 0, 2);
-    job->stage = column_text(call->mem, rows, 0, 3);
-    job->document_id = column_id(call->mem, rows, 0, 4);
-    job->attempt = column_count(rows, 0, 5);
-    job->max_attempts = column_count(rows, 0, 6);
-    job->reason_code = column_text(call->mem, rows, 0, 7);
-    job->pages_done = column_count(rows, 0, 8);
-    job->chunks_done = column_count(rows, 0, 9);
-    job->chunks_total = column_count(rows, 0, 10);
-    job->created_at_us = db_micros(rows, 0, 11);
-    job->updated_at_us = db_micros(rows, 0, 12);
-    job->done_at_us = db_micros(rows, 0, 13);
-    reply->job = job;
-    return ST_OK;
 }

@@ -15,6 +15,7 @@ static const struct route ROUTES[] = {
     { "query.GetDocument",     PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_document_request__descriptor,      &query__get_document_reply__descriptor,      on_get_document },
     { "query.GetContent",      PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_content_request__descriptor,       &query__get_content_reply__descriptor,       on_get_content },
     { "query.GetJob",          PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_job_request__descriptor,           &query__get_job_reply__descriptor,           on_get_job },
+    { "query.ListJobs",        PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__list_jobs_request__descriptor,         &query__list_jobs_reply__descriptor,         on_list_jobs },
     { "query.Search",          PEER_EDGE,    SCOPE_QUERY,          &query__search_request__descriptor,            &query__search_reply__descriptor,            on_search },
     { "query.Query",           PEER_EDGE,    SCOPE_QUERY,          &query__query_request__descriptor,             &query__query_reply__descriptor,             on_query },
     { "query.ListAuditEvents", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_audit_events_request__descriptor, &query__list_audit_events_reply__descriptor, on_list_audit_events },

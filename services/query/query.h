@@ -41,7 +41,9 @@ extern const struct sql NEAREST_CHUNKS;         /* answers.c; tests/bench measur
 enum status on_list_documents(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* jobs.c */
 enum status on_get_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_list_jobs(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* answers.c */
 enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

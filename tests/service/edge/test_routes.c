@@ -102,7 +102,7 @@ Test(edge_routes, paths_match_exactly) {
         { "/api/v1/documents/abc/content", true }, { "/api/v1/documents/abc/content/", false }, { "/api/v1/documents//content", false },
         { "/api/v1/documents/a%62c", false }, { "/api/v1/documents/a;b", false }, { "/API/v1/documents", false },
         { "/api/v1/../v1/documents", false }, { "//api/v1/documents", false }, { "/", false }, { "", false },
-        { "/api/v1/documents/a/b", false }, { "/api/v1/jobs/a", true }, { "/api/v1/jobs", false },
+        { "/api/v1/documents/a/b", false }, { "/api/v1/jobs/a", true }, { "/api/v1/jobs", true }, { "/api/v1/jobs/", false },
     };
     for (unsigned i = 0; i < sizeof CASES / sizeof *CASES; i++)
         cr_expect_eq(route_match("GET", CASES[i].path).other != NULL, CASES[i].fits, "%s", CASES[i].path);

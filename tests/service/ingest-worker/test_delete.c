@@ -64,9 +64,35 @@ static enum status try_upload(const char *ticket, const struct uuid *id, struct 
     return rig_upload_as(ticket, NULL, "abc", 3, NULL, ret_why);
 }
 
+/* Of the document's job, or of that id when there is none. */
+static enum status move_as(const char *method, const char *ticket, const struct uuid *document_id, struct why *ret_why) {
+    char text[UUID_TEXT_BYTES];
+    struct uuid id = *document_id;
+    const char *job = pg_ask(pg_admin(), "SELECT id FROM jobs.jobs WHERE document_id = '%s'", uuid_format(document_id, text));
+    (void)uuid_parse(job, strlen(job), &id);
+    struct asker a;
+    asker_start(&a, &rig.edge, PATIENCE_MS);
+    a.call.ticket = ticket;
+    Ingest__CancelJobRequest req = INGEST__CANCEL_JOB_REQUEST__INIT;
+    Ingest__RetryJobRequest retry = INGEST__RETRY_JOB_REQUEST__INIT;
+    req.job_id = retry.job_id = (ProtobufCBinaryData){ UUID_BYTES, id.bytes };
+    bool is_cancel = str_equal(method, "ingest.CancelJob");
+    ProtobufCMessage *reply = NULL;
+    enum status st = bus_ask(&a.call, method, is_cancel ? &req.base : &retry.base,
+                             is_cancel ? &ingest__cancel_job_reply__descriptor : &ingest__retry_job_reply__descriptor, &reply);
+    *ret_why = a.call.why;
+    asker_end(&a);
+    return st;
+}
+
+static enum status cancel_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return move_as("ingest.CancelJob", ticket, id, ret_why); }
+static enum status retry_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return move_as("ingest.RetryJob", ticket, id, ret_why); }
+
 static const struct { const char *method; enum status (*ask)(const char *ticket, const struct uuid *id, struct why *ret_why); bool has_id; } ASKS[] = {
     { "ingest.Upload", try_upload, false },
     { "ingest.DeleteDocument", delete_as, true },
+    { "ingest.CancelJob", cancel_as, true },
+    { "ingest.RetryJob", retry_as, true },
 };
 
 Test(ingest_routes_walk, refuses_strangers_and_hides_other_tenants, .init = rig_open, .fini = rig_close, .timeout = 60) {

@@ -92,7 +92,7 @@ Test(job_pool, comes_when_it_is_called) {
     struct why why = { 0 };
     may_end = true;
     cr_assert_eq(start_pool(1, 60000, &why), ST_OK, "%s", why.text);
-    rig_wait_for("t", "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN jobs_ingest'");
+    rig_wait_for("t", "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%jobs.attend%'");
     add_jobs(1);
     WAIT_FOR(ended == 1);
 }
@@ -127,6 +127,58 @@ Test(job_pool, takes_over_what_a_dead_worker_left) {
     pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now() WHERE state = 'queued'");
     WAIT_FOR(ended == 1);
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || state FROM jobs.jobs"), "2 succeeded");
+}
+
+/* Its lease would have lasted a minute. */
+Test(job_pool, takes_over_at_once_when_the_other_ones_session_is_gone) {
+    struct why why = { 0 };
+    add_jobs(1);
+    PGconn *dead = pg_connect("cordon_jobs");
+    pg_ask(dead, "SELECT jobs.claim('ingest', 'dead', 1, 60000, (SELECT session FROM jobs.attend(NULL)))");
+    may_end = true;
+    cr_assert_eq(start_pool(1, 60000, &why), ST_OK, "%s", why.text);
+    rig_wait_for("t", "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%jobs.attend%' AND application_name = 'pool-test'");
+    usleep(600 * 1000);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT state || ' ' || attempt FROM jobs.jobs"), "running 1", "it is there");
+    int64_t began_ms = clock_mono_ms();
+    PQfinish(dead);
+    WAIT_FOR(ended == 1);
+    cr_expect_leq(clock_mono_ms() - began_ms, 2000);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || state FROM jobs.jobs"), "2 succeeded");
+}
+
+/* All its connections end, as when the server restarts, and it comes back: nobody takes its jobs. */
+Test(job_pool, keeps_its_jobs_when_its_session_is_cut) {
+    struct why why = { 0 };
+    add_jobs(1);
+    cr_assert_eq(start_pool(1, 60000, &why), ST_OK, "%s", why.text);
+    WAIT_FOR(running == 1);
+    for (int i = 0; i < 5; i++) {
+        rig_wait_for("1", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1785684595 AND granted");
+        pg_ask(pg_admin(), "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.classid = 1785684595");
+        PGconn *other = pg_connect("cordon_jobs");
+        rig_wait_for("0", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1785684595 AND granted");
+        pg_ask(other, "SELECT jobs.reap('ingest')");
+        PQfinish(other);
+    }
+    usleep(1000 * 1000);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT state || ' ' || attempt FROM jobs.jobs"), "running 1");
+    may_end = true;
+    WAIT_FOR(ended == 1);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt || ' ' || state FROM jobs.jobs"), "1 succeeded");
+}
+
+/* Nobody is told of this job. */
+Test(job_pool, a_lost_wake_up_costs_the_poll_interval_only) {
+    struct why why = { 0 };
+    may_end = true;
+    cr_assert_eq(start_pool(1, 300, &why), ST_OK, "%s", why.text);
+    add_jobs(1);
+    WAIT_FOR(ended == 1);
+    pg_ask(pg_admin(), "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id) SELECT tenant_id, gen_random_uuid(), queue, kind, document_id, user_id FROM jobs.jobs");
+    int64_t began_ms = clock_mono_ms();
+    WAIT_FOR(ended == 2);
+    cr_expect_leq(clock_mono_ms() - began_ms, 300 + 500);
 }
 
 static void claim_for_another(const char *job) {

@@ -268,3 +268,57 @@ Test(query_documents, an_original_that_is_cut_or_away_is_an_error) {
     cr_expect_eq(content(DOC_1, 0, &head, &got), ST_UNAVAILABLE);
     cr_expect_eq(rig.why.code, ERR_STORE_UNAVAILABLE, "%s", rig.why.text);
 }
+
+/* ---- lists of jobs ---- */
+
+static Query__ListJobsReply *jobs(uint32_t limit, const char *state, const char *kind, const char *cursor) {
+    Query__ListJobsRequest req = QUERY__LIST_JOBS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.limit = limit;
+    req.state = (char *)state;
+    req.kind = (char *)kind;
+    req.cursor = (char *)cursor;
+    (void)rig_call("query.ListJobs", clinician(), &req.base, &reply);
+    return (Query__ListJobsReply *)reply;
+}
+
+static void add_dead_jobs(void) {
+    pg_ask(pg_admin(), "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id, state, attempt, done_at, reason_code) "
+                       "SELECT tenant_id, ('01920000-0000-7000-8000-0000000001f' || i)::uuid, 'ingest', 'ingest', id, created_by, 'dead', 5, now(), 'worker_lost' "
+                       "FROM app.documents, generate_series(1, 3) i WHERE id = '" DOC_3 "'");
+}
+
+Test(query_documents, jobs_that_were_given_up_are_listed_newest_first_and_on_the_record) {
+    add_dead_jobs();
+    const Query__ListJobsReply *r = jobs(0, "dead", "", "");
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_assert_eq(r->n_jobs, 3);
+    cr_expect_str_eq(rig_id_text(r->jobs[0]->id), "01920000-0000-7000-8000-0000000001f3");
+    cr_expect_str_eq(r->jobs[0]->reason_code, "worker_lost");
+    cr_expect_str_eq(r->jobs[0]->queue, "ingest");
+    cr_expect_str_eq(r->next_cursor, "");
+    cr_expect(strstr(rig_last("job.list")->detail, "\"state\":\"dead\""), "%s", rig_last("job.list")->detail);
+    cr_expect_eq(jobs(0, "", "", "")->n_jobs, 4);
+    cr_expect_eq(jobs(0, "", "erase", "")->n_jobs, 0);
+    cr_expect_eq(jobs(0, "cancelled", "ingest", "")->n_jobs, 0);
+}
+
+Test(query_documents, pages_of_jobs_follow_each_other_without_a_gap) {
+    add_dead_jobs();
+    const char *cursor = "";
+    for (char i = '3'; i >= '1'; i--) {
+        const Query__ListJobsReply *r = jobs(1, "dead", "", cursor);
+        cr_assert_not_null(r, "%s", rig.why.text);
+        cr_assert_eq(r->n_jobs, 1);
+        cr_expect_eq(rig_id_text(r->jobs[0]->id)[35], i);
+        cursor = r->next_cursor;
+    }
+    cr_expect_str_eq(cursor, "");
+}
+
+Test(query_documents, lists_of_jobs_refuse_what_no_job_has) {
+    cr_expect_null(jobs(101, "", "", ""));
+    cr_expect_null(jobs(0, "gone", "", ""));
+    cr_expect_null(jobs(0, "", "x' OR true", ""));
+    cr_expect_null(jobs(0, "", "", "nonsense"));
+}

@@ -67,6 +67,14 @@ static struct outcome get_job(const char *ticket, const char *id) {
     return after(rig_call("query.GetJob", ticket, &req.base, &reply), 1);
 }
 
+static struct outcome list_jobs(const char *ticket, const char *id) {
+    Query__ListJobsRequest req = QUERY__LIST_JOBS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.document_id = rig_id(id);
+    enum status st = rig_call("query.ListJobs", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListJobsReply *)reply)->n_jobs : 0);
+}
+
 static struct outcome search(const char *ticket, const char *id) {
     Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
     Query__Filter filter = QUERY__FILTER__INIT;
@@ -111,6 +119,7 @@ static const struct sample {
     { "query.GetDocument",     "clinician", "auditor",   DOC_A, DOC_B, get_document,      "document.read" },
     { "query.GetContent",      "clinician", "auditor",   DOC_A, DOC_B, get_content,       "document.content.read" },
     { "query.GetJob",          "clinician", "auditor",   JOB_A, JOB_B, get_job,           "job.read" },
+    { "query.ListJobs",        "clinician", "auditor",   DOC_A, DOC_B, list_jobs,         "job.list" },
     { "query.Search",          "clinician", "auditor",   DOC_A, DOC_B, search,            "search.disclose" },
     { "query.Query",           "clinician", "auditor",   DOC_A, DOC_B, query,             "answer.disclose" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },

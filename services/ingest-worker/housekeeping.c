@@ -1,0 +1,30 @@
+/* housekeeping — what scheduled work there is. When each row is due is in jobs.schedules. */
+#include "core/clock.h"
+#include "db/plain_tx.h"
+#include "ingest.h"
+
+enum { PURGE_ROWS = 1000 };
+
+/* Jobs that have been over for a month, a few at a time so that nobody waits for their locks. */
+static enum status purge(void *self, int64_t deadline_ms, struct why *why) {
+    static const struct sql PURGE = { "purge_jobs", "SELECT jobs.purge($1)", 1 };
+    struct ingest *g = self;
+    for (int64_t gone = PURGE_ROWS; gone == PURGE_ROWS && clock_mono_ms() < deadline_ms && !schedule_should_stop(g->schedule); ) {
+        CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+        enum status st = db_run(g->jobs_db, &PURGE, (struct db_param[]){ DB_INT(PURGE_ROWS) }, deadline_ms, &rows, why);
+        if (st != ST_OK)
+            return st;
+        gone = db_i64(rows, 0, 0);
+    }
+    return ST_OK;
+}
+
+static enum status janitor(void *self, int64_t deadline_ms, struct why *why) {
+    return janitor_sweep(self, deadline_ms, why);
+}
+
+const struct schedule_row HOUSEKEEPING[] = {
+    { "janitor", janitor },
+    { "purge", purge },
+    { 0 }
+};
