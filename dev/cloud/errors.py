@@ -19,6 +19,8 @@ NAMES = {
                JSON: ("InvalidSignatureException", 400), REST: ("InvalidSignatureException", 403)},
     "expired": {S3: ("AccessDenied", 403), QUERY: ("RequestExpired", 400),
                 JSON: ("RequestExpired", 400), REST: ("RequestExpired", 400)},
+    "expired-token": {S3: ("ExpiredToken", 400), QUERY: ("ExpiredToken", 403),
+                      JSON: ("ExpiredTokenException", 400), REST: ("ExpiredTokenException", 403)},
     "wrong-body": {S3: ("XAmzContentSHA256Mismatch", 400), QUERY: ("SignatureDoesNotMatch", 403),
                    JSON: ("InvalidSignatureException", 400), REST: ("InvalidSignatureException", 403)},
     "denied": {S3: ("AccessDenied", 403), QUERY: ("AccessDenied", 403),

@@ -3,7 +3,7 @@
 
     client --SigV4--> gateway --+-- S3 on disk (s3.py)
                                 +-- KMS, Secrets Manager, Logs: moto in this process (moto_backends.py)
-                                +-- STS GetCallerIdentity, here
+                                +-- STS GetCallerIdentity and AssumeRole, here
                                 +-- Bedrock runtime: the model server on another loopback port
 
 Every call leaves one line in calls.jsonl: who, what, on which resource, allowed or not, status, which fault it met and
@@ -37,8 +37,9 @@ import faults
 import iam
 import s3
 import s3_store
+import sessions
 import sigv4
-from errors import AwsError, document
+from errors import AwsError, document, refuse
 from moto_backends import Keys, Moto
 
 ACCOUNT = "123456789012"
@@ -79,9 +80,14 @@ class Cloud:
         values = {"region": self.region, "account_id": ACCOUNT, "document_bucket": env["CLOUD_DOCUMENT_BUCKET"],
                   "anchor_bucket": env["CLOUD_ANCHOR_BUCKET"], "signing_key_arn": self.signing_key()}
         self.identities = iam.load(env["CLOUD_IDENTITIES"], env["CLOUD_POLICIES"].split(":"), values)
+        self.sessions = sessions.Sessions(state, iam.load_roles(env["CLOUD_POLICIES"].split(":"), values), ACCOUNT)
         for bucket, object_lock in ((values["document_bucket"], False), (values["anchor_bucket"], True)):
             if self.store.bucket(bucket) is None:
                 self.store.create_bucket(bucket, object_lock)
+
+    def identity_of(self, key_id, token):
+        """A user by its long-lived key, or a session by its key and token."""
+        return self.sessions.find(key_id, token) if token else self.identities.get(key_id)
 
     def signing_key(self):
         """The key with which audit-writer signs checkpoints; what Terraform makes in a real account."""
@@ -180,7 +186,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Whatever a test wants to befall this call. What it says before the effect is answered or raised here: True."""
         self.operation = operation
         self.fault = fault = self.cloud.faults.strike(
-            service=service, operation=operation, identity=self.identity.name, resource=self.resource)
+            service=service, operation=operation, identity=self.identity.name.removesuffix("-tenant"), resource=self.resource)
         if fault is None or fault.kind in faults.AFTER:
             return False
         while self.unread:      # the whole request is heard first
@@ -218,7 +224,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if service == "s3":
             return self.serve_s3(request)
         body = self.take_small()
-        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region, small_body=body, now=self.now())
+        signed = sigv4.verify(request, self.cloud.identity_of, self.cloud.region, small_body=body, now=self.now())
         self.identity = signed.identity
         if service in ("kms", "secretsmanager", "logs"):
             return self.serve_moto(request, service, body)
@@ -229,7 +235,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         raise AwsError("UnknownOperationException", f"the stand-in has no service '{service}'", 404)
 
     def serve_s3(self, request):
-        signed = sigv4.verify(request, self.cloud.identities, self.cloud.region, now=self.now())
+        signed = sigv4.verify(request, self.cloud.identity_of, self.cloud.region, now=self.now())
         self.identity = signed.identity
         call = s3.Call(request)
         self.action, self.resource = call.action, call.resource
@@ -286,19 +292,42 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def serve_sts(self, request, body):
         fields = dict(parse_qsl(body.decode("latin-1"))) or dict(parse_qsl(request.raw_query))
-        self.action, self.resource = f"sts:{fields.get('Action')}", "*"
-        if fields.get("Action") != "GetCallerIdentity":  # which needs no permission in AWS either
+        operation = fields.get("Action")
+        self.action, self.resource = f"sts:{operation}", "*"
+        if operation == "GetCallerIdentity":    # which needs no permission in AWS either
+            inner = f"<Arn>{self.identity.arn}</Arn><UserId>{self.identity.key_id}</UserId><Account>{ACCOUNT}</Account>"
+        elif operation == "AssumeRole":
+            inner = self.assume_role(fields)
+        else:
             self.cloud.require(self.identity, self.action, self.resource)
             raise AwsError("InvalidAction", f"the stand-in does not do {self.action}")
-        if self.strike("sts", "GetCallerIdentity"):
+        if self.strike("sts", operation):
             return 200
         self.took_effect = True
-        inner = (f"<Arn>{self.identity.arn}</Arn><UserId>{self.identity.key_id}</UserId><Account>{ACCOUNT}</Account>")
-        text = ('<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
-                f"{inner}</GetCallerIdentityResult><ResponseMetadata><RequestId>{self.request_id}</RequestId></ResponseMetadata>"
-                "</GetCallerIdentityResponse>")
+        text = (f'<{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{operation}Result>{inner}'
+                f"</{operation}Result><ResponseMetadata><RequestId>{self.request_id}</RequestId></ResponseMetadata></{operation}Response>")
         self.answer(200, {"Content-Type": "text/xml"}, text.encode())
         return 200
+
+    def assume_role(self, fields):
+        """The role's own trust is in the account: whoever has the permission may. Tags want sts:TagSession besides."""
+        self.resource, name = fields.get("RoleArn", ""), fields.get("RoleArn", "").rpartition("/")[2]
+        tags = {fields[f"Tags.member.{n}.Key"]: fields[f"Tags.member.{n}.Value"] for n in range(1, 51) if f"Tags.member.{n}.Key" in fields}
+        context = {f"aws:RequestTag/{key}": value for key, value in tags.items()} | {"aws:TagKeys": list(tags)}
+        self.cloud.require(self.identity, "sts:AssumeRole", self.resource, context)
+        if tags:
+            self.cloud.require(self.identity, "sts:TagSession", self.resource, context)
+        if self.resource != f"arn:aws:iam::{ACCOUNT}:role/{name}" or name not in self.cloud.sessions.roles:
+            raise refuse("denied", "sts", f"User: {self.identity.arn} is not authorized to perform: sts:AssumeRole on resource: {self.resource}")
+        session, seconds = fields.get("RoleSessionName", ""), fields.get("DurationSeconds", "3600")
+        if not re.fullmatch(r"[\w+=,.@-]{2,64}", session):
+            raise AwsError("ValidationError", "RoleSessionName")
+        if not seconds.isdigit() or not sessions.SHORTEST_S <= int(seconds) <= sessions.LONGEST_S:
+            raise AwsError("ValidationError", "DurationSeconds")
+        made = self.cloud.sessions.make(name, session, tags, int(seconds), self.now())
+        return (f"<AssumedRoleUser><Arn>{made.arn}</Arn><AssumedRoleId>{made.key_id}:{session}</AssumedRoleId></AssumedRoleUser><Credentials>"
+                f"<AccessKeyId>{made.key_id}</AccessKeyId><SecretAccessKey>{made.secret}</SecretAccessKey>"
+                f"<SessionToken>{made.token}</SessionToken><Expiration>{made.expires:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>")
 
     def serve_bedrock(self, request, body):
         self.text = {"text_sha256": hashlib.sha256(body).hexdigest(), "marks": sorted({m.decode() for m in MARK.findall(body)})}

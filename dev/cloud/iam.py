@@ -7,11 +7,12 @@ element this evaluator does not know stops the start: a condition that is silent
 import json
 import pathlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from errors import refuse
 
-PLACEHOLDER = re.compile(r"\$\{([a-z_]+)\}")
+PLACEHOLDER = re.compile(r"(?<!\$)\$\{([a-z_]+)\}")
+VARIABLE = re.compile(r"\$\{aws:PrincipalTag/([A-Za-z_]+)\}")     # IAM's own; "$${" in Terraform's templates
 ELEMENTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 
 
@@ -22,9 +23,15 @@ class Identity:
     secret: str
     statements: list
     account: str
+    token: str = None           # of a session: what x-amz-security-token must say
+    session: str = None         # its name
+    expires: object = None      # datetime
+    tags: dict = field(default_factory=dict)
 
     @property
     def arn(self):
+        if self.session:
+            return f"arn:aws:sts::{self.account}:assumed-role/{self.name}/{self.session}"
         return f"arn:aws:iam::{self.account}:user/{self.name}"
 
 
@@ -72,6 +79,14 @@ def holds(name, wanted, have):
     return any(matches) if quantifier == "ForAnyValue" else all(matches)
 
 
+def resolve(statement, tags):
+    """The statement with the session's tags in the place of their variables; None when it names one that there is not."""
+    text = json.dumps(statement)
+    if any(name not in tags for name in VARIABLE.findall(text)):
+        return None
+    return json.loads(VARIABLE.sub(lambda m: json.dumps(re.sub(r"([*?])", r"${\1}", tags[m.group(1)]))[1:-1], text))
+
+
 def applies(statement, action, resource, context):
     if "Action" in statement and not any(like(a, action, any_case=True) for a in as_list(statement["Action"])):
         return False
@@ -87,7 +102,9 @@ def applies(statement, action, resource, context):
 
 def is_allowed(identity, action, resource, context=None):
     context = {key.lower(): as_list(value) for key, value in (context or {}).items()}
-    effects = {s["Effect"] for s in identity.statements if applies(s, action, resource, context)}
+    context.update({f"aws:principaltag/{name.lower()}": [value] for name, value in identity.tags.items()})
+    statements = (resolve(s, identity.tags) for s in identity.statements)
+    effects = {s["Effect"] for s in statements if s and applies(s, action, resource, context)}
     return "Allow" in effects and "Deny" not in effects
 
 
@@ -103,10 +120,10 @@ def parse_policy(text, values, where):
         if match.group(1) not in values:
             raise ValueError(f"{where}: nothing is known about ${{{match.group(1)}}}")
         return values[match.group(1)]
-    statements = as_list(json.loads(PLACEHOLDER.sub(fill, text))["Statement"])
+    statements = as_list(json.loads(PLACEHOLDER.sub(fill, text).replace("$${", "${"))["Statement"])
     for statement in statements:
         unknown = set(statement) - ELEMENTS
-        if unknown or statement.get("Effect") not in ("Allow", "Deny") or "${" in json.dumps(statement):
+        if unknown or statement.get("Effect") not in ("Allow", "Deny") or "${" in VARIABLE.sub("", json.dumps(statement)):
             raise ValueError(f"{where}: cannot evaluate {sorted(unknown) or statement}")
         for name, keys in statement.get("Condition", {}).items():
             operator = split_operator(name)[1]
@@ -126,3 +143,9 @@ def load(identities_file, policy_dirs, values):
         identities[row["access_key_id"]] = Identity(
             row["name"], row["access_key_id"], row["secret_access_key"], statements, values["account_id"])
     return identities
+
+
+def load_roles(policy_dirs, values):
+    """Role name -> statements: roles/<name>.json of each directory. Whoever may assume one, says the caller's own policy."""
+    files = [file for folder in policy_dirs for file in sorted(pathlib.Path(folder, "roles").glob("*.json"))]
+    return {file.stem: parse_policy(file.read_text(), values, file.name) for file in files}

@@ -86,7 +86,7 @@ def verify(request, identities, region, small_body=None, now=None):
     """-> Signed, or raises the refusal that the service would send.
 
     small_body: the whole body, for services that do not send x-amz-content-sha256; S3 always sends it.
-    identities: access key id -> identity with .secret
+    identities: (access key id, session token or None) -> identity with .secret, or None
     """
     now = now or datetime.datetime.now(datetime.timezone.utc)
     service = service_of(request)
@@ -112,9 +112,13 @@ def verify(request, identities, region, small_body=None, now=None):
     check_date(date, day, query, presigned, service, now)
     if scope_region != region:
         raise refuse("malformed", service, f"Credential should be scoped to a valid region, not '{scope_region}'.")
-    identity = identities.get(key_id)
+    token = query.get("X-Amz-Security-Token") if presigned else request.headers.get("x-amz-security-token")
+    identity = identities(key_id, token)
     if identity is None:
         raise refuse("unknown-key", service, "The security token included in the request is invalid.")
+
+    if identity.token is not None and identity.expires <= now:
+        raise refuse("expired-token", service, "The provided token has expired.")
 
     names = signed_names.split(";")
     must_sign = {"host"} | (set() if presigned else {name for name in request.headers if name.startswith("x-amz-")})

@@ -13,6 +13,7 @@ SERVICES=() # every supervised service; filled by read_replicas, as is
 INSTANCES=() # auth ... query query.2 query.3 edge: a replica is a service of its own, named for its process
 DB_LOGINS=(auth ingest jobs query audit_reader audit)
 REGION=us-east-1
+ACCOUNT=123456789012 # of the AWS stand-in
 
 # PEERS[x]: whom x exchanges messages with, so whose public keys it gets (common/service/peers.def decides what they may).
 declare -A PEERS=(
@@ -283,6 +284,7 @@ own_environment_of() {
             echo "CORDON_SANDBOX_PATH=$STATE/bin/cordon-sandbox"
             has_landlock || echo "CORDON_SANDBOX_WITHOUT_LANDLOCK=true"
             aws_environment ingest-worker S3 KMS STS
+            echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/ingest-worker-tenant"
             ;;
         embedding-worker) aws_environment embedding-worker BEDROCK_RUNTIME STS ;;
         query)
@@ -290,6 +292,7 @@ own_environment_of() {
             echo "CORDON_AUDIT_DATABASE_URL=$(process_database_url cordon_audit_reader db-audit_reader)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             aws_environment query S3 KMS STS
+            echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/query-tenant"
             ;;
         audit-writer)
             echo "DATABASE_URL=$(process_database_url cordon_audit db-audit)"

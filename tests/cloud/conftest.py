@@ -82,6 +82,20 @@ class Stack:
             service, endpoint_url=self.url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key=secret or real,
             config=botocore.config.Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}, **config))
 
+    def credentials_for_tenant(self, name, tenant, **more):
+        """What a process has for one tenant: a session of its role, tagged."""
+        return self.client("sts", name).assume_role(RoleArn=f"arn:aws:iam::123456789012:role/{name}-tenant", RoleSessionName="test",
+                                                    Tags=[{"Key": "tenant_id", "Value": tenant}], **more)["Credentials"]
+
+    def session_client(self, service, credentials, **config):
+        return boto3.client(
+            service, endpoint_url=self.url, region_name=REGION, aws_access_key_id=credentials["AccessKeyId"],
+            aws_secret_access_key=credentials["SecretAccessKey"], aws_session_token=credentials["SessionToken"],
+            config=botocore.config.Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}, **config))
+
+    def for_tenant(self, service, name, tenant):
+        return self.session_client(service, self.credentials_for_tenant(name, tenant))
+
     def calls_until(self, is_last):
         """The call log once its newest line is the awaited one: a line is written after its answer was sent."""
         for _ in range(100):

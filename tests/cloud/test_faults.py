@@ -58,7 +58,7 @@ def test_only_the_named_operation_identity_and_resource_meet_it(cloud, fault):
     fault("error500", service="s3", operation="PutObject", identity="tester", resource="/struck")
     s3.put_object(Bucket=BUCKET, Key="spared", Body=b"x")
     s3.get_object(Bucket=BUCKET, Key="spared")
-    cloud.client("s3", "ingest-worker").put_object(Bucket=BUCKET, Key="tenants/t-1/struck", Body=b"x")
+    cloud.for_tenant("s3", "ingest-worker", "t-1").put_object(Bucket=BUCKET, Key="tenants/t-1/struck", Body=b"x")
     assert code_of(s3.put_object, Bucket=BUCKET, Key="tenants/t-1/struck", Body=b"x") == "InternalError"
 
 

@@ -14,7 +14,8 @@ import botocore.credentials
 import botocore.exceptions
 import pytest
 
-DOCUMENT = "tenants/t-1/doc-1"
+TENANT, OTHER_TENANT = "t-1", "t-2"
+DOCUMENT, OTHERS_DOCUMENT = "tenants/t-1/doc-1", "tenants/t-2/doc-1"
 
 
 def code_of(call, *args, **kwargs):
@@ -85,7 +86,7 @@ def test_a_clock_twenty_minutes_off_is_refused(cloud):
 
 def test_a_body_changed_after_signing_is_refused_and_not_stored(cloud):
     path = f"/cordon-documents/{DOCUMENT}-changed"
-    headers = signed(cloud, "ingest-worker", "PUT", path, b"what was signed")
+    headers = signed(cloud, "tester", "PUT", path, b"what was signed")
     status, body = send(cloud, "PUT", path, headers, b"what was sent!!")
     assert status == 400 and b"XAmzContentSHA256Mismatch" in body
     assert code_of(cloud.client("s3", "tester").get_object, Bucket="cordon-documents", Key=f"{DOCUMENT}-changed") == "NoSuchKey"
@@ -133,16 +134,55 @@ def test_the_embedding_worker_reaches_the_model_with_the_twice_encoded_path(clou
 
 
 @pytest.mark.parametrize("name,key,put,get", [
-    ("ingest-worker", DOCUMENT, True, True), ("ingest-worker", "elsewhere", False, False),
-    ("query", DOCUMENT, False, True), ("auth", DOCUMENT, False, False),
-    ("embedding-worker", DOCUMENT, False, False), ("audit-writer", DOCUMENT, False, False)])
-def test_who_may_touch_documents(cloud, name, key, put, get):
+    ("ingest-worker", DOCUMENT, True, True), ("ingest-worker", OTHERS_DOCUMENT, False, False), ("ingest-worker", "elsewhere", False, False),
+    ("query", DOCUMENT, False, True), ("query", OTHERS_DOCUMENT, False, False)])
+def test_a_session_for_one_tenant_reaches_its_documents_only(cloud, name, key, put, get):
     cloud.client("s3", "tester").put_object(Bucket="cordon-documents", Key=key, Body=b"x")
-    s3 = cloud.client("s3", name)
+    s3 = cloud.for_tenant("s3", name, TENANT)
     for allowed, call in ((put, lambda: s3.put_object(Bucket="cordon-documents", Key=key, Body=b"y")),
                           (get, lambda: s3.get_object(Bucket="cordon-documents", Key=key))):
         call() if allowed else None
         assert allowed or code_of(call) == "AccessDenied"
+
+
+@pytest.mark.parametrize("name", ["ingest-worker", "query", "auth", "embedding-worker", "audit-writer"])
+def test_nobody_touches_documents_without_such_a_session(cloud, name):
+    s3 = cloud.client("s3", name)
+    assert code_of(s3.put_object, Bucket="cordon-documents", Key=DOCUMENT, Body=b"y") == "AccessDenied"
+    assert code_of(s3.get_object, Bucket="cordon-documents", Key=DOCUMENT) == "AccessDenied"
+
+
+# sessions
+
+def test_a_role_is_taken_on_only_by_its_process_and_only_for_a_tenant(cloud):
+    role = "arn:aws:iam::123456789012:role/query-tenant"
+    call = dict(RoleArn=role, RoleSessionName="other", Tags=[{"Key": "tenant_id", "Value": TENANT}])
+    sts = cloud.client("sts", "query")
+    made = sts.assume_role(**{**call, "RoleSessionName": "s1"})
+    assert made["AssumedRoleUser"]["Arn"] == "arn:aws:sts::123456789012:assumed-role/query-tenant/s1"
+    assert code_of(sts.assume_role, RoleArn=role, RoleSessionName="s1") == "AccessDenied"       # for nobody
+    assert code_of(sts.assume_role, **{**call, "RoleArn": role.replace("query", "ingest-worker")}) == "AccessDenied"
+    for other in ("auth", "ingest-worker", "embedding-worker", "audit-writer"):
+        assert code_of(cloud.client("sts", other).assume_role, **call) == "AccessDenied"
+
+
+def test_a_session_without_its_token_or_with_another_s_is_unknown(cloud):
+    made = cloud.credentials_for_tenant("query", TENANT)
+    other = cloud.credentials_for_tenant("query", OTHER_TENANT)
+    for token in (None, "x", other["SessionToken"], made["SessionToken"][:-1] + "0", made["SessionToken"].swapcase()):
+        s3 = cloud.session_client("s3", {**made, "SessionToken": token})
+        assert code_of(s3.get_object, Bucket="cordon-documents", Key=DOCUMENT) == "InvalidAccessKeyId"
+
+
+def test_a_session_survives_a_restart_and_ends_in_time(cloud):
+    cloud.client("s3", "tester").put_object(Bucket="cordon-documents", Key=DOCUMENT, Body=b"kept")
+    s3 = cloud.for_tenant("s3", "query", TENANT)
+    cloud.kill()
+    cloud.start()
+    assert s3.get_object(Bucket="cordon-documents", Key=DOCUMENT)["Body"].read() == b"kept"
+    made = cloud.credentials_for_tenant("query", TENANT, DurationSeconds=900)
+    left = made["Expiration"] - datetime.datetime.now(datetime.timezone.utc)
+    assert 890 < left.total_seconds() <= 901
 
 
 def test_audit_writer_may_only_add_to_the_locked_bucket(cloud):
@@ -161,11 +201,14 @@ def test_audit_writer_may_only_add_to_the_locked_bucket(cloud):
 
 def test_a_tenant_key_opens_only_with_its_own_context(cloud, tenant_key):
     key, blob = tenant_key
-    kms = cloud.client("kms", "query")
+    kms = cloud.for_tenant("kms", "query", "t-1")
     assert len(kms.decrypt(CiphertextBlob=blob, EncryptionContext={"tenant_id": "t-1", "purpose": "data"})["Plaintext"]) == 32
     wrong = {"tenant_id": "t-2", "purpose": "data"}
-    assert code_of(kms.decrypt, CiphertextBlob=blob, EncryptionContext=wrong) == "InvalidCiphertextException"
-    assert code_of(kms.decrypt, CiphertextBlob=blob) == "AccessDeniedException"  # the policy wants a context
+    assert code_of(kms.decrypt, CiphertextBlob=blob, EncryptionContext=wrong) == "AccessDeniedException"  # the policy wants its own
+    assert code_of(kms.decrypt, CiphertextBlob=blob) == "AccessDeniedException"
+    other = cloud.for_tenant("kms", "query", "t-2")
+    assert code_of(other.decrypt, CiphertextBlob=blob, EncryptionContext=wrong) == "InvalidCiphertextException"
+    assert code_of(other.decrypt, CiphertextBlob=blob, EncryptionContext={**wrong, "tenant_id": "t-1"}) == "AccessDeniedException"
 
 
 def test_auth_makes_keys_but_cannot_open_them(cloud, tenant_key):
@@ -179,7 +222,7 @@ def test_auth_makes_keys_but_cannot_open_them(cloud, tenant_key):
 
 def test_a_disabled_or_dying_key_opens_nothing(cloud, tenant_key):
     key, blob = tenant_key
-    operator, query = cloud.client("kms", "operator"), cloud.client("kms", "query")
+    operator, query = cloud.client("kms", "operator"), cloud.for_tenant("kms", "query", "t-1")
     context = {"tenant_id": "t-1", "purpose": "data"}
     operator.disable_key(KeyId=key)
     assert code_of(query.decrypt, CiphertextBlob=blob, EncryptionContext=context) == "DisabledException"
@@ -200,7 +243,7 @@ def test_audit_writer_signs_and_nobody_else_does(cloud):
 # objects
 
 def test_a_multipart_upload_is_joined_and_read_by_range(cloud):
-    s3, name = cloud.client("s3", "ingest-worker"), dict(Bucket="cordon-documents", Key="tenants/t-1/large")
+    s3, name = cloud.for_tenant("s3", "ingest-worker", TENANT), dict(Bucket="cordon-documents", Key="tenants/t-1/large")
     upload = s3.create_multipart_upload(**name)["UploadId"]
     bodies = [os.urandom(5 << 20), os.urandom(5 << 20), b"the end"]
     parts = [{"PartNumber": n, "ETag": s3.upload_part(**name, UploadId=upload, PartNumber=n, Body=body)["ETag"]}
@@ -218,7 +261,7 @@ def test_a_multipart_upload_is_joined_and_read_by_range(cloud):
 
 
 def test_an_aborted_upload_leaves_no_bytes(cloud):
-    s3, name = cloud.client("s3", "ingest-worker"), dict(Bucket="cordon-documents", Key="tenants/t-1/aborted")
+    s3, name = cloud.for_tenant("s3", "ingest-worker", TENANT), dict(Bucket="cordon-documents", Key="tenants/t-1/aborted")
     folder = cloud.folder / "state/s3/bodies"
     before = len(list(folder.iterdir()))
     upload = s3.create_multipart_upload(**name)["UploadId"]
@@ -271,23 +314,24 @@ def test_a_name_with_spaces_and_plus_signs_survives(cloud):
 
 def test_a_kill_loses_nothing(cloud, tenant_key):
     key, blob = tenant_key
-    s3 = cloud.client("s3", "ingest-worker")
+    s3 = cloud.for_tenant("s3", "ingest-worker", TENANT)
     s3.put_object(Bucket="cordon-documents", Key="tenants/t-1/kept", Body=b"still here")
     cloud.client("secretsmanager", "tester").create_secret(Name="cordon/kept", SecretString="s")
     cloud.kill()
     cloud.start()
     assert s3.get_object(Bucket="cordon-documents", Key="tenants/t-1/kept")["Body"].read() == b"still here"
     context = {"tenant_id": "t-1", "purpose": "data"}
-    assert len(cloud.client("kms", "query").decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"]) == 32
+    assert len(cloud.for_tenant("kms", "query", TENANT).decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"]) == 32
     assert cloud.client("secretsmanager", "tester").get_secret_value(SecretId="cordon/kept")["SecretString"] == "s"
     assert cloud.client("kms", "audit-writer").get_public_key(KeyId="alias/cordon-audit-signing")["PublicKey"]
 
 
 def test_the_call_log_names_who_did_what_and_holds_no_body(cloud):
-    cloud.client("s3", "ingest-worker").put_object(Bucket="cordon-documents", Key=DOCUMENT, Body=b"canary-in-a-body")
-    code_of(cloud.client("s3", "query").put_object, Bucket="cordon-documents", Key=DOCUMENT, Body=b"x")
-    *_, allowed, denied = cloud.calls_until(lambda last: last["identity"] == "query" and last["action"] == "s3:PutObject")
-    assert (allowed["identity"], allowed["action"], allowed["allowed"], allowed["status"]) == ("ingest-worker", "s3:PutObject", True, 200)
+    reader = cloud.for_tenant("s3", "query", TENANT)
+    cloud.for_tenant("s3", "ingest-worker", TENANT).put_object(Bucket="cordon-documents", Key=DOCUMENT, Body=b"canary-in-a-body")
+    code_of(reader.put_object, Bucket="cordon-documents", Key=DOCUMENT, Body=b"x")
+    *_, allowed, denied = cloud.calls_until(lambda last: last["identity"] == "query-tenant" and last["action"] == "s3:PutObject")
+    assert (allowed["identity"], allowed["action"], allowed["allowed"], allowed["status"]) == ("ingest-worker-tenant", "s3:PutObject", True, 200)
     assert denied["resource"] == f"arn:aws:s3:::cordon-documents/{DOCUMENT}" and not denied["allowed"] and denied["status"] == 403
     assert "canary-in-a-body" not in (cloud.folder / "state/calls.jsonl").read_text()
 
@@ -297,9 +341,9 @@ def test_forty_callers_at_once_are_all_served(cloud):
 
     def work(n):
         try:
-            s3 = cloud.client("s3", "ingest-worker")
+            s3 = cloud.for_tenant("s3", "ingest-worker", TENANT)
             for i in range(5):
-                s3.put_object(Bucket="cordon-documents", Key=f"tenants/many/{n}-{i}", Body=b"x" * 1000)
+                s3.put_object(Bucket="cordon-documents", Key=f"tenants/t-1/many/{n}-{i}", Body=b"x" * 1000)
         except Exception as error:  # noqa: BLE001 - reported by the assertion
             failures.append(error)
     threads = [threading.Thread(target=work, args=(n,)) for n in range(40)]

@@ -132,8 +132,8 @@ def test_only_the_embedding_worker_s_identity_may_call_the_model(stack, process)
     assert answer.status_code == (200 if process == "embedding-worker" else 403), answer.text
 
 
-@pytest.mark.parametrize("process", ["auth", "embedding-worker", "audit-writer"])
-def test_other_identities_cannot_read_originals(stack, process):
+@pytest.mark.parametrize("process", ["auth", "embedding-worker", "audit-writer", "ingest-worker", "query"])
+def test_nobody_reads_originals_as_itself_rather_than_for_a_tenant(stack, process):
     own = secrets_of(stack, process)
     bucket = secrets_of(stack, "ingest-worker")["CORDON_DOCUMENT_BUCKET"]
     client = boto3.client("s3", region_name=own["AWS_REGION"], aws_access_key_id=own["AWS_ACCESS_KEY_ID"],
