@@ -103,8 +103,10 @@ enum status connection_open(struct db_connection *c, const struct db_options *op
         return fail(why, ST_INTERNAL, "database: too many settings");
     /* what stands after dbname wins over the same word in the URL */
     const char *const words[] = { "dbname", "application_name", "client_encoding", "options", "gssencmode",
-                                  "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", NULL };
-    const char *const values[] = { options->url, options->process, "UTF8", run_time, "disable", "10", "3", "3", "10000", NULL };
+                                  "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+                                  "target_session_attrs", NULL };
+    const char *const values[] = { options->url, options->process, "UTF8", run_time, "disable", "10", "3", "3", "10000",
+                                   "read-write", NULL };    /* a standby is no database yet; of several hosts, the one that is */
 
     int64_t limit_ms = clock_mono_ms() + CONNECT_MAX_MS;
     if (limit_ms > deadline_ms)

@@ -130,9 +130,9 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(*words, **more):
+def running_stack(*words, base=None, **more):
     """A stack with two tenants, demo and lakeside, and no documents. words: for up; more: into the environment of ./cordon."""
-    base = free_base()
+    base = base or free_base()
     env = {**os.environ, "CORDON_HOME": str(STATE), "CORDON_PORT_BASE": str(base), "PORT": str(base - 1), **more}
     keep = os.environ.get("CORDON_E2E_KEEP")
     subprocess.run([str(ROOT / "cordon"), "down"], cwd=ROOT, env=env, capture_output=True)

@@ -22,6 +22,7 @@ REPLICAS = "ingest-worker=2,audit-writer=2"
 LEASE_MS = 2000     # of jobs and uploads: shorter than the product's, so that a worker that is stopped outlives it soon
 import history  # noqa: E402, they use e2e
 import killer  # noqa: E402
+from detours import broken, detoured  # noqa: E402, F401 (fixtures)
 
 IS_LONG = bool(os.environ.get("CORDON_TEST_LONG"))
 
