@@ -198,7 +198,7 @@ start_service() {
 # restart_service NAME: it drains, starts again, and has its callers back, so that the next one may go.
 restart_service() {
     as_root rm -f "$(service_dir "$1")/deaths"
-    as_root s6-svc -wr -T 40000 -r "$(service_dir "$1")" || true
+    if is_up "$1"; then as_root s6-svc -wr -T 40000 -r "$(service_dir "$1")" || true; else as_root s6-svc -u "$(service_dir "$1")"; fi
     [[ " ${INSTANCES[*]} " == *" $1 "* ]] || return 0
     await_service "$1" 30 curl -fsS "http://127.0.0.1:$(metrics_port_of "$1")/health/ready"
     await_service "$1" 30 has_callers "$1"

@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 import requests
 
-from conftest import wait_for
+from conftest import STATE, wait_for
 
 BACKENDS = ["auth", "audit-writer", "embedding-worker", "ingest-worker", "query"]
 
@@ -72,7 +72,7 @@ def pairs(stack):
     edge = stack.pid("edge")
     stack.cordon("up", "--bare", "--replicas", ",".join(f"{name}=2" for name in BACKENDS))
     assert stack.pid("edge") == edge, "the callers were restarted"
-    stack.info = json.loads((__import__("conftest").STATE / "stack.json").read_text())
+    stack.info = json.loads((STATE / "stack.json").read_text())
     wait_for("all links", lambda: links_up(stack) == 6)
     yield stack
     with load(stack, read, read, upload):
