@@ -30,7 +30,7 @@ IS_LONG = bool(os.environ.get("CORDON_TEST_LONG"))
 @pytest.fixture(scope="session")
 def stack():
     """A stack with two tenants, fault points, short leases, and two replicas of those who take work from each other."""
-    faults = e2e.STATE.parent / "faults-armed"
+    faults = e2e.STATE.with_name(f"{e2e.STATE.name}-armed")
     shutil.rmtree(faults, ignore_errors=True)
     with e2e.running_stack("--replicas", REPLICAS, CORDON_FAULT_DIR=str(faults)) as running:
         running.faults = faults
