@@ -13,7 +13,7 @@
 #include "core/str.h"
 #include "db/connection.h"
 
-enum { CONNECTIONS_DEFAULT = 4, CONNECTIONS_MAX = 64, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 1000 };
+enum { CONNECTIONS_DEFAULT = 4, CONNECTIONS_MAX = 64, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 500 };
 
 struct db_pool {
     pthread_mutex_t lock;
