@@ -88,7 +88,6 @@ CREATE INDEX audit_logs_action ON audit.audit_logs (tenant_id, action, seq);
 CREATE INDEX audit_logs_actor ON audit.audit_logs (tenant_id, actor_id, seq) WHERE actor_id IS NOT NULL;
 CREATE INDEX audit_logs_resource ON audit.audit_logs (tenant_id, resource_id, seq) WHERE resource_id IS NOT NULL;
 CREATE INDEX audit_logs_request ON audit.audit_logs (request_id) WHERE request_id IS NOT NULL;
-CREATE INDEX audit_logs_documents ON audit.audit_logs USING gin (document_ids) WITH (fastupdate = on);
 
 GRANT CREATE ON SCHEMA audit TO cordon_audit_definer;
 RESET ROLE;

@@ -8,8 +8,8 @@
  *           and Get in the anchor bucket, where nothing can be removed.
  * Fails:    an event is acknowledged only after COMMIT; anything else is a failed call, and its caller
  *           shows nothing. A lost database is ST_UNAVAILABLE until it returns; changes then wait in
- *           audit_outbox. A log that ends before a head
- *           that was signed is appended to by nobody (AUDIT_002) until an operator has recovered it. Killed at any moment it leaves no gap and no half-written batch. */
+ *           audit_outbox. A log that ends before a head that was signed is appended to by nobody (AUDIT_002)
+ *           until an operator has recovered it. Killed at any moment it leaves no gap and no half-written batch. */
 #include <stdlib.h>
 
 #include "audit/actions.h"

@@ -53,7 +53,9 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
     (void)buffer_printf(out, "X-Request-ID: %s\r\nConnection: close\r\n", uuid_format(request_id, id));
     if (head->content_type)
         (void)buffer_printf(out, "Content-Type: %s\r\n", head->content_type);
-    if (head->content_type || head->http_status != 204)
+    if (head->length_bytes < 0)
+        (void)buffer_add_str(out, "Transfer-Encoding: chunked\r\n");
+    else if (head->content_type || head->http_status != 204)
         (void)buffer_printf(out, "Content-Length: %lld\r\n", (long long)head->length_bytes);
     (void)buffer_printf(out, "Cache-Control: %s\r\n", head->cache ? head->cache : "no-store");
     (void)buffer_printf(out, "Content-Security-Policy: %s\r\n",

@@ -9,7 +9,7 @@
 struct answer_head {
     int http_status;
     const char *content_type;       /* NULL: no body */
-    int64_t length_bytes;
+    int64_t length_bytes;           /* -1: not known; the caller sends chunks (RFC 9112, 7.1) */
     const char *policy;             /* Content-Security-Policy; NULL: nothing may load */
     const char *disposition;        /* Content-Disposition; NULL: none */
     const char *allow;              /* of 405 and of preflights; NULL: none */

@@ -37,6 +37,8 @@ struct exchange {
 enum status serve_unary(struct exchange *x);        /* unary.c: JSON in, one bus call, JSON out */
 enum status serve_upload(struct exchange *x);       /* upload.c */
 enum status serve_content(struct exchange *x);      /* download.c */
+enum status serve_tile(struct exchange *x);         /* audit.c */
+enum status serve_export(struct exchange *x);
 enum status serve_live(struct exchange *x);         /* health.c */
 enum status serve_ready(struct exchange *x);
 enum status serve_health(struct exchange *x);

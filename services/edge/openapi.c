@@ -39,8 +39,11 @@ static void open_member(struct json_writer *w, const char *name) {
 
 static bool is_path_param(const void *ctx, const char *name) {
     const struct http_route *r = ctx;
-    char braced[SHAPE_NAME_BYTES + 2];
+    char braced[SHAPE_NAME_BYTES + 3];
     (void)snprintf(braced, sizeof braced, "{%s}", name);
+    if (strstr(r->path, braced))
+        return true;
+    (void)snprintf(braced, sizeof braced, "{%s*}", name);
     return strstr(r->path, braced) != NULL;
 }
 
@@ -162,7 +165,7 @@ static void put_request_body(struct json_writer *w, const struct http_route *r) 
 
 /* The message that a row's good answer is; NULL when it is no JSON of ours. */
 static const ProtobufCMessageDescriptor *answer_of(const struct http_route *r) {
-    return r->success == 204 || r->handle == serve_content ? NULL : r->reply;
+    return r->success == 204 || r->handle == serve_content || r->handle == serve_tile || r->handle == serve_export ? NULL : r->reply;
 }
 
 static void put_success_content(struct json_writer *w, const struct http_route *r) {
@@ -172,6 +175,10 @@ static void put_success_content(struct json_writer *w, const struct http_route *
         json_put_name(w, "schema");
         schema_put_reference(w, message);
         json_close_object(w);
+    } else if (r->handle == serve_tile) {
+        put_empty_type(w, "application/octet-stream");
+    } else if (r->handle == serve_export) {
+        put_empty_type(w, "application/jsonl");
     } else if (r->reply) {
         put_document_types(w);
         put_empty_type(w, "application/octet-stream");
@@ -272,7 +279,13 @@ static void put_paths(struct json_writer *w) {
     for (const struct http_route *row = ROUTES; row->verb; row++) {
         if (!is_first_of_path(row))
             continue;
-        open_member(w, row->path);
+        char path[128];             /* the document knows no star: a parameter there may hold slashes */
+        size_t len = 0;
+        for (const char *p = row->path; *p && len + 1 < sizeof path; p++)
+            if (*p != '*')
+                path[len++] = *p;
+        path[len] = '\0';
+        open_member(w, path);
         for (const struct http_route *r = row; r->verb; r++)
             if (str_equal(r->path, row->path))
                 put_operation(w, r);

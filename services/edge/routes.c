@@ -55,6 +55,21 @@ const struct http_route ROUTES[] = {
     { "GET", "/api/v1/audit/events", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
       READ_MS, serve_unary, "query.ListAuditEvents", MESSAGE(query, list_audit_events_request), MESSAGE(query, list_audit_events_reply), 200,
       "audit", "Read the audit log, newest first" },
+    { "GET", "/api/v1/audit/checkpoint", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.GetAuditCheckpoint", MESSAGE(query, get_audit_checkpoint_request), MESSAGE(query, get_audit_checkpoint_reply), 200,
+      "audit", "The newest signed head of the audit log" },
+    { "GET", "/api/v1/audit/events/{seq}/proof", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.GetAuditProof", MESSAGE(query, get_audit_proof_request), MESSAGE(query, get_audit_proof_reply), 200,
+      "audit", "Proof that an event is in the signed log" },
+    { "GET", "/api/v1/audit/consistency", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.GetAuditConsistency", MESSAGE(query, get_audit_consistency_request), MESSAGE(query, get_audit_consistency_reply), 200,
+      "audit", "Proof that an older log is a beginning of a newer one" },
+    { "GET", "/api/v1/audit/tile/{level}/{tile*}", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_tile, "query.GetAuditTile", MESSAGE(query, get_audit_tile_request), MESSAGE(query, get_audit_tile_reply), 200,
+      "audit", "256 hashes of the log's tree (c2sp.org/tlog-tiles)" },
+    { "GET", "/api/v1/audit/export", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      ANSWER_MS, serve_export, "query.ExportAudit", MESSAGE(query, export_audit_request), MESSAGE(query, export_audit_reply), 200,
+      "audit", "Export events with what proves that they are whole" },
     { "POST", "/api/v1/tenants", AUTH_TOKEN, SCOPE_TENANTS_MANAGE, RATE_ADMIN, BODY_JSON, JSON_MAX_BYTES,
       ANSWER_MS, serve_unary, "auth.CreateTenant", MESSAGE(auth, create_tenant_request), MESSAGE(auth, create_tenant_reply), 201,
       "tenants", "Create a tenant with keys of its own" },
@@ -99,12 +114,13 @@ bool route_fits(const char *template, const char *path, struct route_param param
             continue;
         }
         const char *end = strchr(template, '}');
+        bool is_rest = end[-1] == '*';
         size_t len = 0;
-        while (is_segment_char(path[len]))
+        while (is_segment_char(path[len]) || (is_rest && path[len] == '/'))
             len++;
         if (!len || count == ROUTE_PARAMS_MAX)
             return false;
-        params[count++] = (struct route_param){ template + 1, path, (size_t)(end - template) - 1, len };
+        params[count++] = (struct route_param){ template + 1, path, (size_t)(end - template) - 1 - is_rest, len };
         template = end + 1;
         path += len;
     }

@@ -49,7 +49,8 @@ struct route_match {
     unsigned param_count;
 };
 
-/* Match a path as it was sent: a parameter takes one segment of [A-Za-z0-9._~-]; nothing is decoded. */
+/* Match a path as it was sent: a parameter takes one segment of [A-Za-z0-9._~-], one called {name*} the rest of the
+ * path; nothing is decoded. */
 struct route_match route_match(const char *verb, const char *path);
 /* Does path fit the template? Fills params. */
 bool route_fits(const char *template, const char *path, struct route_param params[], unsigned *ret_count);

@@ -98,6 +98,12 @@ static enum status print_detail(struct call *call, const Query__ListAuditEventsR
     }
     put_id(&w, "actor_id", &req->actor_id);
     put_id(&w, "document_id", &req->document_id);
+    put_id(&w, "resource_id", &req->resource_id);
+    put_id(&w, "request_id", &req->request_id);
+    if (*req->outcome) {
+        json_put_name(&w, "outcome");
+        json_put_text(&w, req->outcome);
+    }
     put_time(&w, "from", req->from_us);
     put_time(&w, "to", req->to_us);
     if (before_seq) {
@@ -116,17 +122,19 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         "AND ($4::uuid IS NULL OR l.actor_id = $4::uuid) AND ($5::uuid IS NULL OR $5::uuid = ANY (l.document_ids)) "
         "AND ($6::bigint = 0 OR l.occurred_at >= pg_catalog.to_timestamp($6::bigint / 1000000.0)) "
         "AND ($7::bigint = 0 OR l.occurred_at < pg_catalog.to_timestamp($7::bigint / 1000000.0)) "
-        "ORDER BY l.seq DESC LIMIT $8", 8 };
+        "AND ($9::uuid IS NULL OR l.resource_id = $9::uuid) AND ($10::uuid IS NULL OR l.request_id = $10::uuid) "
+        "AND ($11 = '' OR l.outcome = $11) ORDER BY l.seq DESC LIMIT $8", 11 };
     const Query__ListAuditEventsRequest *req = (const void *)in;
     Query__ListAuditEventsReply *reply = (void *)out;
     struct query *q = self;
 
     uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
     if (limit > LIST_LIMIT_MAX || strlen(req->action) > ACTION_MAX_BYTES ||
-        strspn(req->action, ACTION_LETTERS) != strlen(req->action) || req->from_us < 0 || req->to_us < 0)
+        strspn(req->action, ACTION_LETTERS) != strlen(req->action) ||
+        (*req->outcome && audit_outcome_find(req->outcome) == AUDIT_OUTCOME_COUNT) || req->from_us < 0 || req->to_us < 0)
         return fail_as(&call->why, ERR_REQ_FIELD, "limit, action, from or to");
-    struct uuid actor_id, document_id;
-    const struct uuid *actor = NULL, *document = NULL;
+    struct uuid actor_id, document_id, resource_id, request_id;
+    const struct uuid *actor = NULL, *document = NULL, *resource = NULL, *request = NULL;
     bool is_first = true;
     int64_t last = 0;
     enum status st = cursor_to_number(call->mem, req->cursor, &is_first, &last, &call->why);
@@ -134,6 +142,10 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         st = optional_id(call, &req->actor_id, "actor_id", &actor_id, &actor);
     if (st == ST_OK)
         st = optional_id(call, &req->document_id, "document_id", &document_id, &document);
+    if (st == ST_OK)
+        st = optional_id(call, &req->resource_id, "resource_id", &resource_id, &resource);
+    if (st == ST_OK)
+        st = optional_id(call, &req->request_id, "request_id", &request_id, &request);
     if (st != ST_OK)
         return st;
 
@@ -144,7 +156,7 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         if (st == ST_OK)
             st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), is_first ? DB_NULL : DB_INT(last),
                                DB_TEXT(req->action), DB_UUID(actor), DB_UUID(document), DB_INT(req->from_us), DB_INT(req->to_us),
-                               DB_INT(limit + 1) }, &rows, &call->why);
+                               DB_INT(limit + 1), DB_UUID(resource), DB_UUID(request), DB_TEXT(req->outcome) }, &rows, &call->why);
         if (st == ST_OK)
             st = tenant_tx_commit(&tx, &call->why);
         if (st != ST_OK)

@@ -19,6 +19,11 @@ static const struct route ROUTES[] = {
     { "query.Search",          PEER_EDGE,    SCOPE_QUERY,          &query__search_request__descriptor,            &query__search_reply__descriptor,            on_search },
     { "query.Query",           PEER_EDGE,    SCOPE_QUERY,          &query__query_request__descriptor,             &query__query_reply__descriptor,             on_query },
     { "query.ListAuditEvents", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_audit_events_request__descriptor, &query__list_audit_events_reply__descriptor, on_list_audit_events },
+    { "query.GetAuditCheckpoint", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_checkpoint_request__descriptor, &query__get_audit_checkpoint_reply__descriptor, on_get_audit_checkpoint },
+    { "query.GetAuditProof", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_proof_request__descriptor, &query__get_audit_proof_reply__descriptor, on_get_audit_proof },
+    { "query.GetAuditConsistency", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_consistency_request__descriptor, &query__get_audit_consistency_reply__descriptor, on_get_audit_consistency },
+    { "query.GetAuditTile", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_tile_request__descriptor, &query__get_audit_tile_reply__descriptor, on_get_audit_tile },
+    { "query.ExportAudit", PEER_EDGE, SCOPE_AUDIT_READ, &query__export_audit_request__descriptor, &query__export_audit_reply__descriptor, on_export_audit },
     { 0 }
 };
 

@@ -49,5 +49,12 @@ enum status on_search(void *self, struct call *call, const ProtobufCMessage *in,
 enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* audit_events.c */
 enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* audit_proofs.c */
+enum status on_get_audit_checkpoint(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_audit_proof(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_audit_consistency(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_audit_tile(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* audit_export.c */
+enum status on_export_audit(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 
 #endif

@@ -99,7 +99,7 @@ static bool take_header(struct reading *r, const struct object *o) {
     memcpy(r->tenant, tenant.data, tenant.len);
     r->next = r->first;
     r->has_header = true;
-    return r->first == 0 || true;
+    return true;
 }
 
 static bool take_note(struct reading *r, const struct object *o) {
@@ -220,6 +220,8 @@ static bool take_event(struct reading *r, struct text line) {
                      : "event %" PRIu64 " is out of its place: line %" PRIu64 " is event %" PRIu64, r->next, r->report->lines, seq);
     if (!text_is(tenant, r->tenant))
         return wrong(r, (int64_t)r->next, "event %" PRIu64 " is of another log", r->next);
+    if (r->events.size != r->next)
+        return wrong(r, -1, "the hashes of what comes before event %" PRIu64 " are missing", r->next);
     if (r->leaf_count == TILE)
         return wrong(r, (int64_t)r->next, "line %" PRIu64 ": the hashes of the events before it are missing", r->report->lines);
     struct hash leaf = hash_leaf(r->hasher, line.data, line.len);

@@ -10,7 +10,7 @@
 
 #include "export.h"
 
-enum { VERIFIED = 0, REFUTED = 1, USAGE_EXIT = 2, UNREADABLE = 3, FILE_MAX_BYTES = 1 << 20, KEPT_MAX = OUTSIDE_MAX };
+enum { VERIFIED = 0, REFUTED = 1, USAGE_EXIT = 2, UNREADABLE = 3, FILE_MAX_BYTES = 1 << 20 };
 
 static const char USAGE[] =
     "usage: cordon-verify --key KEY [--checkpoint FILE]... [--witness KEY]... [EXPORT]\n"
@@ -34,9 +34,8 @@ struct options {
     bool has_key, is_keyless;
     struct expected expected;
     const char *command, *file;
+    char *kept[OUTSIDE_MAX];            /* texts of the checkpoints */
 };
-
-static char *kept[KEPT_MAX];        /* texts of checkpoints; they live as long as the program */
 
 static int give_up(const char *what, const char *name) {
     (void)fprintf(stderr, "cordon-verify: %s: %s\n", name, what);
@@ -77,10 +76,10 @@ static int add_checkpoint(struct options *o, const char *path) {
     size_t len, at = o->expected.outside_count;
     if (at == OUTSIDE_MAX)
         return give_up("too many checkpoints", path);
-    kept[at] = read_file(path, &len);
-    if (!kept[at])
+    o->kept[at] = read_file(path, &len);
+    if (!o->kept[at])
         return give_up("cannot be read", path);
-    if (!checkpoint_read((struct text){ kept[at], len }, &o->expected.outside[at]))
+    if (!checkpoint_read((struct text){ o->kept[at], len }, &o->expected.outside[at]))
         return give_up("not a checkpoint", path);
     o->expected.outside_count++;
     return VERIFIED;
@@ -157,7 +156,14 @@ static int verify_export(struct options *o) {
 
 /* ---- single proofs, as the interface answers them; a vector of somebody else's has "root" instead of a checkpoint ---- */
 
-struct proof_file { struct object o; struct hash hashes[PROOF_MAX]; size_t count; char note[NOTE_MAX_BYTES]; struct checkpoint checkpoint; bool has_checkpoint; };
+struct proof_file {
+    struct object o;
+    struct hash hashes[PROOF_MAX];
+    size_t count;
+    char note[NOTE_MAX_BYTES];
+    struct checkpoint checkpoint;
+    bool has_checkpoint;
+};
 
 static int refute(const char *why) {
     (void)printf("NOT VERIFIED: %s\n", why);
@@ -233,11 +239,12 @@ static int verify_proof(struct options *o) {
         free(p);
         return give_up("cannot be read", o->file ? o->file : "no file");
     }
-    while (len > 0 && (data[len - 1] == '\n' || data[len - 1] == '\r'))
+    bool is_note = strcmp(o->command, "note") == 0;
+    while (!is_note && len > 0 && (data[len - 1] == '\n' || data[len - 1] == '\r'))
         len--;
     int st;
-    if (strcmp(o->command, "note") == 0)
-        st = !checkpoint_read((struct text){ data, len + 1 }, &p->checkpoint) ? give_up("not a checkpoint", o->file)
+    if (is_note)
+        st = !checkpoint_read((struct text){ data, len }, &p->checkpoint) ? give_up("not a checkpoint", o->file)
              : !checkpoint_is_signed(&p->checkpoint, &o->key) ? refute("the checkpoint is not signed by the key")
              : (printf("verified: %s has %" PRIu64 " events\n", p->checkpoint.origin, p->checkpoint.size), VERIFIED);
     else if (!json_object_read(data, len, false, &p->o) || !json_hashes(&p->o, "hashes", p->hashes, PROOF_MAX, &p->count))
@@ -251,18 +258,27 @@ static int verify_proof(struct options *o) {
     return st;
 }
 
-int main(int argc, char **argv) {
-    static struct options o;
+static int run(int argc, char **argv, struct options *o) {
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return fputs(USAGE, stdout) < 0 ? UNREADABLE : VERIFIED;
-    int st = parse(argc, argv, &o);
-    if (st == VERIFIED)
-        st = !o.command || strcmp(o.command, "note") == 0 ? (o.has_key || (o.is_keyless && !o.command) ? VERIFIED : USAGE_EXIT) : VERIFIED;
+    int st = parse(argc, argv, o);
+    bool needs_key = !o->command || strcmp(o->command, "note") == 0;
+    if (st == VERIFIED && needs_key && !o->has_key && !(o->is_keyless && !o->command))
+        st = USAGE_EXIT;
     if (st == USAGE_EXIT)
         (void)fputs(USAGE, stderr);
-    if (st == VERIFIED)
-        st = o.command ? verify_proof(&o) : verify_export(&o);
-    for (size_t i = 0; i < KEPT_MAX; i++)
-        free(kept[i]);
+    if (st != VERIFIED)
+        return st;
+    return o->command ? verify_proof(o) : verify_export(o);
+}
+
+int main(int argc, char **argv) {
+    struct options *o = calloc(1, sizeof *o);
+    if (!o)
+        return UNREADABLE;
+    int st = run(argc, argv, o);
+    for (size_t i = 0; i < OUTSIDE_MAX; i++)
+        free(o->kept[i]);
+    free(o);
     return st;
 }

@@ -59,7 +59,7 @@ Test(edge_routes, every_path_parameter_is_a_required_field) {
     for (const struct http_route *r = ROUTES; r->verb; r++)
         for (const char *p = strchr(r->path, '{'); p; p = strchr(p + 1, '{')) {
             char name[SHAPE_NAME_BYTES];
-            (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(p + 1, "}"), p + 1);
+            (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(p + 1, "*}"), p + 1);
             cr_assert_not_null(r->req, "%s", r->path);
             const ProtobufCFieldDescriptor *field = shape_find(r->req, name);
             cr_assert_not_null(field, "%s: %s", r->path, name);
@@ -148,7 +148,11 @@ Test(edge_openapi, says_what_the_table_says) {
         (void)snprintf(verb, sizeof verb, "%s", r->verb);
         for (char *p = verb; *p; p++)
             *p = (char)(*p | 0x20);
-        const json_t *operation = json_object_get(json_object_get(json_object_get(root, "paths"), r->path), verb);
+        char path[128], *star;
+        (void)snprintf(path, sizeof path, "%s", r->path);
+        if ((star = strchr(path, '*')))         /* {tile*} takes the rest of a path; the document has no sign for that */
+            memmove(star, star + 1, strlen(star));
+        const json_t *operation = json_object_get(json_object_get(json_object_get(root, "paths"), path), verb);
         cr_expect(operation, "%s %s", r->verb, r->path);
         cr_expect_eq(json_object_get(operation, "security") != NULL, r->auth == AUTH_NONE, "%s %s", r->verb, r->path);
     }

@@ -366,6 +366,27 @@ enum status rig_content(const char *ticket, const char *document_id, size_t max_
     return st;
 }
 
+enum status rig_stream(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *want, struct buffer *out) {
+    CLEANUP(bus_stream_destroy) struct bus_stream *stream = NULL;
+    ProtobufCMessage *reply = NULL;
+    struct asker a;
+    asker_start(&a, &edge, PATIENCE_MS);
+    a.call.ticket = ticket;
+    enum status st = bus_stream_open(&a.call, method, req, &stream);
+    const void *data = "";
+    for (size_t len = 0; st == ST_OK && data;) {
+        st = bus_stream_read(stream, &data, &len);
+        if (st == ST_OK && data)
+            (void)buffer_add(out, data, len);
+    }
+    if (st == ST_OK)
+        st = bus_stream_finish(stream, want, &reply);
+    rig.why = a.call.why;
+    bus_stream_destroy(&stream);
+    asker_end(&a);
+    return st;
+}
+
 double rig_in_flight(void) {
     return metric(&node, "cordon_in_flight ");
 }

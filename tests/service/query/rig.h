@@ -58,6 +58,8 @@ void rig_chunk(const char *document_id, const char *id, const char *text, double
 enum status rig_call(const char *method, const char *ticket, const ProtobufCMessage *req, ProtobufCMessage **ret_reply);
 /* Ask for the original; what arrived is in *out. max_parts: the reader goes after so many; 0: reads on. */
 enum status rig_content(const char *ticket, const char *document_id, size_t max_parts, Query__ContentHead **ret_head, struct buffer *out);
+/* A call whose answer streams, to its end; the parts one behind the other in *out. */
+enum status rig_stream(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *want, struct buffer *out);
 /* Calls that query is serving now. */
 double rig_in_flight(void);
 

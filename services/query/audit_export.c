@@ -1,0 +1,271 @@
+/* audit_export — the tenant's log as a file that a stranger can check (docs/AUDIT_FORMAT.md): events as they were
+ * hashed, with the checkpoint and the hashes around them. Streamed in portions of 256 events, so memory is bounded. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "audit/client.h"
+#include "audit_tree.h"
+#include "core/text_codec.h"
+#include "json/writer.h"
+#include "query.h"
+#include "query.pb-c.h"
+
+/* A ticket lives a minute: more is asked for by its next beginning. */
+enum { EXPORT_EVENTS_MAX = 200000, HASH_HEX_BYTES = 2 * MERKLE_HASH_BYTES + 1 };
+
+struct export {
+    struct query *q;
+    struct call *call;
+    struct audit_head head;
+    int64_t first, last;            /* last is behind the last */
+    struct buffer out;
+    const char *origin;
+};
+
+/* ---- lines ---- */
+
+static void begin_line(struct json_writer *w, struct export *x, const char *word) {
+    json_begin(w, &x->out);
+    json_open_object(w);
+    json_put_name(w, "cordon");
+    json_put_text(w, word);
+}
+
+static void put_number(struct json_writer *w, const char *name, int64_t value) {
+    json_put_name(w, name);
+    json_put_i64(w, value);
+}
+
+static void put_hashes(struct json_writer *w, const struct merkle_hash hashes[], size_t count) {
+    char hex[HASH_HEX_BYTES];
+    json_put_name(w, "hashes");
+    json_open_array(w);
+    for (size_t i = 0; i < count; i++)
+        json_put_text(w, hex_encode(hashes[i].bytes, MERKLE_HASH_BYTES, hex));
+    json_close_array(w);
+}
+
+static enum status end_line(struct json_writer *w, struct export *x) {
+    json_close_object(w);
+    return json_finish(w) && buffer_add_str(&x->out, "\n") ? ST_OK : fail(&x->call->why, ST_INTERNAL, "export: a line does not print");
+}
+
+static enum status flush(struct export *x) {
+    enum status st = ST_OK;
+    for (size_t at = 0; st == ST_OK && at < x->out.len; at += BUS_PART_MAX_BYTES) {
+        size_t left = x->out.len - at;
+        st = call_write(x->call, x->out.data + at, left < BUS_PART_MAX_BYTES ? left : BUS_PART_MAX_BYTES);
+    }
+    buffer_clear(&x->out);
+    return st;
+}
+
+/* ---- what is asked for ---- */
+
+/* The first place whose event was recorded at or behind a time; recorded times never go back along a log. */
+static enum status place_of(struct tenant_tx *tx, int64_t size, int64_t unix_us, int64_t *ret_seq, struct why *why) {
+    static const struct sql WHEN = { "event_recorded_at",
+        "SELECT l.recorded_at FROM audit.audit_logs l WHERE l.tenant_id = $1 AND l.seq = $2::bigint", 2 };
+    int64_t low = 0, high = size;
+    while (low < high) {
+        CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+        int64_t middle = low + (high - low) / 2;
+        enum status st = tenant_tx_run(tx, &WHEN, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_INT(middle) }, &rows, why);
+        if (st != ST_OK)
+            return st;
+        if (db_count(rows) != 1)
+            return fail(why, ST_INTERNAL, "the log has no event %" PRId64, middle);
+        if (db_micros(rows, 0, 0) < unix_us)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret_seq = low;
+    return ST_OK;
+}
+
+static enum status choose(struct export *x, struct tenant_tx *tx, const Query__ExportAuditRequest *req) {
+    struct why *why = &x->call->why;
+    enum status st = ST_OK;
+    x->first = req->from_seq;
+    x->last = req->to_seq ? req->to_seq : x->head.size;
+    if (req->from_us)
+        st = place_of(tx, x->head.size, req->from_us, &x->first, why);
+    if (st == ST_OK && req->to_us)
+        st = place_of(tx, x->head.size, req->to_us, &x->last, why);
+    if (st != ST_OK)
+        return st;
+    if (x->last > x->head.size || x->first > x->head.size || req->since > x->head.size)
+        return fail_as(why, ERR_AUDIT_UNSIGNED, "the newest checkpoint is of %" PRId64 " events", x->head.size);
+    if (x->last < x->first)
+        x->last = x->first;
+    if (x->last - x->first > EXPORT_EVENTS_MAX)
+        x->last = x->first + EXPORT_EVENTS_MAX;
+    return ST_OK;
+}
+
+/* ---- the parts ---- */
+
+static enum status put_header(struct export *x, const struct uuid *tenant_id) {
+    struct json_writer w;
+    char tenant[UUID_TEXT_BYTES];
+    const char *newline = strchr(x->head.note, '\n');
+    begin_line(&w, x, "export");
+    put_number(&w, "version", 1);
+    json_put_name(&w, "origin");
+    json_put_text(&w, arena_strndup(x->call->mem, x->head.note, newline ? (size_t)(newline - x->head.note) : 0));
+    json_put_name(&w, "tenant_id");
+    json_put_text(&w, uuid_format(tenant_id, tenant));
+    put_number(&w, "first", x->first);
+    put_number(&w, "events", x->last - x->first);
+    put_number(&w, "size", x->head.size);
+    json_put_name(&w, "verifier");
+    json_put_text(&w, x->head.verifier);
+    enum status st = end_line(&w, x);
+    if (st != ST_OK)
+        return st;
+    begin_line(&w, x, "checkpoint");
+    json_put_name(&w, "note");
+    json_put_text(&w, x->head.note);
+    return end_line(&w, x);
+}
+
+/* The tree before the first event and behind the last, and the proof that was asked for. */
+static enum status put_surroundings(struct export *x, struct tenant_tx *tx, int64_t since) {
+    struct json_writer w;
+    struct proof proof;
+    struct why *why = &x->call->why;
+    struct proof_reader whole = audit_tree_reader(tx, x->call->mem, x->head.size);
+    enum status st = ST_OK;
+    if (x->first > 0) {
+        struct proof_reader before = audit_tree_reader(tx, x->call->mem, x->first);
+        st = proof_rest(&before, 0, &proof, why);
+        if (st != ST_OK)
+            return st;
+        begin_line(&w, x, "range");
+        put_number(&w, "size", x->first);
+        put_hashes(&w, proof.hashes, proof.count);
+        st = end_line(&w, x);
+    }
+    if (st == ST_OK && x->last < x->head.size) {
+        st = proof_rest(&whole, (uint64_t)x->last, &proof, why);
+        if (st != ST_OK)
+            return st;
+        begin_line(&w, x, "rest");
+        put_number(&w, "from", x->last);
+        put_hashes(&w, proof.hashes, proof.count);
+        st = end_line(&w, x);
+    }
+    if (st == ST_OK && since > 0) {
+        st = proof_consistency(&whole, (uint64_t)since, &proof, why);
+        if (st != ST_OK)
+            return st;
+        begin_line(&w, x, "consistency");
+        put_number(&w, "from", since);
+        put_number(&w, "to", x->head.size);
+        put_hashes(&w, proof.hashes, proof.count);
+        st = end_line(&w, x);
+    }
+    return st;
+}
+
+static enum status read_events(struct export *x, int64_t from, int64_t to, PGresult **ret_rows) {
+    static const struct sql READ = { "export_events",
+        "SELECT l.seq, l.event, l.leaf_hash FROM audit.audit_logs l WHERE l.tenant_id = $1 AND l.seq >= $2::bigint AND l.seq < $3::bigint "
+        "ORDER BY l.seq", 3 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    struct call *call = x->call;
+    enum status st = tenant_tx_begin(&tx, x->q->audit_db, call->ticket, &call->request_id, SCOPE_AUDIT_READ, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &READ, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_INT(from), DB_INT(to) }, ret_rows, &call->why);
+    if (st == ST_OK && db_count(*ret_rows) != to - from)
+        st = fail(&call->why, ST_INTERNAL, "the log has %d events where %" PRId64 " should be", db_count(*ret_rows), to - from);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+/* Up to 256 events, then the hashes that were stored with them. */
+static enum status put_events(struct export *x, int64_t from, int64_t to) {
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct merkle_hash leaves[MERKLE_TILE_HASHES];
+    struct json_writer w;
+    enum status st = read_events(x, from, to, &rows);
+    if (st != ST_OK)
+        return st;
+    for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
+        size_t len, leaf_len;
+        const uint8_t *event = db_bytea(rows, i, 1, &len), *leaf = db_bytea(rows, i, 2, &leaf_len);
+        if (leaf_len != MERKLE_HASH_BYTES)
+            return fail(&x->call->why, ST_INTERNAL, "a leaf of %zu bytes", leaf_len);
+        memcpy(leaves[i].bytes, leaf, leaf_len);
+        (void)buffer_add(&x->out, event, len);
+        (void)buffer_add_str(&x->out, "\n");
+        if (x->out.len >= BUS_PART_MAX_BYTES)
+            st = flush(x);
+    }
+    if (st != ST_OK)
+        return st;
+    begin_line(&w, x, "hashes");
+    put_number(&w, "first", from);
+    put_hashes(&w, leaves, (size_t)db_count(rows));
+    st = end_line(&w, x);
+    return st == ST_OK ? flush(x) : st;
+}
+
+static enum status record(struct export *x) {
+    char detail[160];
+    (void)snprintf(detail, sizeof detail, "{\"checkpoint\":%" PRId64 ",\"first\":%" PRId64 ",\"format\":\"jsonl\",\"last\":%" PRId64 "}",
+                   x->head.size, x->first, x->last);
+    return audit_append(x->call, &(struct audit_record){ .action = AUDIT_AUDIT_EXPORT, .detail_json = detail }, NULL);
+}
+
+static enum status prepare(struct export *x, const Query__ExportAuditRequest *req) {
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    struct call *call = x->call;
+    enum status st = tenant_tx_begin(&tx, x->q->audit_db, call->ticket, &call->request_id, SCOPE_AUDIT_READ, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = audit_head_find(&tx, call->mem, 0, false, &x->head, &call->why);
+    if (st == ST_NOT_FOUND)
+        return fail_as(&call->why, ERR_AUDIT_UNSIGNED, "nothing was signed yet");
+    if (st == ST_OK)
+        st = choose(x, &tx, req);
+    if (st == ST_OK)
+        st = put_header(x, &tx.claims.tenant_id);
+    if (st == ST_OK)
+        st = put_surroundings(x, &tx, req->since);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+static enum status stream(struct export *x) {
+    struct call *call = x->call;
+    enum status st = ST_OK;
+    for (int64_t at = x->first; st == ST_OK && at < x->last; at += MERKLE_TILE_HASHES) {
+        st = call_is_cancelled(call) ? fail(&call->why, ST_UNAVAILABLE, "export: nobody reads it any more") : ST_OK;
+        if (st == ST_OK)
+            st = put_events(x, at, at + MERKLE_TILE_HASHES < x->last ? at + MERKLE_TILE_HASHES : x->last);
+    }
+    if (st != ST_OK)
+        return st;
+    struct json_writer w;
+    begin_line(&w, x, "end");
+    put_number(&w, "events", x->last - x->first);
+    st = end_line(&w, x);
+    return st == ST_OK ? flush(x) : st;
+}
+
+enum status on_export_audit(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__ExportAuditRequest *req = (const void *)in;
+    Query__ExportAuditReply *reply = (void *)out;
+    struct export x = { .q = self, .call = call };
+    if (req->from_seq < 0 || req->to_seq < 0 || req->from_us < 0 || req->to_us < 0 || req->since < 0 ||
+        ((req->from_us || req->to_us) && (req->from_seq || req->to_seq)))
+        return fail_as(&call->why, ERR_REQ_FIELD, "seqs or times, not both");
+    buffer_init(&x.out, 0);
+    enum status st = prepare(&x, req);
+    if (st == ST_OK)
+        st = record(&x);
+    if (st == ST_OK)
+        st = stream(&x);
+    buffer_end(&x.out);
+    reply->events = x.last - x.first;
+    return st;
+}

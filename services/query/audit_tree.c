@@ -1,0 +1,76 @@
+#include "audit_tree.h"
+
+#include <string.h>
+
+static const struct uuid PLATFORM;
+
+enum status audit_head_find(struct tenant_tx *tx, struct arena *mem, int64_t size, bool is_platform, struct audit_head *ret_head,
+                            struct why *why) {
+    static const struct sql FIND = { "find_checkpoint",
+        "SELECT c.size, c.root, c.note || coalesce((SELECT pg_catalog.string_agg(w.line, '' ORDER BY w.key_name) FROM audit.cosignatures w "
+        "WHERE w.tenant_id = c.tenant_id AND w.size = c.size), ''), c.verifier, c.signed_at FROM audit.checkpoints c "
+        "WHERE c.tenant_id = $1 AND ($2::bigint = 0 OR c.size = $2::bigint) ORDER BY c.size DESC LIMIT 1", 2 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    size_t len;
+    enum status st = tenant_tx_run(tx, &FIND, (struct db_param[]){ DB_UUID(is_platform ? &PLATFORM : &tx->claims.tenant_id), DB_INT(size) },
+                                   &rows, why);
+    if (st != ST_OK)
+        return st;
+    if (db_count(rows) == 0)
+        return fail(why, ST_NOT_FOUND, "no such checkpoint");
+    const uint8_t *root = db_bytea(rows, 0, 1, &len);
+    if (len != MERKLE_HASH_BYTES)
+        return fail(why, ST_INTERNAL, "a root of %zu bytes", len);
+    *ret_head = (struct audit_head){ .size = db_i64(rows, 0, 0), .signed_at_us = db_micros(rows, 0, 4),
+                                     .note = arena_strdup(mem, db_text(rows, 0, 2)), .verifier = arena_strdup(mem, db_text(rows, 0, 3)) };
+    memcpy(ret_head->root.bytes, root, len);
+    return ST_OK;
+}
+
+static enum status take(const PGresult *rows, struct merkle_hash ret_hashes[], struct why *why) {
+    for (int i = 0; i < db_count(rows); i++) {
+        size_t len;
+        const uint8_t *hash = db_bytea(rows, i, 0, &len);
+        if (len != MERKLE_HASH_BYTES)
+            return fail(why, ST_INTERNAL, "a hash of %zu bytes", len);
+        memcpy(ret_hashes[i].bytes, hash, len);
+    }
+    return ST_OK;
+}
+
+/* A log that is older than tree_nodes has no nodes of its first subtrees: they follow from their leaves. */
+static enum status compute(struct tenant_tx *tx, unsigned level, uint64_t first, size_t count, struct merkle_hash ret_hashes[], struct why *why) {
+    struct merkle_hash below[MERKLE_TILE_HASHES];
+    for (size_t i = 0; i < count; i++) {
+        struct merkle_range range = { 0 };
+        enum status st = audit_tree_read(tx, level - 1, (first + i) * MERKLE_TILE_HASHES, MERKLE_TILE_HASHES, below, why);
+        if (st != ST_OK)
+            return st;
+        for (size_t k = 0; k < MERKLE_TILE_HASHES; k++)
+            merkle_append(&range, &below[k]);
+        ret_hashes[i] = merkle_root(&range);
+    }
+    return ST_OK;
+}
+
+enum status audit_tree_read(void *ctx, unsigned level, uint64_t first, size_t count, struct merkle_hash ret_hashes[], struct why *why) {
+    static const struct sql LEAVES = { "tree_leaves",
+        "SELECT l.leaf_hash FROM audit.audit_logs l WHERE l.tenant_id = $1 AND l.seq >= $2::bigint AND l.seq < $3::bigint ORDER BY l.seq", 3 };
+    static const struct sql NODES = { "tree_nodes",
+        "SELECT n.hash FROM audit.tree_nodes n WHERE n.tenant_id = $1 AND n.index >= $2::bigint AND n.index < $3::bigint "
+        "AND n.level = $4::smallint ORDER BY n.index", 4 };
+    struct tenant_tx *tx = ctx;
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_run(tx, level == 0 ? &LEAVES : &NODES,
+        (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_INT((int64_t)first), DB_INT((int64_t)(first + count)), DB_INT(level) }, &rows, why);
+    if (st != ST_OK)
+        return st;
+    if ((size_t)db_count(rows) == count)
+        return take(rows, ret_hashes, why);
+    return level == 0 ? fail(why, ST_INTERNAL, "the log has %d leaves where %zu should be", db_count(rows), count)
+                      : compute(tx, level, first, count, ret_hashes, why);
+}
+
+struct proof_reader audit_tree_reader(struct tenant_tx *tx, struct arena *mem, int64_t size) {
+    return proof_reader_init(mem, (uint64_t)size, audit_tree_read, tx);
+}

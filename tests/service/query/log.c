@@ -1,0 +1,79 @@
+#include "log.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "audit/merkle.h"
+#include "core/text_codec.h"
+#include "crypto/note.h"
+#include "rig.h"
+
+static const char SKEY[] = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
+
+void log_fill(const char *tenant, unsigned n) {
+    pg_ask(pg_admin(),
+        "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, document_ids, content_digest, event, leaf_hash) "
+        "SELECT authz.uuid_v7(), '%s', s, now(), to_timestamp(1700000000 + s), 'disclosure', 'document.read', 'success', '{}', sha256(''), e, sha256('\\x00'::bytea || e) "
+        "FROM (SELECT s, convert_to(format('{\"action\":\"document.read\",\"detail\":{\"seq\":%%s},\"seq\":%%s,\"tenant_id\":\"%s\",\"v\":1}', s, s), 'UTF8') e "
+        "FROM generate_series((SELECT count(*) FROM audit.audit_logs WHERE tenant_id = '%s'), (SELECT count(*) FROM audit.audit_logs WHERE tenant_id = '%s') + %u - 1) s) x",
+        tenant, tenant, tenant, tenant, n);
+}
+
+const char *log_sign(const char *tenant) {
+    struct merkle_range range = { 0 };
+    struct note_key *key = NULL;
+    struct why why = { 0 };
+    char hex[65];
+    const char *params[] = { tenant };
+    PGresult *rows = PQexecParams(pg_admin(), "SELECT leaf_hash FROM audit.audit_logs WHERE tenant_id = $1 ORDER BY seq", 1, NULL, params, NULL, NULL, 1);
+    cr_assert_eq(PQresultStatus(rows), PGRES_TUPLES_OK);
+    for (int i = 0; i < PQntuples(rows); i++) {
+        struct merkle_filled filled[MERKLE_LEVELS_MAX];
+        struct merkle_hash leaf;
+        memcpy(leaf.bytes, PQgetvalue(rows, i, 0), sizeof leaf.bytes);
+        size_t count = merkle_append_filling(&range, &leaf, filled);
+        for (size_t k = 0; k < count; k++)
+            pg_ask(pg_admin(), "INSERT INTO audit.tree_nodes VALUES ('%s', %u, %llu, '\\x%s') ON CONFLICT DO NOTHING", tenant, filled[k].level,
+                   (unsigned long long)filled[k].index, hex_encode(filled[k].hash.bytes, 32, hex));
+    }
+    PQclear(rows);
+    CLEANUP(secret_destroy) struct secret *text = secret_new(SKEY, strlen(SKEY));
+    cr_assert_eq(note_key_new(text, &key, &why), ST_OK);
+    struct merkle_hash root = merkle_root(&range);
+    const char *origin = note_origin(key, tenant, rig.mem), *note = note_sign(key, origin, range.size, root.bytes, rig.mem);
+    pg_ask(pg_admin(), "INSERT INTO audit.checkpoints (tenant_id, size, root, note, verifier, number, event_seq) VALUES ('%s', %llu, '\\x%s', '%s', '%s', 1, 0)",
+           tenant, (unsigned long long)range.size, hex_encode(root.bytes, 32, hex), note, note_verifier(key, origin, rig.mem));
+    note_key_destroy(&key);
+    return note;
+}
+
+int log_verify(const char *const args[], const void *text, size_t len, struct buffer *out) {
+    char path[] = "/tmp/cordon-verify-XXXXXX", portion[4096];
+    const char *argv[24] = { CORDON_BINARY_DIR "/services/verify/cordon-verify" };
+    int fd = mkstemp(path), pipes[2], status;
+    cr_assert(fd >= 0 && write(fd, text, len) == (ssize_t)len && pipe(pipes) == 0);
+    close(fd);
+    size_t n = 1;
+    for (; args[n - 1]; n++)
+        argv[n] = args[n - 1];
+    argv[n] = path;
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(pipes[1], 1);
+        dup2(pipes[1], 2);
+        close(pipes[0]);
+        execv(argv[0], (char *const *)argv);
+        _exit(127);
+    }
+    close(pipes[1]);
+    for (ssize_t got; (got = read(pipes[0], portion, sizeof portion)) > 0;)
+        (void)buffer_add(out, portion, (size_t)got);
+    close(pipes[0]);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    unlink(path);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}

@@ -1,0 +1,18 @@
+/* log — a tenant's audit log with a signed head, as audit-writer leaves it. Made by the superuser from the rows. */
+#ifndef CORDON_TESTS_QUERY_LOG_H
+#define CORDON_TESTS_QUERY_LOG_H
+
+#include "core/buffer.h"
+
+/* Of the key that the tests sign with. */
+#define LOG_VERIFIER "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+
+/* Put n events on the log. They are canonical. */
+void log_fill(const char *tenant, unsigned n);
+/* Store nodes and a signed head for what is there; returns its note, which lives for the test. */
+const char *log_sign(const char *tenant);
+
+/* Run cordon-verify with arguments (NULL-terminated) on a file that holds the text; its output is in *out. Its exit status. */
+int log_verify(const char *const args[], const void *text, size_t len, struct buffer *out);
+
+#endif
