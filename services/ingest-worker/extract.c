@@ -17,7 +17,7 @@
 #include "core/str.h"
 #include "core/utf8.h"
 
-enum { HEAD_BYTES = 1024, READ_BYTES = 64 << 10, EXIT_UNCONFINED = 126 };
+enum { WATCH_INTERVAL_MS = 250, HEAD_BYTES = 1024, READ_BYTES = 64 << 10, EXIT_UNCONFINED = 126 };
 
 struct type;
 
@@ -30,6 +30,9 @@ struct extraction {
     size_t head_len;
     pid_t child;                    /* 0: none */
     int in_fd, out_fd;              /* -1: closed */
+    uint32_t pages;                 /* whose text is here whole: form feeds so far */
+    enum status (*watch)(void *ctx, uint32_t pages, struct why *why);    /* NULL: nobody watches */
+    void *watch_ctx;
 };
 
 struct type {
@@ -165,6 +168,8 @@ static enum status child_read(struct extraction *x, bool *ret_end, struct why *w
             return ST_OK;
         }
         enum status st = take_text(x, data, (size_t)n, why);
+        for (const char *c = data; (c = memchr(c, '\f', (size_t)(data + n - c))); c++)
+            x->pages++;
         explicit_bzero(data, (size_t)n);
         if (st != ST_OK)
             return st;
@@ -181,10 +186,13 @@ static enum status pump(struct extraction *x, const uint8_t *data, size_t len, i
         if (left_ms <= 0)
             return fail_as(why, ERR_DOC_TOO_COMPLEX, "extraction took longer than %lld ms",
                            (long long)x->options->time_max_ms);
+        enum status watched = x->watch ? x->watch(x->watch_ctx, x->pages, why) : ST_OK;
+        if (watched != ST_OK)
+            return watched;
         struct pollfd fds[] = { { .fd = is_end ? -1 : x->out_fd, .events = POLLIN },
                                 { .fd = data ? x->in_fd : -1, .events = POLLOUT },
                                 { .fd = cancel_fd(), .events = POLLIN } };
-        if (poll(fds, 3, (int)left_ms) < 0 && errno != EINTR)
+        if (poll(fds, 3, (int)(left_ms < WATCH_INTERVAL_MS ? left_ms : WATCH_INTERVAL_MS)) < 0 && errno != EINTR)
             return fail(why, ST_INTERNAL, "extractor: poll errno %d", errno);
         if (fds[2].revents)
             return fail(why, ST_UNAVAILABLE, "extraction cancelled");
@@ -211,6 +219,11 @@ static enum status child_pump(struct extraction *x, const uint8_t *data, size_t 
     enum status st = pump(x, data, len, deadline_ms, why);
     x->left_ms = deadline_ms - clock_mono_ms();
     return st;
+}
+
+void extraction_watch(struct extraction *x, enum status (*watch)(void *ctx, uint32_t pages, struct why *why), void *ctx) {
+    x->watch = watch;
+    x->watch_ctx = ctx;
 }
 
 static enum status check_head(struct extraction *x, const void *data, size_t len, struct why *why) {

@@ -31,6 +31,9 @@ bool extract_has_pages(const char *content_type);
 /* ST_INVALID DOC_001: unsupported type; ST_INTERNAL: the child cannot be started. options is borrowed. */
 enum status extraction_new(const struct extract_options *options, const char *content_type,
                            struct extraction **ret_x, struct why *why) MUST_USE;
+/* Have `watch` asked a few times a second while a child works, with the number of pages whose text is here; what it
+ * returns but ST_OK ends the extraction. */
+void extraction_watch(struct extraction *x, enum status (*watch)(void *ctx, uint32_t pages, struct why *why), void *ctx);
 /* ST_INVALID DOC_004: not what the type promises; DOC_006: over a limit of time, memory or text. */
 enum status extraction_feed(struct extraction *x, const void *data, size_t len, struct why *why) MUST_USE;
 /* All bytes were fed. Moves the text into ret_text (initialised, empty). Failures as feed, and DOC_003

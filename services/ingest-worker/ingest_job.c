@@ -21,6 +21,7 @@ enum {
     STEP_BUDGET_MS = 30000,         /* for one transaction, or one call to audit-writer */
     EMBED_BUDGET_MS = 120000,       /* for one batch of embeddings: a throttled model is slow, not broken */
     FETCH_BUDGET_MS = 300000,
+    PAGES_INTERVAL_MS = 500,        /* between two words on how many pages are read */
     BATCH_CHUNKS = 8,               /* progress is kept after each; threads and documents run beside each other */
     CHUNKS_MAX = 20000,
     WIRE_CAP_BYTES = 4 << 20,
@@ -41,6 +42,9 @@ struct work {
     struct text_chunk *chunks;
     size_t chunk_count, done_count;     /* done: already in the database, in order of ordinal */
     uint32_t page_count;
+    int64_t model_us;                   /* what this stage has waited for the model */
+    int64_t told_ms;                    /* when pages_done was last said */
+    uint32_t told_pages;
 };
 
 /* Every step has a fresh ticket and a budget of its own. */
@@ -136,6 +140,28 @@ static enum status pipe_take(void *ctx, const void *data, size_t len, struct why
     return st;
 }
 
+/* Called while the text grows: says how far it is, now and then, and ends it when the job shall stop. */
+static enum status watch_pages(void *ctx, uint32_t pages, struct why *why) {
+    static const struct sql PAGES = { "progress_pages", "SELECT jobs.progress('extract', $1, NULL, NULL)", 1 };
+    struct work *w = ctx;
+    if (job_should_stop(w->pool, w->job))
+        return fail(why, ST_UNAVAILABLE, "stopping");
+    if (!extract_has_pages(w->content_type) || pages == w->told_pages || clock_mono_ms() < w->told_ms + PAGES_INTERVAL_MS)
+        return ST_OK;
+    w->told_ms = clock_mono_ms();
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    const char *ticket = NULL;
+    enum status st = job_ticket(w->pool, w->job, w->mem, &ticket, why);
+    if (st == ST_OK)
+        st = tenant_tx_begin(&tx, w->ingest->db, ticket, &w->call.request_id, SCOPE_JOB_INGEST, clock_mono_ms() + STEP_BUDGET_MS, why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &PAGES, (struct db_param[]){ DB_INT(pages) }, NULL, why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, why);
+    w->told_pages = st == ST_OK ? pages : w->told_pages;
+    return ST_OK;               /* what is wrong with the database, or the lease, the next stage will say */
+}
+
 /* Fetch, decrypt and extract in one stream: the original is never whole in memory, nor on a disk. */
 static enum status extract_text(struct work *w) {
     enum status st = step_begin(w, STEP_ORIGINAL, FETCH_BUDGET_MS);
@@ -148,6 +174,7 @@ static enum status extract_text(struct work *w) {
         st = document_key_open_original(w->key, &opener, &w->call.why);
     if (st != ST_OK)
         return st;
+    extraction_watch(extraction, watch_pages, w);
     struct extract_pipe pipe = { .work = w, .extraction = extraction, .opener = opener };
     const char *object = original_object_key(w->mem, &w->claims.tenant_id, &w->job->document_id);
     st = s3_get(w->ingest->s3, object, 0, 0, pipe_take, &pipe, w->call.deadline_ms, &w->call.why);
@@ -201,7 +228,9 @@ static enum status embed(struct work *w, size_t first, size_t n, const Embedding
     for (size_t i = 0; i < n; i++)
         req.texts[i] = text_for_model(w, w->call.mem, &w->chunks[first + i]);
     ProtobufCMessage *message = NULL;
+    int64_t began_us = clock_mono_us();
     enum status st = bus_ask(&w->call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
+    w->model_us += clock_mono_us() - began_us;
     if (st != ST_OK)
         return st;
     const Embedding__EmbedReply *reply = (const void *)message;
@@ -322,10 +351,21 @@ static enum status store_next(struct work *w) {
     return store_batch(w, left < BATCH_CHUNKS ? left : BATCH_CHUNKS);
 }
 
+static void observe_stage(struct work *w, const char *stage, int64_t us) {
+    histogram_observe_us(metrics_histogram(w->ingest->runtime->metrics, "cordon_job_stage_seconds", "Duration of the stages of attempts at jobs.",
+                                           arena_printf(w->mem, "stage=\"%s\"", stage)), us);
+}
+
+/* The wait for the model is a stage of its own. */
 static enum status run_stage(struct work *w, const char *name, enum status (*run)(struct work *w)) {
     struct trace_scope scope;
     trace_begin(&scope, SPAN_INTERNAL, name, NULL);
+    int64_t began_us = clock_mono_us();
+    w->model_us = 0;
     enum status st = run(w);
+    observe_stage(w, strchr(name, '.') + 1, clock_mono_us() - began_us - w->model_us);
+    if (w->model_us)
+        observe_stage(w, "embed", w->model_us);
     trace_end(&scope, st);
     return st;
 }

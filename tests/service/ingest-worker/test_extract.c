@@ -50,6 +50,37 @@ Test(extract, text_comes_back_as_it_is_in_any_step) {
     }
 }
 
+static enum status count_pages(void *ctx, uint32_t pages, struct why *why) {
+    uint32_t *most = ctx;
+    (void)why;
+    *most = pages > *most ? pages : *most;
+    return ST_OK;
+}
+
+static enum status stop_it(void *ctx, uint32_t pages, struct why *why) {
+    (void)ctx;
+    (void)pages;
+    return fail(why, ST_UNAVAILABLE, "stopping");
+}
+
+Test(extract, says_how_many_pages_there_are_while_it_runs_and_ends_when_told) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    const char *pdf = small_pdf(mem, "Potassium 4.1 mmol/L");
+    struct why why = { 0 };
+    for (int i = 0; i < 2; i++) {
+        CLEANUP(buffer_end) struct buffer text = { 0 };
+        CLEANUP(extraction_destroy) struct extraction *x = NULL;
+        uint32_t most = 0;
+        cr_assert_eq(extraction_new(&OPTIONS, "application/pdf", &x, &why), ST_OK, "%s", why.text);
+        extraction_watch(x, i ? stop_it : count_pages, &most);
+        enum status st = extraction_feed(x, pdf, strlen(pdf), &why);
+        if (st == ST_OK)
+            st = extraction_finish(x, &text, &why);
+        cr_expect_eq(st, i ? ST_UNAVAILABLE : ST_OK, "%s", why.text);
+        cr_expect_eq(most, i ? 0 : 1);
+    }
+}
+
 Test(extract, pdf_text_comes_from_the_sandboxed_child) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     const char *pdf = small_pdf(mem, "Potassium 4.1 mmol/L");
