@@ -15,6 +15,7 @@ import uuid
 import e2e
 import killer
 import pytest
+import test_points
 from conftest import IS_LONG
 
 BIG = 10 << 30 if IS_LONG else 200 << 20
@@ -89,22 +90,22 @@ def expect_no_orphans(stack):
 
 
 class Watch:
-    """The most memory that a process takes while this is open, beyond what it took before."""
+    """The most memory that each replica takes while this is open, beyond what it took before."""
 
-    def __init__(self, *processes):
-        self.pids = {process: killer.pids_of(process)[0] for process in processes}
-        self.before = {process: self.rss(process) for process in processes}
+    def __init__(self, stack):
+        self.pids = {name: killer.pid_of(stack, name) for process in ("edge", "ingest-worker") for name in killer.instances(stack, process)}
+        self.before = {name: self.rss(name) for name in self.pids}
         self.most, self.is_over = dict(self.before), threading.Event()
         self.thread = threading.Thread(target=self.run)
 
-    def rss(self, process):
-        lines = open(f"/proc/{self.pids[process]}/status", encoding="ascii").read()
+    def rss(self, name):
+        lines = open(f"/proc/{self.pids[name]}/status", encoding="ascii").read()
         return int(lines.partition("VmRSS:")[2].split()[0]) << 10
 
     def run(self):
         while not self.is_over.wait(0.1):
-            for process in self.pids:
-                self.most[process] = max(self.most[process], self.rss(process))
+            for name in self.pids:
+                self.most[name] = max(self.most[name], self.rss(name))
 
     def __enter__(self):
         self.thread.start()
@@ -113,30 +114,33 @@ class Watch:
     def __exit__(self, *_):
         self.is_over.set()
         self.thread.join()
-        self.grown = {process: self.most[process] - self.before[process] for process in self.pids}
+        self.grown = {name: self.most[name] - self.before[name] for name in self.pids}
+
+    def most_of(self, process):
+        return max(grown for name, grown in self.grown.items() if name.partition(".")[0] == process)
 
 
 def test_a_big_upload_passes_through_in_bounded_memory(wide):
     assert post(wide, zeros(20 << 20)).status_code == 202                 # warm: threads, connections, allocator
-    with Watch("edge", "ingest-worker") as watch:
+    with Watch(wide) as watch:
         began = time.monotonic()
         answer = post(wide, zeros(BIG))
         took = time.monotonic() - began
     print(f"{BIG >> 20} MiB in {took:.1f} s, {BIG / took / 1e6:.0f} MB/s; grown by {watch.grown}")
     assert answer.status_code == 202, answer.text
-    assert watch.grown["edge"] <= 4 << 20, watch.grown
-    assert watch.grown["ingest-worker"] <= 16 << 20, watch.grown
+    assert watch.most_of("edge") <= 4 << 20, watch.grown
+    assert watch.most_of("ingest-worker") <= 16 << 20, watch.grown
     assert wide.call("DELETE", f"/api/v1/documents/{answer.json()['document_id']}").status_code == 204
 
 
 def test_ten_uploads_at_once_stay_bounded(wide):
     size = 1 << 30 if IS_LONG else 20 << 20
-    with Watch("edge", "ingest-worker") as watch, concurrent.futures.ThreadPoolExecutor(10) as pool:
+    with Watch(wide) as watch, concurrent.futures.ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda _: post(wide, zeros(size)), range(10)))
     print(f"ten of {size >> 20} MiB; grown by {watch.grown}")
     assert [answer.status_code for answer in answers] == [202] * 10
-    assert watch.grown["edge"] <= 20 << 20, watch.grown
-    assert watch.grown["ingest-worker"] <= 10 * (16 << 20), watch.grown
+    assert watch.most_of("edge") <= 20 << 20, watch.grown
+    assert watch.most_of("ingest-worker") <= 10 * (16 << 20), watch.grown
 
 
 def cut(stack, token, size, at):
@@ -176,7 +180,8 @@ def test_what_a_killed_worker_was_doing_is_cleared_away(wide, hand):
                         f"Content-Length: {size}\r\n\r\n").encode() + bytes(size // 2))
         clients.append(client)
     e2e.wait_for("multipart uploads", lambda: len(stored()[1]) == 4)
-    hand.kill("ingest-worker")
+    for name in killer.instances(wide, "ingest-worker"):
+        assert hand.kill(name)
     for client in clients:
         client.close()
     assert len(stored()[1]) == 4
@@ -212,18 +217,15 @@ def test_an_upload_is_followed_from_its_first_byte_to_the_end(wide):
 
 def test_killed_between_commit_and_answer_the_retry_finds_the_one_document(wide, hand):
     key, body, before = str(uuid.uuid4()), b"Discharged in good condition.", documents(wide)
-    pids = killer.pids_of("ingest-worker")
-    point = wide.faults / "upload.committed@cordon-ingest-worker"
-    new = point.with_name(".new")
-    new.write_text("kill\n")
-    new.chmod(0o666)
-    new.rename(point)
+    name = test_points.arm(wide, "upload.committed", "ingest-worker", "kill")
     first = post(wide, body, Idempotency_Key=key)
     assert first.status_code == 503, first.text
-    e2e.wait_for("back", lambda: hand.is_back("ingest-worker", pids), 60)
-    point.unlink(missing_ok=True)
-    for mark in wide.faults.glob("upload.committed@cordon-ingest-worker.fired.*"):
+    dead = test_points.fired(wide, name)
+    assert len(dead) == 1
+    (wide.faults / name).unlink(missing_ok=True)
+    for mark in wide.faults.glob(f"{name}.fired.*"):
         mark.unlink()
+    e2e.wait_for("back", lambda: hand.are_back("ingest-worker", dead[0]), 60)
     again = e2e.wait_for("answer", lambda: next((a for a in [post(wide, body, Idempotency_Key=key)] if a.status_code not in (409, 503)), None), 60)
     assert again.status_code == 202, again.text
     assert post(wide, body, Idempotency_Key=key).json() == again.json()
