@@ -46,7 +46,8 @@ int64_t s3_upload_bytes(const struct s3_upload *upload) {
 
 static struct aws_request request_of(const struct s3_upload *upload, const char *operation, const char *method, int64_t deadline_ms) {
     return (struct aws_request){ .service = "s3", .operation = operation, .method = method, .endpoint = upload->s3->endpoint,
-                                 .path = upload->path, .tenant = s3_tenant(upload->key), .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS,
+                                 .path = upload->path, .tenant = s3_tenant(upload->key), .deadline_ms = deadline_ms,
+                                 .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS,
                                  .may_fail_with_200 = true };
 }
 
