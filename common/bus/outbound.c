@@ -9,7 +9,7 @@
 #include "core/clock.h"
 #include "core/str.h"
 
-enum { BUCKET_COUNT = 1024 };
+enum { BUCKET_COUNT = 1024, UNSENT_MS = 250 };
 
 /* One call under way. */
 struct pending {
@@ -117,6 +117,8 @@ static const char *hopeless(const struct outbound *out, const struct pending *p,
     int64_t since_ms = links_down_since_ms(out->links, p->peer);
     if (since_ms != INT64_MAX && now_ms - since_ms > OUTBOUND_PARK_MS)
         return "no replica is connected";
+    if (p->attempt == 0 && p->deadline_ms - now_ms < UNSENT_MS)     /* before its client says that it took too long */
+        return "no replica in time";
     if (now_ms - p->asked_ms > OUTBOUND_PARK_MS)
         return "no replica takes the call";
     return out->parked_count > OUTBOUND_PARKED_MAX ? "too many calls wait for a replica" : NULL;
@@ -129,7 +131,7 @@ static bool park(struct outbound *out, struct pending **place) {
     const char *reason = hopeless(out, p, now_ms);
     bool is_late = now_ms >= p->deadline_ms;
     if (is_late || reason) {
-        give_up(out, place, is_late ? ST_TIMEOUT : ST_UNAVAILABLE, is_late ? "no replica in time" : reason);
+        give_up(out, place, reason ? ST_UNAVAILABLE : ST_TIMEOUT, reason ? reason : "no replica in time");
         return false;
     }
     p->tried = 0;

@@ -126,7 +126,7 @@ static void *ask_and_ask(void *arg) {
 }
 
 Test(bus_names, replicas_come_and_go_with_the_addresses_of_their_name) {
-    struct name_server ns;
+    static struct name_server ns;       /* its thread outlives the test */
     struct node replicas[3], edge;
     atomic_uint counts[3] = { 0 };
     name_server_start(&ns, 1 << 1);
@@ -162,7 +162,7 @@ Test(bus_names, replicas_come_and_go_with_the_addresses_of_their_name) {
 }
 
 Test(bus_names, a_silent_name_server_neither_takes_replicas_away_nor_holds_up_the_end) {
-    struct name_server ns;
+    static struct name_server ns;       /* its thread outlives the test */
     struct node replica, edge;
     atomic_uint count = 0;
     name_server_start(&ns, 1 << 1);
