@@ -71,12 +71,14 @@ static void set_state(struct links *links, struct link *link, enum link_state st
 }
 
 static void link_open(struct links *links, struct link *link) {
-    link->dealer = sockets_call(links->zmq_context, links->opt, link->peer, link->address);
-    if (!link->dealer) {
+    link->dealer = sockets_call(links->zmq_context, links->opt, link->peer);
+    if (link->dealer)
+        link->monitor = sockets_monitor(links->zmq_context, link->dealer, links->monitor_count++, EVENTS);
+    if (!link->dealer || !sockets_connect(link->dealer, link->address)) {
+        sockets_close(&link->dealer, &link->monitor);
         link->due_ms = clock_mono_ms() + REOPEN_MS;
         return;
     }
-    link->monitor = sockets_monitor(links->zmq_context, link->dealer, links->monitor_count++, EVENTS);
     set_state(links, link, LINK_CONNECTING, NULL);
 }
 

@@ -86,12 +86,16 @@ enum status sockets_serve(void *zmq_context, const struct bus_options *opt, void
     return ST_OK;
 }
 
-void *sockets_call(void *zmq_context, const struct bus_options *opt, enum peer peer, const char *address) {
+void *sockets_call(void *zmq_context, const struct bus_options *opt, enum peer peer) {
     void *dealer = open_socket(zmq_context, ZMQ_DEALER);
-    if (set_client(dealer, opt, peer) && zmq_connect(dealer, address) == 0)
+    if (set_client(dealer, opt, peer))
         return dealer;
     (void)zmq_close(dealer);
     return NULL;
+}
+
+bool sockets_connect(void *dealer, const char *address) {
+    return zmq_connect(dealer, address) == 0;
 }
 
 void *sockets_monitor(void *zmq_context, void *socket, unsigned number, int events) {

@@ -11,8 +11,11 @@
 enum status sockets_serve(void *zmq_context, const struct bus_options *opt, void **ret_router,
                           struct why *why) MUST_USE;
 
-/* A DEALER connecting to one replica. NULL: the address or a key is malformed. */
-void *sockets_call(void *zmq_context, const struct bus_options *opt, enum peer peer, const char *address);
+/* A DEALER for one replica, which does not connect before it is told to: its monitor comes first, for who attaches
+ * one afterwards may miss the handshake. NULL: a key is malformed. */
+void *sockets_call(void *zmq_context, const struct bus_options *opt, enum peer peer);
+/* False: the address is malformed. */
+bool sockets_connect(void *dealer, const char *address) MUST_USE;
 
 /* Events of a network socket, as a PAIR to read with sockets_event. number: unique in the context. */
 void *sockets_monitor(void *zmq_context, void *socket, unsigned number, int events);

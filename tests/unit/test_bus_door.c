@@ -21,9 +21,10 @@ struct raw { void *context, *socket, *monitor; struct node identity; };
 static void raw_start(struct raw *r, enum peer self, enum peer callee, const char *address) {
     *r = (struct raw){ .context = zmq_ctx_new() };
     node_init(&r->identity, self);
-    r->socket = sockets_call(r->context, &r->identity.opt, callee, address);
+    r->socket = sockets_call(r->context, &r->identity.opt, callee);
     cr_assert(r->socket);
     r->monitor = sockets_monitor(r->context, r->socket, 1, ZMQ_EVENT_ALL);
+    cr_assert(sockets_connect(r->socket, address));
 }
 
 static void raw_end(struct raw *r) {
