@@ -3,6 +3,10 @@ DROP FUNCTION audit.on_access(), audit.on_user_access(), audit.on_tenant_access(
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION audit.on_user();
 ALTER TABLE auth.users ENABLE ALWAYS TRIGGER audit;
 
+DROP FUNCTION audit.claims(text[]);
+ALTER FUNCTION audit.claims_0006(text[]) RENAME TO claims;
+GRANT EXECUTE ON FUNCTION audit.claims(text[]) TO cordon_audit;
+
 DROP FUNCTION keys.open(uuid);
 ALTER FUNCTION keys.open_0007(uuid) RENAME TO open;
 GRANT EXECUTE ON FUNCTION keys.open(uuid) TO cordon_query;
@@ -21,18 +25,18 @@ REVOKE UPDATE (labels) ON app.documents FROM cordon_ingest;
 DROP POLICY query_labels ON app.documents;
 DROP POLICY ingest_labels ON app.documents;
 DROP POLICY authz_definer_reads ON app.documents;
-REVOKE SELECT (tenant_id, id, labels) ON app.documents FROM cordon_authz_definer;
+REVOKE SELECT (tenant_id, id, labels, bytes, status) ON app.documents FROM cordon_authz_definer;
 REVOKE USAGE ON SCHEMA app FROM cordon_authz_definer;
 DROP INDEX app.documents_labelled;
 
 DROP POLICY auth_adds ON auth.users;
 DROP POLICY auth_adjusts ON auth.tenants;
 DROP TABLE auth.break_glass, auth.api_keys, auth.label_grants, auth.labels, auth.user_roles, auth.custom_role_scopes, auth.custom_roles;
-DROP FUNCTION authz.admit(text, text, text, timestamptz, text, text[], text[], boolean, boolean, bytea, bytea, bytea, bytea),
+DROP FUNCTION authz.admit(text, text, text, timestamptz, text, text[], text[], boolean, boolean, boolean, bytea, bytea, bytea, bytea),
     authz.admit_key(text, bytea), authz.mint(text, text, text, timestamptz, text, text[], text, text),
     authz.mint_job(uuid, uuid, text, uuid, uuid, bigint, text), authz.issue(uuid, uuid, uuid, text[], text[], timestamptz),
     authz.may_grant(text), authz.scopes_of(uuid, text[]), authz.email_index(uuid, bytea), authz.labels(), authz.grant_documents(),
-    authz.hidden_documents(), authz.check_labels();
+    authz.hidden_documents(), authz.check_labels(), authz.tenant_usage(uuid);
 ALTER FUNCTION authz.mint_0002(text, text, text, timestamptz, text, text[], text, text) RENAME TO mint;
 ALTER FUNCTION authz.mint_job_0002(uuid, uuid, text, uuid, uuid, bigint, text) RENAME TO mint_job;
 GRANT EXECUTE ON FUNCTION authz.mint(text, text, text, timestamptz, text, text[], text, text) TO cordon_auth;
@@ -58,4 +62,4 @@ ALTER TABLE auth.role_scopes DROP CONSTRAINT role_scopes_role;
 DROP TABLE auth.roles;
 DELETE FROM auth.role_scopes WHERE scope LIKE 'breakglass:%';
 DELETE FROM auth.scopes WHERE name LIKE 'breakglass:%';
-ALTER TABLE auth.scopes DROP COLUMN is_phi;
+ALTER TABLE auth.scopes DROP COLUMN is_phi, DROP COLUMN needs_step_up;

@@ -13,7 +13,8 @@ ALTER TABLE auth.role_scopes DISABLE TRIGGER audit;
 
 ALTER TABLE auth.scopes ADD COLUMN is_phi boolean NOT NULL DEFAULT false;      -- needs several factors where the deployment says so
 UPDATE auth.scopes SET is_phi = true WHERE name IN ('documents:read', 'documents:write', 'query');
-INSERT INTO auth.scopes (name, realm) VALUES ('breakglass:request', 'tenant'), ('breakglass:review', 'tenant');
+ALTER TABLE auth.scopes ADD COLUMN needs_step_up boolean NOT NULL DEFAULT false;     -- needs a login of a moment ago
+INSERT INTO auth.scopes (name, realm, needs_step_up) VALUES ('breakglass:request', 'tenant', true), ('breakglass:review', 'tenant', false);
 
 CREATE TABLE auth.roles (
     role         text PRIMARY KEY CHECK (role ~ '^[a-z][a-z_]{0,63}$'),
@@ -172,7 +173,7 @@ GRANT SELECT ON auth.roles, auth.custom_roles, auth.custom_role_scopes, auth.use
 GRANT SELECT, UPDATE (last_used_at) ON auth.api_keys TO cordon_authz_definer;
 GRANT UPDATE (issuer, subject, status, name_enc, email_enc, email_index, profile_index) ON auth.users TO cordon_authz_definer;
 GRANT USAGE ON SCHEMA app TO cordon_authz_definer;
-GRANT SELECT (tenant_id, id, labels) ON app.documents TO cordon_authz_definer;
+GRANT SELECT (tenant_id, id, labels, bytes, status) ON app.documents TO cordon_authz_definer;
 CREATE POLICY authz_definer_reads ON app.documents FOR SELECT TO cordon_authz_definer USING (true);
 
 GRANT CREATE ON SCHEMA authz TO cordon_authz_definer;
@@ -195,14 +196,14 @@ BEGIN
 END $$;
 
 -- What these roles may do in this tenant (nil: on the platform).
-CREATE FUNCTION authz.scopes_of(p_home uuid, p_roles text[]) RETURNS TABLE (scope text, is_phi boolean, is_service boolean)
+CREATE FUNCTION authz.scopes_of(p_home uuid, p_roles text[]) RETURNS TABLE (scope text, is_phi boolean, is_service boolean, needs_step_up boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT rs.scope, s.is_phi, r.is_service
+    SELECT rs.scope, s.is_phi, r.is_service, s.needs_step_up
         FROM auth.roles r JOIN auth.role_scopes rs ON rs.role = r.role JOIN auth.scopes s ON s.name = rs.scope
         WHERE r.role = ANY (p_roles)
           AND s.realm = CASE WHEN p_home = '00000000-0000-0000-0000-000000000000' THEN 'platform' ELSE 'tenant' END
     UNION ALL
-    SELECT cs.scope, s.is_phi, false
+    SELECT cs.scope, s.is_phi, false, s.needs_step_up
         FROM auth.custom_role_scopes cs JOIN auth.scopes s ON s.name = cs.scope
         WHERE cs.tenant_id = p_home AND cs.role = ANY (p_roles)
 $$;
@@ -253,12 +254,12 @@ BEGIN
 END $$;
 
 -- A ticket for the bearer of a token that auth has verified. tenants: those that its issuer may speak for, by slug or
--- id; '*' every one but the platform. is_strong: several factors, or none are asked for; without, scopes to PHI are
--- withheld. Makes the user, where the tenant lets a token do so, or takes up the invitation of the verified address;
+-- id; '*' every one but the platform. is_strong: several factors, or none are asked for; is_fresh: and a moment ago. Scopes
+-- that need it are withheld without. Makes the user, where the tenant lets a token do so, or takes up the invitation of the verified address;
 -- makes the session. Refuses with 28000 an unknown or suspended tenant, another issuer's tenant, a disabled or unknown
 -- user, a revoked or expired session, and a token id that was somebody else's.
 CREATE FUNCTION authz.admit(issuer text, subject text, token_id text, token_expires_at timestamptz, tenant text, tenants text[], roles text[],
-                            is_strong boolean, is_email_verified boolean, profile_blind bytea, name_enc bytea, email_enc bytea, email_blind bytea,
+                            is_strong boolean, is_fresh boolean, is_email_verified boolean, profile_blind bytea, name_enc bytea, email_enc bytea, email_blind bytea,
                             OUT ticket text, OUT tenant_id uuid, OUT user_id uuid, OUT session_id uuid, OUT scopes text[], OUT withheld text[],
                             OUT expires_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -331,9 +332,10 @@ BEGIN
     acts := CASE WHEN home.roles_from = 'assigned' THEN '{}' ELSE admit.roles END
          || CASE WHEN home.roles_from = 'token' THEN '{}'
                  ELSE ARRAY(SELECT r.role FROM auth.user_roles r WHERE r.tenant_id = home.id AND r.user_id = person.id) END;
-    SELECT array_agg(DISTINCT s.scope ORDER BY s.scope) FILTER (WHERE NOT s.is_phi OR s.is_service OR admit.is_strong),
-           array_agg(DISTINCT s.scope ORDER BY s.scope) FILTER (WHERE NOT (NOT s.is_phi OR s.is_service OR admit.is_strong))
-        INTO admit.scopes, admit.withheld FROM authz.scopes_of(home.id, acts) s;
+    SELECT array_agg(DISTINCT s.scope ORDER BY s.scope) FILTER (WHERE s.is_given), array_agg(DISTINCT s.scope ORDER BY s.scope)
+        INTO admit.scopes, admit.withheld
+        FROM (SELECT o.scope, (NOT o.is_phi OR o.is_service OR admit.is_strong) AND (NOT o.needs_step_up OR admit.is_fresh) AS is_given
+              FROM authz.scopes_of(home.id, acts) o) s;
     admit.scopes := coalesce(admit.scopes, '{}');
     admit.withheld := ARRAY(SELECT w FROM unnest(admit.withheld) w WHERE w <> ALL (admit.scopes));
     IF home.id = nil AND cardinality(admit.scopes) = 0 THEN
@@ -370,7 +372,7 @@ CREATE FUNCTION authz.mint(issuer text, subject text, token_id text, token_expir
                            OUT expires_at timestamptz)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT a.ticket, a.tenant_id, a.user_id, a.session_id, a.scopes, a.expires_at
-        FROM authz.admit(issuer, subject, token_id, token_expires_at, tenant, '{*,cordon-platform}', roles, true, false, NULL, NULL, NULL, NULL) a
+        FROM authz.admit(issuer, subject, token_id, token_expires_at, tenant, '{*,cordon-platform}', roles, true, true, false, NULL, NULL, NULL, NULL) a
 $$;
 
 -- A ticket for the bearer of an API key: its scopes, and the labels that are granted to its own user.
@@ -420,6 +422,20 @@ BEGIN
         FROM authz.issue(k.tenant_id, k.user_id, session.id, '{}', admit_key.scopes, k.expires_at) i;
 END $$;
 
+-- How much of everything a tenant has; NULLs when there is no such tenant.
+CREATE FUNCTION authz.tenant_usage(p_tenant uuid, OUT users bigint, OUT documents bigint, OUT bytes bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF authz.may('tenants:manage') IS NOT TRUE THEN
+        RAISE EXCEPTION 'tenants:manage is missing' USING ERRCODE = '42501';
+    END IF;
+    IF EXISTS (SELECT FROM auth.tenants t WHERE t.id = p_tenant AND t.id <> '00000000-0000-0000-0000-000000000000') THEN
+        SELECT count(*) INTO tenant_usage.users FROM auth.users u WHERE u.tenant_id = p_tenant AND u.status = 'active';
+        SELECT count(*), coalesce(sum(d.bytes), 0) INTO tenant_usage.documents, tenant_usage.bytes FROM app.documents d
+            WHERE d.tenant_id = p_tenant AND d.status <> 'deleted';
+    END IF;
+END $$;
+
 -- What policies ask about labels.
 CREATE FUNCTION authz.labels() RETURNS text[] LANGUAGE sql STABLE PARALLEL RESTRICTED
     RETURN coalesce((authz.current_claims()).labels, '{}');
@@ -451,8 +467,8 @@ BEGIN
 END $$;
 
 GRANT EXECUTE ON FUNCTION authz.mint_job(uuid, uuid, text, uuid, uuid, bigint, text) TO cordon_jobs_definer;
-GRANT EXECUTE ON FUNCTION authz.admit(text, text, text, timestamptz, text, text[], text[], boolean, boolean, bytea, bytea, bytea, bytea),
-    authz.admit_key(text, bytea), authz.may_grant(text), authz.email_index(uuid, bytea) TO cordon_auth;
+GRANT EXECUTE ON FUNCTION authz.admit(text, text, text, timestamptz, text, text[], text[], boolean, boolean, boolean, bytea, bytea, bytea, bytea),
+    authz.admit_key(text, bytea), authz.may_grant(text), authz.email_index(uuid, bytea), authz.tenant_usage(uuid) TO cordon_auth;
 GRANT EXECUTE ON FUNCTION authz.labels(), authz.grant_documents() TO cordon_auth, cordon_ingest, cordon_query;
 GRANT EXECUTE ON FUNCTION authz.hidden_documents() TO cordon_query, cordon_keys_definer;
 GRANT EXECUTE ON FUNCTION authz.check_labels() TO cordon_owner;
@@ -629,6 +645,35 @@ BEGIN
                          (r ->> 'tenant_id')::uuid, (r ->> TG_ARGV[2])::uuid, '{}', detail);
     RETURN NULL;
 END $$;
+
+-- As before, with the grant under which somebody reads what labels hide.
+ALTER FUNCTION audit.claims(text[]) RENAME TO claims_0006;
+REVOKE EXECUTE ON FUNCTION audit.claims_0006(text[]) FROM cordon_audit;
+CREATE FUNCTION audit.claims(tickets text[])
+RETURNS TABLE (ordinal integer, tenant_id uuid, user_id uuid, session_id uuid, job_id uuid, grant_id uuid, refused text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c  authz.claims;
+BEGIN
+    FOR i IN 1 .. cardinality(tickets) LOOP
+        ordinal := i;
+        c := NULL;
+        tenant_id := NULL;
+        refused := NULL;
+        BEGIN
+            c := authz.check(tickets[i]);
+            tenant_id := coalesce(c.tenant_id, '00000000-0000-0000-0000-000000000000'::uuid);
+        EXCEPTION WHEN invalid_authorization_specification THEN
+            refused := SQLERRM;
+        END;
+        user_id := c.user_id;
+        session_id := c.session_id;
+        job_id := c.job_id;
+        grant_id := c.grant_id;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+GRANT EXECUTE ON FUNCTION audit.claims(text[]) TO cordon_audit;
 
 CREATE FUNCTION audit.on_user_access() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

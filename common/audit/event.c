@@ -112,6 +112,7 @@ enum status audit_event_stamp(struct audit_event *event, const struct audit_stam
     put_uuid(event->object, "actor_id", &stamp->actor_id);
     put_uuid(event->object, "session_id", &stamp->session_id);
     put_uuid(event->object, "job_id", &stamp->job_id);
+    put_uuid(event->object, "grant_id", &stamp->grant_id);
     put_time(event->object, "occurred_at", stamp->occurred_at_us);
     put_time(event->object, "recorded_at", stamp->recorded_at_us);
     json_object_set_new(event->object, "seq", json_integer(stamp->seq));

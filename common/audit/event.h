@@ -26,9 +26,10 @@ struct audit_origin {
 /* What only the database knows. */
 struct audit_stamp {
     struct uuid tenant_id;          /* nil: the log without a tenant */
-    struct uuid actor_id;           /* these three: nil for none */
+    struct uuid actor_id;           /* these four: nil for none */
     struct uuid session_id;
     struct uuid job_id;
+    struct uuid grant_id;           /* the broken glass under which it was done */
     int64_t occurred_at_us;
     int64_t recorded_at_us;
     int64_t seq;

@@ -91,6 +91,7 @@ static enum jwt_refusal check_times(const json_t *claims, const struct jwt_polic
     if (expires_s - issued_s > (policy->max_lifetime_s ? policy->max_lifetime_s : CLAIMS_MAX_LIFETIME_S))
         return JWT_LIFETIME;
     out->accepted_until_s = expires_s + leeway_s;
+    out->issued_at_s = json_object_get(claims, "iat") ? issued_s : 0;
     if (json_object_get(claims, "auth_time") && (!date_claim(claims, "auth_time", &out->auth_time_s) || out->auth_time_s > now_s + leeway_s))
         return JWT_TIME;
     return JWT_ACCEPTED;

@@ -52,6 +52,7 @@ struct jwt_claims {
     bool is_email_verified;         /* the issuer says so */
     bool has_mfa;                   /* several factors, as far as the token tells */
     int64_t auth_time_s;            /* when the person logged in, Unix time; 0: the token does not say */
+    int64_t issued_at_s;            /* iat; 0: the token does not say */
     int64_t accepted_until_s;       /* Unix time: exp and the leeway */
 };
 

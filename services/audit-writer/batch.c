@@ -79,7 +79,7 @@ static void free_seen(const struct batch_call ***seen_p) {
  * is what a small event costs most. One that is refused fails its calls only. */
 static enum status check_tickets(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
     static const struct sql CLAIMS = { "claims",
-        "SELECT tenant_id, user_id, session_id, job_id, refused FROM audit.claims($1::text[]) ORDER BY ordinal", 1 };
+        "SELECT tenant_id, user_id, session_id, job_id, refused, grant_id FROM audit.claims($1::text[]) ORDER BY ordinal", 1 };
     CLEANUP(free_seen) const struct batch_call **seen = xalloc((count + 1) * sizeof *seen);
     size_t ticket_count = 0;
     for (size_t i = 0; i < count; i++)
@@ -108,7 +108,7 @@ static enum status check_tickets(struct plain_tx *tx, struct batch_call *calls[]
         for (size_t k = 0; call->status == ST_OK && k < call->count; k++)
             call->stamps[k] = (struct audit_stamp){
                 .tenant_id = db_uuid(rows, row, 0), .actor_id = db_uuid(rows, row, 1),
-                .session_id = db_uuid(rows, row, 2), .job_id = db_uuid(rows, row, 3) };
+                .session_id = db_uuid(rows, row, 2), .job_id = db_uuid(rows, row, 3), .grant_id = db_uuid(rows, row, 5) };
     }
     return ST_OK;
 }

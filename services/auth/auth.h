@@ -32,6 +32,7 @@ struct auth {
     struct counter *accepted;
     struct counter *refused[JWT_REFUSAL_COUNT];     /* by reason */
     struct counter *refused_by_database;
+    struct counter *glass_broken;
     struct counter *unrecorded;                     /* refusals that audit-writer did not take */
 };
 
@@ -42,5 +43,28 @@ enum status on_authenticate(void *self, struct call *call, const ProtobufCMessag
 enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;          /* handlers.c */
 enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;   /* tenants.c */
 enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_update_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* tenants.c */
+enum status on_get_tenant_usage(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_update_access(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_users(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* users.c */
+enum status on_invite_user(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_update_user(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_assign_role(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_unassign_role(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_roles(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* access.c */
+enum status on_put_role(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_delete_role(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_labels(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_create_label(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_label_grants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_create_label_grant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_revoke_label_grant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_api_keys(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* service_accounts.c */
+enum status on_create_api_key(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_revoke_api_key(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_break_glass(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* break_glass.c */
+enum status on_end_break_glass(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_break_glass(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_review_break_glass(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 
 #endif

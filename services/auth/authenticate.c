@@ -5,27 +5,16 @@
 #include "api_keys.h"
 #include "auth.h"
 #include "auth.pb-c.h"
-#include "core/buffer.h"
+#include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "core/wire.h"
 #include "db/plain_tx.h"
-#include "db/rows.h"
 #include "refusals.h"
 #include "tokens.h"
+#include "transact.h"
 
-/* A text[] literal: {"a","b"}. */
-static const char *array_literal(struct arena *mem, const char *const items[], size_t count) {
-    CLEANUP(buffer_end) struct buffer out = { 0 };
-    bool fits = buffer_add_str(&out, "{");
-    for (size_t i = 0; i < count; i++) {
-        fits &= buffer_add_str(&out, i ? ",\"" : "\"");
-        for (const char *c = items[i]; *c; c++)
-            fits &= buffer_printf(&out, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-        fits &= buffer_add_str(&out, "\"");
-    }
-    fits &= buffer_add_str(&out, "}");
-    return arena_strdup(mem, fits ? out.data : "{}");
-}
+enum { FRESH_S = 15 * 60 };
 
 /* The words that authz.admit() and admit_key() refuse with (SQLSTATE 28000), and what the client sees. */
 static const struct mint_refusal { const char *word; enum error_code code; } MINT_REFUSALS[] = {
@@ -55,18 +44,6 @@ static enum status refuse(struct auth *a, struct call *call, enum error_code cod
     return fail_as(&call->why, code, "token refused: %s", reason);
 }
 
-static char **read_texts(struct arena *mem, const PGresult *rows, int column, size_t *ret_count) {
-    const char *text;
-    size_t len, count = 0;
-    while (db_text_item(rows, 0, column, (int)count, &text, &len))
-        count++;
-    char **texts = arena_alloc(mem, (count + 1) * sizeof *texts);
-    for (size_t i = 0; i < count && db_text_item(rows, 0, column, (int)i, &text, &len); i++)
-        texts[i] = arena_strndup(mem, text, len);
-    *ret_count = count;
-    return texts;
-}
-
 #define TICKET_COLUMNS "m.ticket, m.tenant_id, m.user_id, m.session_id, m.scopes, m.expires_at, m.withheld"
 
 static void fill_reply(struct arena *mem, const PGresult *rows, Auth__AuthenticateReply *reply) {
@@ -77,8 +54,8 @@ static void fill_reply(struct arena *mem, const PGresult *rows, Auth__Authentica
     reply->tenant_id = wire_id(mem, &tenant_id);
     reply->user_id = wire_id(mem, &user_id);
     reply->session_id = wire_id(mem, &session_id);
-    reply->scopes = read_texts(mem, rows, SCOPES, &reply->n_scopes);
-    reply->withheld_scopes = read_texts(mem, rows, WITHHELD, &reply->n_withheld_scopes);
+    reply->scopes = read_texts(mem, rows, 0, SCOPES, &reply->n_scopes);
+    reply->withheld_scopes = read_texts(mem, rows, 0, WITHHELD, &reply->n_withheld_scopes);
 }
 
 /* What the database made of it: a ticket, or a refusal to put on record. */
@@ -105,6 +82,12 @@ static const char *tenant_of(const struct believed *issuer, const struct jwt_cla
     return issuer->tenants[0];
 }
 
+/* Did the person log in a moment ago? A token that does not say when was issued when it was issued. */
+static bool is_fresh(const struct jwt_claims *claims) {
+    int64_t since_s = claims->auth_time_s ? claims->auth_time_s : claims->issued_at_s;
+    return since_s && clock_unix_us() / 1000000 - since_s <= FRESH_S;
+}
+
 static struct db_param bytes_or_null(const struct blob *blob) {
     return blob->data ? DB_BYTES(blob->data, blob->len) : DB_NULL;
 }
@@ -112,7 +95,7 @@ static struct db_param bytes_or_null(const struct blob *blob) {
 static enum status admit_token(struct auth *a, struct call *call, const Auth__AuthenticateRequest *req, Auth__AuthenticateReply *reply) {
     static const struct sql ADMIT = { "admit",
         "SELECT " TICKET_COLUMNS " FROM authz.admit($1, $2, $3, pg_catalog.to_timestamp($4::pg_catalog.float8), $5, $6::pg_catalog.text[], "
-        "$7::pg_catalog.text[], $8, $9, $10, $11, $12, $13) m", 13 };
+        "$7::pg_catalog.text[], $8, $9, $10, $11, $12, $13, $14) m", 14 };
     enum jwt_refusal refusal = JWT_ACCEPTED;
     struct jwt_claims claims = { 0 };
     const struct believed *issuer = issuers_choose(&a->issuers, call->mem, req->bearer_token);
@@ -135,13 +118,18 @@ static enum status admit_token(struct auth *a, struct call *call, const Auth__Au
         return st;
 
     const char *tenant = tenant_of(issuer, &claims);
+    bool is_strong = claims.has_mfa || !a->settings->is_mfa_required;
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct db_param params[] = { DB_TEXT(issuer->policy.issuer), DB_TEXT(claims.subject), DB_TEXT(claims.token_id),
-        DB_INT(claims.accepted_until_s), DB_TEXT(tenant), DB_TEXT(array_literal(call->mem, issuer->tenants, issuer->tenant_count)),
-        DB_TEXT(array_literal(call->mem, claims.roles, claims.roles_count)), DB_BOOL(claims.has_mfa || !a->settings->is_mfa_required),
+        DB_INT(claims.accepted_until_s), DB_TEXT(tenant), DB_TEXT(text_array(call->mem, issuer->tenants, issuer->tenant_count)),
+        DB_TEXT(text_array(call->mem, claims.roles, claims.roles_count)), DB_BOOL(is_strong), DB_BOOL(is_strong && is_fresh(&claims)),
         DB_BOOL(claims.is_email_verified), DB_BYTES(profile, sizeof profile), bytes_or_null(&name), bytes_or_null(&email),
         claims.email ? DB_BYTES(address, sizeof address) : DB_NULL };
-    st = db_run(a->db, &ADMIT, params, call->deadline_ms, &rows, &call->why);
+    st = fault_status(FAULT_AUTH_BEFORE_MINT, &call->why);
+    if (st == ST_OK)
+        st = db_run(a->db, &ADMIT, params, call->deadline_ms, &rows, &call->why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_AUTH_MINTED, &call->why);
     return conclude(a, call, st, rows, tenant, req->remote_address, reply);
 }
 

@@ -29,6 +29,29 @@ static const struct route ROUTES[] = {
     { "auth.Denied",        PEER_EDGE,    SCOPE_NONE,            &auth__denied_request__descriptor,        &auth__denied_reply__descriptor,        on_denied },
     { "auth.CreateTenant",  PEER_EDGE,    SCOPE_TENANTS_MANAGE,  &auth__create_tenant_request__descriptor, &auth__create_tenant_reply__descriptor, on_create_tenant },
     { "auth.ListTenants",   PEER_EDGE,    SCOPE_TENANTS_MANAGE,  &auth__list_tenants_request__descriptor,  &auth__list_tenants_reply__descriptor,  on_list_tenants },
+    { "auth.UpdateTenant",     PEER_EDGE,    SCOPE_TENANTS_MANAGE,     &auth__update_tenant_request__descriptor, &auth__update_tenant_reply__descriptor, on_update_tenant },
+    { "auth.GetTenantUsage",   PEER_EDGE,    SCOPE_TENANTS_MANAGE,     &auth__get_tenant_usage_request__descriptor, &auth__get_tenant_usage_reply__descriptor, on_get_tenant_usage },
+    { "auth.UpdateAccess",     PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__update_access_request__descriptor, &auth__update_access_reply__descriptor, on_update_access },
+    { "auth.ListUsers",        PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__list_users_request__descriptor, &auth__list_users_reply__descriptor, on_list_users },
+    { "auth.InviteUser",       PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__invite_user_request__descriptor, &auth__invite_user_reply__descriptor, on_invite_user },
+    { "auth.UpdateUser",       PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__update_user_request__descriptor, &auth__update_user_reply__descriptor, on_update_user },
+    { "auth.AssignRole",       PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__assign_role_request__descriptor, &auth__assign_role_reply__descriptor, on_assign_role },
+    { "auth.UnassignRole",     PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__unassign_role_request__descriptor, &auth__unassign_role_reply__descriptor, on_unassign_role },
+    { "auth.ListRoles",        PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__list_roles_request__descriptor, &auth__list_roles_reply__descriptor, on_list_roles },
+    { "auth.PutRole",          PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__put_role_request__descriptor, &auth__put_role_reply__descriptor, on_put_role },
+    { "auth.DeleteRole",       PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__delete_role_request__descriptor, &auth__delete_role_reply__descriptor, on_delete_role },
+    { "auth.ListLabels",       PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__list_labels_request__descriptor, &auth__list_labels_reply__descriptor, on_list_labels },
+    { "auth.CreateLabel",      PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__create_label_request__descriptor, &auth__create_label_reply__descriptor, on_create_label },
+    { "auth.ListLabelGrants",  PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__list_label_grants_request__descriptor, &auth__list_label_grants_reply__descriptor, on_list_label_grants },
+    { "auth.CreateLabelGrant", PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__create_label_grant_request__descriptor, &auth__create_label_grant_reply__descriptor, on_create_label_grant },
+    { "auth.RevokeLabelGrant", PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__revoke_label_grant_request__descriptor, &auth__revoke_label_grant_reply__descriptor, on_revoke_label_grant },
+    { "auth.ListApiKeys",      PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__list_api_keys_request__descriptor, &auth__list_api_keys_reply__descriptor, on_list_api_keys },
+    { "auth.CreateApiKey",     PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__create_api_key_request__descriptor, &auth__create_api_key_reply__descriptor, on_create_api_key },
+    { "auth.RevokeApiKey",     PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__revoke_api_key_request__descriptor, &auth__revoke_api_key_reply__descriptor, on_revoke_api_key },
+    { "auth.BreakGlass",       PEER_EDGE,    SCOPE_BREAKGLASS_REQUEST, &auth__break_glass_request__descriptor, &auth__break_glass_reply__descriptor, on_break_glass },
+    { "auth.EndBreakGlass",    PEER_EDGE,    SCOPE_BREAKGLASS_REQUEST, &auth__end_break_glass_request__descriptor, &auth__end_break_glass_reply__descriptor, on_end_break_glass },
+    { "auth.ListBreakGlass",   PEER_EDGE,    SCOPE_BREAKGLASS_REVIEW,  &auth__list_break_glass_request__descriptor, &auth__list_break_glass_reply__descriptor, on_list_break_glass },
+    { "auth.ReviewBreakGlass", PEER_EDGE,    SCOPE_BREAKGLASS_REVIEW,  &auth__review_break_glass_request__descriptor, &auth__review_break_glass_reply__descriptor, on_review_break_glass },
     { 0 }
 };
 
@@ -109,6 +132,7 @@ static void make_counters(struct auth *a, struct metrics *metrics) {
     }
     a->accepted = a->refused[JWT_ACCEPTED];
     a->refused_by_database = metrics_counter(metrics, NAME, HELP, "outcome=\"database\"");
+    a->glass_broken = metrics_counter(metrics, "cordon_auth_break_glass_total", "Break-glass grants that were made: somebody must review each.", "");
     a->unrecorded = metrics_counter(metrics, "cordon_auth_refusals_unrecorded_total", "Refusals that the audit log did not take.", "");
 }
 

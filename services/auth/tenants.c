@@ -5,11 +5,9 @@
 #include "auth.pb-c.h"
 #include "core/fault.h"
 #include "core/str.h"
-#include "core/text_codec.h"
-#include "core/utf8.h"
 #include "core/wire.h"
-#include "db/tenant_tx.h"
 #include "tenant_kms.h"
+#include "transact.h"
 
 enum { SLUG_MIN_BYTES = 2, SLUG_MAX_BYTES = 40, NAME_MAX_BYTES = 200, LIST_DEFAULT = 50, LIST_MAX = 100, KEY_VERSION = 1 };
 
@@ -19,16 +17,6 @@ static bool is_slug(const char *text) {
     size_t len = strlen(text);
     return len >= SLUG_MIN_BYTES && len <= SLUG_MAX_BYTES && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == len &&
            text[0] != '-' && text[len - 1] != '-' && !uuid_parse(text, len, &id);
-}
-
-static bool is_name(const char *text) {
-    size_t len = strlen(text);
-    if (len == 0 || len > NAME_MAX_BYTES || !utf8_is_text(text, len, NULL))
-        return false;
-    for (const char *c = text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            return false;
-    return true;
 }
 
 /* Columns: id, slug, name, status, created_at. */
@@ -92,7 +80,7 @@ enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessa
     struct auth *a = self;
     if (!is_slug(req->slug))
         return fail_as(&call->why, ERR_REQ_FIELD, "slug is not of the right form");
-    if (!is_name(req->name))
+    if (!is_line(req->name, NAME_MAX_BYTES))
         return fail_as(&call->why, ERR_REQ_FIELD, "name is not of the right form");
     enum status st = check_free(a, call, req->slug);
     if (st != ST_OK)
@@ -100,17 +88,6 @@ enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessa
     struct tenant_kms made = { 0 };
     st = tenant_kms_make(a->kms, req->slug, call->deadline_ms, call->mem, &made, &call->why);
     return st == ST_OK ? store(a, call, req, &made, &reply->tenant) : st;
-}
-
-/* An opaque cursor: the id of the last tenant that was given. */
-static enum status read_cursor(struct call *call, const char *text, struct uuid *ret_after) {
-    uint8_t *bytes;
-    size_t len;
-    if (!*text)
-        return ST_OK;
-    if (!base64url_decode(call->mem, text, strlen(text), &bytes, &len) || !uuid_from_bytes(bytes, len, ret_after))
-        return fail_as(&call->why, ERR_REQ_CURSOR, "cursor does not decode");
-    return ST_OK;
 }
 
 /* ListTenantsRequest -> ListTenantsReply, oldest first; on record before it is shown. */
@@ -147,6 +124,64 @@ enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessag
     for (int i = 0; i < count; i++)
         reply->tenants[reply->n_tenants++] = read_tenant(call->mem, rows, i);
     if (has_more)
-        reply->next_cursor = base64url_encode(call->mem, reply->tenants[count - 1]->id.data, UUID_BYTES);
+        reply->next_cursor = write_cursor(call->mem, &reply->tenants[count - 1]->id);
+    return ST_OK;
+}
+
+/* UpdateTenantRequest -> UpdateTenantReply. */
+enum status on_update_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql UPDATE_TENANT = { "update_tenant",
+        "UPDATE auth.tenants t SET name = coalesce(nullif($2, ''), t.name), status = coalesce(nullif($3, ''), t.status), updated_at = pg_catalog.now() "
+        "WHERE t.id = $1 RETURNING t.id, t.slug, t.name, t.status, t.created_at", 3 };
+    const Auth__UpdateTenantRequest *req = (const void *)in;
+    Auth__UpdateTenantReply *reply = (void *)out;
+    struct uuid id;
+    if ((*req->name && !is_line(req->name, NAME_MAX_BYTES)) || !(*req->name || *req->status))
+        return fail_as(&call->why, ERR_REQ_FIELD, "name or status");
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = read_id(call, &req->tenant_id, "tenant_id", &id);
+    if (st == ST_OK)
+        st = transact(self, call, SCOPE_TENANTS_MANAGE, &UPDATE_TENANT, (struct db_param[]){ DB_UUID(&id), DB_TEXT(req->name), DB_TEXT(req->status) }, &rows);
+    if (st == ST_OK && db_count(rows) == 0)
+        return fail(&call->why, ST_NOT_FOUND, "tenant");
+    if (st == ST_OK)
+        reply->tenant = read_tenant(call->mem, rows, 0);
+    return st;
+}
+
+/* GetTenantUsageRequest -> GetTenantUsageReply. */
+enum status on_get_tenant_usage(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql USAGE = { "tenant_usage", "SELECT u.users, u.documents, u.bytes FROM authz.tenant_usage($1) u WHERE u.users IS NOT NULL", 1 };
+    const Auth__GetTenantUsageRequest *req = (const void *)in;
+    Auth__GetTenantUsageReply *reply = (void *)out;
+    struct uuid id;
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = read_id(call, &req->tenant_id, "tenant_id", &id);
+    if (st == ST_OK)
+        st = transact(self, call, SCOPE_TENANTS_MANAGE, &USAGE, (struct db_param[]){ DB_UUID(&id) }, &rows);
+    if (st == ST_OK && db_count(rows) == 0)
+        return fail(&call->why, ST_NOT_FOUND, "tenant");
+    if (st == ST_OK)
+        st = record_shown(call, "usage", 1);
+    if (st != ST_OK)
+        return st;
+    reply->users = db_i64(rows, 0, 0);
+    reply->documents = db_i64(rows, 0, 1);
+    reply->bytes = db_i64(rows, 0, 2);
+    return ST_OK;
+}
+
+/* UpdateAccessRequest -> UpdateAccessReply: how people come into the caller's own tenant. */
+enum status on_update_access(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql UPDATE_ACCESS = { "update_access",
+        "UPDATE auth.tenants t SET provisions_users = $1, roles_from = $2, updated_at = pg_catalog.now() WHERE t.id = authz.tenant()", 2 };
+    const Auth__UpdateAccessRequest *req = (const void *)in;
+    Auth__UpdateAccessReply *reply = (void *)out;
+    enum status st = transact_one(self, call, SCOPE_USERS_MANAGE, &UPDATE_ACCESS,
+                                  (struct db_param[]){ DB_BOOL(req->provisions_users), DB_TEXT(req->roles_from) });
+    if (st != ST_OK)
+        return st;
+    reply->provisions_users = req->provisions_users;
+    reply->roles_from = req->roles_from;
     return ST_OK;
 }

@@ -48,6 +48,7 @@ enum status on_delete_document(void *self, struct call *call, const ProtobufCMes
 static const struct route ROUTES[] = {
     /* method                  who may call  scope                  request                                     reply                                     handler */
     { "ingest.Upload",         PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__upload_request__descriptor,          &ingest__upload_reply__descriptor,          on_upload },
+    { "ingest.UpdateDocument", PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__update_document_request__descriptor, &ingest__update_document_reply__descriptor, on_update_document },
     { "ingest.DeleteDocument", PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__delete_document_request__descriptor, &ingest__delete_document_reply__descriptor, on_delete_document },
     { "ingest.CancelJob",      PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__cancel_job_request__descriptor,      &ingest__cancel_job_reply__descriptor,      on_cancel_job },
     { "ingest.RetryJob",       PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__retry_job_request__descriptor,       &ingest__retry_job_reply__descriptor,       on_retry_job },

@@ -50,6 +50,9 @@ extern const struct service INGEST_WORKER;
 enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* handlers.c */
 enum status on_delete_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_update_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);     /* labels.c */
+/* The "labels" of an upload's metadata, between commas; "" for none. In call->mem. */
+enum status labels_of_metadata(struct call *call, const char *metadata_json, const char **ret_labels) MUST_USE;
 
 /* janitor.c: on a schedule. Remove what uploads that died have left in the document store, and forget idempotency keys
  * whose time is over. ST_OK: all of it that was due. */

@@ -303,12 +303,15 @@ static enum status keep_answer(struct upload *u, struct tenant_tx *tx) {
 static enum status try_commit(struct upload *u, bool *ret_in_doubt) {
     static const struct sql ADD = { "add_document",
         "INSERT INTO app.documents (tenant_id, id, subject_id, content_type, bytes, name_enc, sha256_enc, metadata_enc, key_version, "
-        "created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING", 10 };
+        "created_by, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, pg_catalog.string_to_array($11, ',')) ON CONFLICT DO NOTHING", 11 };
     static const struct sql PUT_KEY = { "put_document_key", "SELECT keys.put_document_key($1, $2, $3)", 3 };
     static const struct sql ENQUEUE = { "enqueue", "SELECT jobs.enqueue($1, $2, $3, $4, $5)", 5 };
     struct call *call = u->call;
     struct db_param name, sha, metadata;
+    const char *labels = "";
     enum status st = seal_fields(u, &name, &sha, &metadata);
+    if (st == ST_OK)
+        st = labels_of_metadata(call, u->req->metadata_json, &labels);
     if (st != ST_OK)
         return st;
     /* The edge sent a fresh ticket with the last part: access that ended during the upload ends it too. */
@@ -326,7 +329,7 @@ static enum status try_commit(struct upload *u, bool *ret_in_doubt) {
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &ADD, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&u->intent.document_id),
                            *u->req->mrn ? DB_UUID(&subject_id) : DB_NULL, DB_TEXT(u->req->content_type), DB_INT(u->bytes), name, sha,
-                           metadata, DB_INT(version), DB_UUID(&tx.claims.user_id) }, &added, &call->why);
+                           metadata, DB_INT(version), DB_UUID(&tx.claims.user_id), DB_TEXT(labels) }, &added, &call->why);
     if (st == ST_OK && db_affected(added) == 0)     /* the index made us wait for the first try, and it is there */
         return *ret_in_doubt ? ST_OK : fail(&call->why, ST_CONFLICT, "the document's id is taken");
     if (st == ST_OK)

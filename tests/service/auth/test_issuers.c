@@ -189,10 +189,9 @@ TestSuite(mfa, .init = open_with_mfa, .fini = rig_close, .timeout = 60);
 Test(mfa, without_it_scopes_to_phi_are_withheld) {
     Auth__AuthenticateReply *reply = NULL;
     cr_assert_eq(rig_authenticate(rig_token("ada", "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"admin\"],\"amr\":[\"pwd\"]"), &reply), ST_OK, "%s", rig.why.text);
-    cr_assert_eq(reply->n_scopes, 2);
-    cr_assert_str_eq(reply->scopes[0], "breakglass:request");
-    cr_assert_str_eq(reply->scopes[1], "users:manage");
-    cr_assert_eq(reply->n_withheld_scopes, 3);
+    cr_assert_eq(reply->n_scopes, 1);
+    cr_assert_str_eq(reply->scopes[0], "users:manage");
+    cr_assert_eq(reply->n_withheld_scopes, 4);
     cr_assert_eq(rig_authenticate(rig_token("ada", "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"admin\"],\"amr\":[\"pwd\",\"otp\"]"), &reply), ST_OK);
     cr_assert_eq(reply->n_scopes, 5);
     cr_assert_eq(reply->n_withheld_scopes, 0);
@@ -202,4 +201,17 @@ Test(mfa, machines_have_one_factor) {
     Auth__AuthenticateReply *reply = NULL;
     cr_assert_eq(rig_authenticate(rig_token("pipeline", "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"service\"]"), &reply), ST_OK, "%s", rig.why.text);
     cr_assert_eq(reply->n_scopes, 3);
+}
+
+Test(mfa, glass_is_broken_after_a_fresh_login_only) {
+    Auth__AuthenticateReply *reply = NULL;
+    long long now_s = (long long)time(NULL);
+    cr_assert_eq(rig_authenticate(rig_token("ada", arena_printf(rig.mem, "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"clinician\"],\"amr\":[\"otp\"],\"auth_time\":%lld",
+                                                                now_s - 16 * 60)), &reply), ST_OK, "%s", rig.why.text);
+    cr_assert_eq(reply->n_scopes, 3);
+    cr_assert_eq(reply->n_withheld_scopes, 1);
+    cr_assert_str_eq(reply->withheld_scopes[0], "breakglass:request");
+    cr_assert_eq(rig_authenticate(rig_token("ada", arena_printf(rig.mem, "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"clinician\"],\"amr\":[\"otp\"],\"auth_time\":%lld",
+                                                                now_s - 60)), &reply), ST_OK, "%s", rig.why.text);
+    cr_assert_eq(reply->n_scopes, 4);
 }

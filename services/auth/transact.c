@@ -1,0 +1,107 @@
+#include "transact.h"
+
+#include <string.h>
+
+#include "audit/client.h"
+#include "core/buffer.h"
+#include "core/text_codec.h"
+#include "core/utf8.h"
+#include "core/wire.h"
+
+enum status transact(struct auth *a, struct call *call, uint64_t scope, const struct sql *q, const struct db_param params[],
+                     PGresult **ret_rows) {
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_begin(&tx, a->db, call->ticket, &call->request_id, scope, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, q, params, &rows, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &call->why);
+    if (st == ST_OK && ret_rows) {
+        *ret_rows = rows;
+        rows = NULL;
+    }
+    return st;
+}
+
+enum status transact_one(struct auth *a, struct call *call, uint64_t scope, const struct sql *q, const struct db_param params[]) {
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = transact(a, call, scope, q, params, &rows);
+    return st == ST_OK && db_affected(rows) == 0 ? fail(&call->why, ST_NOT_FOUND, "%s: no such row", q->name) : st;
+}
+
+enum status record_shown(struct call *call, const char *list, int rows) {
+    return audit_append(call, &(struct audit_record){ .action = AUDIT_ACCESS_READ, .outcome = AUDIT_SUCCESS,
+        .detail_json = arena_printf(call->mem, "{\"list\":\"%s\",\"rows\":%d}", list, rows) }, NULL);
+}
+
+const char *text_array(struct arena *mem, const char *const items[], size_t count) {
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    bool fits = buffer_add_str(&out, "{");
+    for (size_t i = 0; i < count; i++) {
+        fits &= buffer_add_str(&out, i ? ",\"" : "\"");
+        for (const char *c = items[i]; *c; c++)
+            fits &= buffer_printf(&out, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        fits &= buffer_add_str(&out, "\"");
+    }
+    fits &= buffer_add_str(&out, "}");
+    return arena_strdup(mem, fits ? out.data : "{}");
+}
+
+enum status id_array(struct call *call, const ProtobufCBinaryData ids[], size_t count, const char **ret_text) {
+    const char **texts = arena_alloc(call->mem, (count + 1) * sizeof *texts);
+    for (size_t i = 0; i < count; i++) {
+        struct uuid id;
+        enum status st = read_id(call, &ids[i], "id", &id);
+        if (st != ST_OK)
+            return st;
+        texts[i] = uuid_format(&id, arena_alloc(call->mem, UUID_TEXT_BYTES));
+    }
+    *ret_text = text_array(call->mem, texts, count);
+    return ST_OK;
+}
+
+enum status read_id(struct call *call, const ProtobufCBinaryData *bytes, const char *name, struct uuid *ret_id) {
+    return uuid_from_bytes(bytes->data, bytes->len, ret_id) ? ST_OK : fail_as(&call->why, ERR_REQ_FIELD, "%s is no id", name);
+}
+
+char **read_texts(struct arena *mem, const PGresult *rows, int row, int column, size_t *ret_count) {
+    const char *text;
+    size_t len, count = 0;
+    while (db_text_item(rows, row, column, (int)count, &text, &len))
+        count++;
+    char **texts = arena_alloc(mem, (count + 1) * sizeof *texts);
+    for (size_t i = 0; i < count && db_text_item(rows, row, column, (int)i, &text, &len); i++)
+        texts[i] = arena_strndup(mem, text, len);
+    *ret_count = count;
+    return texts;
+}
+
+ProtobufCBinaryData id_column(struct arena *mem, const PGresult *rows, int row, int column) {
+    struct uuid id = db_uuid(rows, row, column);
+    return wire_optional_id(mem, &id);
+}
+
+enum status read_cursor(struct call *call, const char *text, struct uuid *ret_after) {
+    uint8_t *bytes;
+    size_t len;
+    if (!*text)
+        return ST_OK;
+    if (!base64url_decode(call->mem, text, strlen(text), &bytes, &len) || !uuid_from_bytes(bytes, len, ret_after))
+        return fail_as(&call->why, ERR_REQ_CURSOR, "cursor does not decode");
+    return ST_OK;
+}
+
+char *write_cursor(struct arena *mem, const ProtobufCBinaryData *last_id) {
+    return base64url_encode(mem, last_id->data, last_id->len);
+}
+
+bool is_line(const char *text, size_t max) {
+    size_t len = strlen(text);
+    if (len == 0 || len > max || !utf8_is_text(text, len, NULL))
+        return false;
+    for (const char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            return false;
+    return true;
+}
