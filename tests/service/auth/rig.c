@@ -14,6 +14,7 @@
 struct rig rig;
 const char *rig_issuers = "";
 bool rig_requires_mfa;
+enum rig_keys rig_keys = RIG_KEYS_GOOD;
 static struct loopback *server;
 static struct auth_settings settings;
 static struct runtime runtime;
@@ -59,7 +60,26 @@ static bool answer_discovery(int fd, struct arena *mem, const char *path) {
                            arena_printf(mem, "{\"issuer\":\"%s%s\",\"jwks_uri\":\"%s%s/keys\"}", rig.issuer, path, rig.issuer, path));
 }
 
+static bool answer_badly(int fd, struct arena *mem) {
+    enum { HUGE_BYTES = 300 << 10 };
+    if (rig_keys == RIG_KEYS_PAGE)
+        return loopback_answer(fd, 200, "Content-Type: text/html\r\n", signer_jwks(rig.signer, mem, "\"kid\":\"k1\""));
+    if (rig_keys == RIG_KEYS_SLOW) {
+        nanosleep(&(struct timespec){ .tv_sec = 4 }, NULL);         /* longer than auth waits for an issuer */
+        return false;
+    }
+    char *space = arena_alloc(mem, HUGE_BYTES + 1);
+    memset(space, ' ', HUGE_BYTES);
+    return loopback_answer(fd, 200, "Content-Type: application/json\r\n", arena_printf(mem, "%s%s", signer_jwks(rig.signer, mem, "\"kid\":\"k1\""), space));
+}
+
 static bool answer_keys(int fd, struct arena *mem, const struct signer *signer) {
+    if (rig_keys != RIG_KEYS_GOOD)
+        return answer_badly(fd, mem);
+    if (rig.previous && signer == rig.signer)
+        return loopback_answer(fd, 200, "Content-Type: application/jwk-set+json\r\n",
+                               arena_printf(mem, "{\"keys\":[%s,%s]}", signer_jwk(rig.previous, mem, "\"kid\":\"k1\""),
+                                            signer_jwk(signer, mem, arena_printf(mem, "\"kid\":\"%s\"", rig.key_id))));
     return loopback_answer(fd, 200, "Content-Type: application/json\r\n",
                            signer_jwks(signer, mem, arena_printf(mem, "\"kid\":\"%s\"", rig.key_id)));
 }
@@ -189,6 +209,7 @@ void rig_close(void) {
     secret_destroy(&settings.aws.secret_access_key);
     signer_destroy(&rig.signer);
     signer_destroy(&rig.second);
+    signer_destroy(&rig.previous);
     metrics_destroy(&rig.metrics);
     arena_destroy(&rig.mem);
 }

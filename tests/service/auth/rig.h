@@ -19,6 +19,7 @@ struct rig {
     struct arena *mem;
     struct auth *auth;
     struct signer *signer, *second;
+    struct signer *previous;            /* its key, "k1", is published beside signer's while it is not NULL */
     struct metrics *metrics;
     const char *issuer;                 /* URL of the loopback server */
     /* What the provider and AWS do. */
@@ -40,6 +41,8 @@ extern struct rig rig;
  * provider, signing with rig.second, is at /two. */
 extern const char *rig_issuers;
 extern bool rig_requires_mfa;
+/* How the provider answers for its keys. */
+extern enum rig_keys { RIG_KEYS_GOOD, RIG_KEYS_PAGE, RIG_KEYS_HUGE, RIG_KEYS_SLOW } rig_keys;
 #define RIG_DIRECTORY_KEY "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 void rig_open(void);

@@ -1,10 +1,14 @@
 /* Whose tokens are believed, for which tenants, and how each provider's are read. */
 #include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
+#include "core/clock.h"
 #include "core/str.h"
 #include "rig.h"
+#include "tokens.h"
 
 /* ---- the configuration ---- */
 
@@ -214,4 +218,76 @@ Test(mfa, glass_is_broken_after_a_fresh_login_only) {
     cr_assert_eq(rig_authenticate(rig_token("ada", arena_printf(rig.mem, "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"clinician\"],\"amr\":[\"otp\"],\"auth_time\":%lld",
                                                                 now_s - 60)), &reply), ST_OK, "%s", rig.why.text);
     cr_assert_eq(reply->n_scopes, 4);
+}
+
+/* ---- providers in trouble ---- */
+
+static void open_page(void) { rig_keys = RIG_KEYS_PAGE; rig_open(); }
+static void open_huge(void) { rig_keys = RIG_KEYS_HUGE; rig_open(); }
+static void open_slow(void) { rig_keys = RIG_KEYS_SLOW; rig_open(); }
+
+/* Nobody gets in, nobody is refused, and when the provider is well again nobody has to restart anything. */
+static void expect_no_keys_until_well(void) {
+    Auth__AuthenticateReply *reply = NULL;
+    const char *token = rig_token("ada", "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"clinician\"]");
+    int64_t began_ms = clock_mono_ms();
+    cr_expect_eq(rig_authenticate(token, &reply), ST_UNAVAILABLE, "%s", rig.why.text);
+    cr_expect_eq(rig.why.code, ERR_AUTH_PROVIDER);
+    cr_expect_lt(clock_mono_ms() - began_ms, 5000);
+    cr_expect_eq(rig.event_count, 0, "an outage is no refusal");
+    rig_keys = RIG_KEYS_GOOD;
+    enum status st = ST_UNAVAILABLE;
+    while (st == ST_UNAVAILABLE && clock_mono_ms() - began_ms < 30000) {
+        nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+        st = rig_authenticate(token, &reply);
+    }
+    cr_expect_eq(st, ST_OK, "%s", rig.why.text);
+}
+
+Test(provider, a_page_for_people_is_no_key_set, .init = open_page, .fini = rig_close, .timeout = 60) { expect_no_keys_until_well(); }
+Test(provider, a_huge_answer_is_not_read, .init = open_huge, .fini = rig_close, .timeout = 60) { expect_no_keys_until_well(); }
+Test(provider, a_slow_answer_is_not_waited_for, .init = open_slow, .fini = rig_close, .timeout = 60) { expect_no_keys_until_well(); }
+
+/* ---- rotation ---- */
+
+struct hammer { _Atomic(const char *) token; atomic_bool is_over; atomic_int accepted, refused, failed; };
+
+static void *hammer(void *arg) {
+    struct hammer *h = arg;
+    while (!atomic_load(&h->is_over)) {
+        CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+        struct call call = { .mem = mem, .ticket = "", .traceparent = "", .deadline_ms = clock_mono_ms() + 5000 };
+        enum jwt_refusal refusal = JWT_ACCEPTED;
+        struct jwt_claims claims = { 0 };
+        enum status st = check_token(&rig.auth->issuers.items[0], &call, atomic_load(&h->token), &refusal, &claims);
+        atomic_fetch_add(st != ST_OK ? &h->failed : refusal != JWT_ACCEPTED ? &h->refused : &h->accepted, 1);
+    }
+    return NULL;
+}
+
+static void hammer_until(struct hammer *h, int more) {
+    int64_t deadline_ms = clock_mono_ms() + 20000;
+    for (int before = atomic_load(&h->accepted); atomic_load(&h->accepted) < before + more; (void)sched_yield())
+        cr_assert_lt(clock_mono_ms(), deadline_ms);
+}
+
+/* The provider publishes a new key beside the old one and signs with it from that moment on. */
+Test(provider, a_rotation_under_load_refuses_nobody, .init = rig_open, .fini = rig_close, .timeout = 60) {
+    enum { THREADS = 6 };
+    struct hammer h = { .token = rig_token("ada", "\"jti\":\"old\"") };
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, hammer, &h), 0);
+    hammer_until(&h, 500);
+    struct signer *fresh = signer_new("ES256", 0);
+    rig.key_id = "k2";
+    rig.previous = rig.signer;
+    rig.signer = fresh;
+    atomic_store(&h.token, rig_token("ada", "\"jti\":\"new\""));
+    hammer_until(&h, 500);
+    atomic_store(&h.is_over, true);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    cr_expect_eq(atomic_load(&h.refused), 0, "%d false refusals", atomic_load(&h.refused));
+    cr_expect_eq(atomic_load(&h.failed), 0, "%d failures", atomic_load(&h.failed));
 }
