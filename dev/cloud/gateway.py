@@ -7,7 +7,8 @@
                                 +-- Bedrock runtime: the model server on another loopback port
 
 Every call leaves one line in calls.jsonl: who, what, on which resource, allowed or not, status, which fault it met and
-whether it took effect. Never a body; of a text for a model its digest, and the marks that tests put into it. GET and POST /_control: faults on demand (faults.py), unsigned and from loopback.
+whether it took effect. Never a body; of a text for a model its digest, and the marks that tests put into it.
+GET and POST /_control: faults on demand (faults.py), unsigned and from loopback.
 
 Environment: CLOUD_PORT, CLOUD_STATE (folder), CLOUD_IDENTITIES (file), CLOUD_POLICIES (folders, ':' between),
              CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development

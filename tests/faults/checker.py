@@ -7,6 +7,8 @@ import collections
 import hashlib
 import json
 
+import snapshot
+
 BATCH = 8           # texts that one call embeds, and so the most that one interruption repeats (services/ingest-worker)
 SLACK_S = 0.010     # between the clocks of the database and the stand-in, which are one clock
 
@@ -102,16 +104,14 @@ def check_jobs(history, s):
             yield f"the job of document {d['id']} is {states[0]} at rest"
 
 
-def check_objects(s, orphans_allowed):
-    """Each document has its original; what else is in the bucket is left of uploads that were cut."""
-    objects, living = set(s.objects), {f"tenants/{d['tenant_id']}/{d['id']}": d for d in s.documents if d["status"] != "deleted"}
-    for key, d in living.items():
-        if key not in objects:
+def check_objects(s):
+    """Each document has its original, and nothing else is in the bucket once the janitor was there."""
+    for d in s.documents:
+        if d["status"] != "deleted" and f"tenants/{d['tenant_id']}/{d['id']}" not in s.objects:
             yield f"document {d['id']} has no original in the store"
-    deleted = {f"tenants/{d['tenant_id']}/{d['id']}" for d in s.documents if d["status"] == "deleted"}
-    orphans = objects - set(living) - deleted
-    if len(orphans) > orphans_allowed or len(s.uploads) > orphans_allowed:
-        yield f"{len(orphans)} objects and {len(s.uploads)} unfinished uploads belong to nobody, {orphans_allowed} may: {sorted(orphans)[:3]}"
+    orphans = snapshot.orphans_of(s)
+    if orphans:
+        yield f"{len(orphans)} objects or uploads to the store belong to nobody: {sorted(orphans)[:3]}"
 
 
 def check_embeddings(history, s, interruptions):
@@ -269,8 +269,8 @@ def check_refusals(history):
         yield f"{i['what']} {i.get('mark', '')} was refused with {http} {i.get('code')}, request {i.get('request_id')}"
 
 
-def check(history, s, interruptions=(), orphans_allowed=0, has_idempotency=True):
+def check(history, s, interruptions=(), has_idempotency=True):
     """All violations."""
     return [*check_uploads(history, s, has_idempotency), *check_documents(history, s, has_idempotency), *check_deletions(history, s), *check_jobs(history, s),
-            *check_objects(s, orphans_allowed), *check_embeddings(history, s, interruptions), *check_answers(history, s),
+            *check_objects(s), *check_embeddings(history, s, interruptions), *check_answers(history, s),
             *check_mutations(history, s), *check_tenants(history, s), *check_log(s), *check_refusals(history)]

@@ -2,6 +2,8 @@
 log, and each document through the API."""
 import collections
 import concurrent.futures
+import contextlib
+import datetime
 import hashlib
 import json
 import subprocess
@@ -59,6 +61,27 @@ def settle(stack, seconds=120):
         e2e.wait_for("no jobs and an empty outbox", is_quiet, seconds, 0.2)
 
 
+def orphans_of(s):
+    """Objects, and uploads to the store under way, that are of no document. What a deleted one has is not our matter here."""
+    owned = {f"tenants/{d['tenant_id']}/{d['id']}" for d in s.documents}
+    return [key for key in s.objects + s.uploads if key not in owned]
+
+
+def sweep(stack, seconds=90):
+    """Have the janitor come at once, and wait until it is through with uploads that died."""
+    def is_swept():
+        with stack.database() as db, db.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM app.uploads WHERE swept_at IS NULL")
+            if cursor.fetchone()[0]:
+                cursor.execute("UPDATE jobs.schedules SET next_run_at = clock_timestamp() WHERE name = 'janitor' AND next_run_at > clock_timestamp()")
+                return False
+            s = Snapshot(documents=rows(cursor, "SELECT id::text, tenant_id::text FROM app.documents"))
+        s.objects, s.uploads = objects_of(stack)
+        return not orphans_of(s)
+    with contextlib.suppress(AssertionError):       # the checker says what is left
+        e2e.wait_for("the janitor was there", is_swept, seconds, 1)
+
+
 def objects_of(stack):
     """Keys of the document bucket, and of the uploads to it that are not completed."""
     database = f"file:{stack.info['cloud']['state']}/s3/objects.db?mode=ro"
@@ -76,13 +99,8 @@ def embeddings_of(stack):
         call = json.loads(line)
         if call.get("text_sha256") and "titan" in (call.get("resource") or "") and call.get("marks"):
             seen.append({"text": call["text_sha256"], "mark": call["marks"][0],
-                         "ts": e2e_time(call["ts"]), "allowed": call["allowed"]})
+                         "ts": datetime.datetime.fromisoformat(call["ts"]).timestamp(), "allowed": call["allowed"]})
     return seen
-
-
-def e2e_time(text):
-    import datetime
-    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def download(stack, token, document_id):

@@ -242,12 +242,6 @@ def test_texts_embedded_again_are_explained_by_interruptions_in_their_document_s
     assert checker.check(told, s, interruptions=[(130.0, 135.0)])
 
 
-def test_objects_of_nobody_are_counted_against_uploads_that_were_cut(world):
-    told, s = world
-    leave_object(told, s)
-    assert checker.check(told, s, orphans_allowed=1) == []
-
-
 def test_a_history_remembers_intents_whose_outcome_nobody_told(tmp_path):
     kept = history.History(tmp_path / "h")
     first, second = kept.intend("upload", mark="mark-a"), kept.intend("upload", mark="mark-b")
