@@ -288,7 +288,7 @@ BEGIN
     UPDATE jobs.jobs j SET
             state = becomes,
             done_at = CASE WHEN becomes <> 'queued' THEN clock_timestamp() END,
-            run_after = clock_timestamp() + delay_s * interval '1 s',
+            run_after = CASE WHEN delay_s = 0 THEN own.run_after ELSE clock_timestamp() + delay_s * interval '1 s' END,      -- its place in the line
             attempt = own.attempt - CASE WHEN p_how IN ('outage', 'released') AND becomes = 'queued' THEN 1 ELSE 0 END,
             outages = own.outages + CASE WHEN is_outage THEN 1 ELSE 0 END,
             outage_since = CASE WHEN is_outage THEN coalesce(own.outage_since, clock_timestamp()) ELSE own.outage_since END,
