@@ -55,7 +55,8 @@ struct reading {
     bool has_header, has_end, has_rest, is_wrong;
     uint64_t first, announced, size, next;              /* next: the seq that must come */
     char tenant[64];
-    struct range events, listed;                        /* by the events themselves; by the hashes listed beside them */
+    struct range events;                                /* by the events themselves */
+    struct range checked, listed;                       /* up to the last list of hashes; by these, once one differs */
     struct hash leaves[TILE];                           /* of events whose hashes were not listed yet */
     size_t leaf_count;
     int64_t differs;                                    /* the first event that is not what its listed hash says; -1 */
@@ -119,7 +120,7 @@ static bool take_range(struct reading *r, const struct object *o) {
     if (!r->has_header || r->next != r->first || !json_u64(o, "size", &size) || size != r->first ||
         !json_hashes(o, "hashes", nodes, PROOF_MAX, &count) || !range_begin(&r->events, size, nodes, count))
         return wrong(r, -1, "line %" PRIu64 ": not the hashes of what comes before the first event", r->report->lines);
-    r->listed = r->events;
+    r->checked = r->events;
     return true;
 }
 
@@ -150,11 +151,14 @@ static bool take_hashes(struct reading *r, const struct object *o) {
         return wrong(r, -1, "line %" PRIu64 ": not a list of hashes", r->report->lines);
     if (first != r->next - r->leaf_count || count != r->leaf_count)
         return wrong(r, (int64_t)r->next, "line %" PRIu64 ": hashes of other events than those before it", r->report->lines);
-    for (size_t i = 0; i < count; i++) {
-        if (r->differs < 0 && !hash_equal(&listed[i], &r->leaves[i]))
+    for (size_t i = 0; r->differs < 0 && i < count; i++)
+        if (!hash_equal(&listed[i], &r->leaves[i])) {
             r->differs = (int64_t)(first + i);
+            r->listed = r->checked;
+        }
+    for (size_t i = 0; r->differs >= 0 && i < count; i++)
         range_push(r->hasher, &r->listed, &listed[i]);
-    }
+    r->checked = r->events;
     r->leaf_count = 0;
     return true;
 }
@@ -296,6 +300,8 @@ static bool judge(struct reading *r) {
     if (!check_signatures(r, c))
         return false;
     bool is_complete = range_push_rest(r->hasher, &r->events, r->size, r->rest, r->rest_count);
+    if (r->differs < 0)
+        r->listed = r->checked;
     is_complete = range_push_rest(r->hasher, &r->listed, r->size, r->rest, r->rest_count) && is_complete;
     struct hash root = range_root(r->hasher, &r->events), listed = range_root(r->hasher, &r->listed);
     bool is_same = is_complete && hash_equal(&root, &c->root);

@@ -10,15 +10,28 @@ bool text_is(struct text t, const char *s) {
 
 /* ---- reading over values; each returns where the value ends, NULL when it is none ---- */
 
+/* Bytes of a string that mean themselves; and what a hexadecimal digit is worth, plus one. */
+#define SIXTEEN(n) n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n
+static const unsigned char PLAIN[256] = {
+    SIXTEEN(0), SIXTEEN(0), 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, SIXTEEN(1), SIXTEEN(1), 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1,
+    SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1), SIXTEEN(1),
+};
+static const unsigned char HEX[256] = {
+    ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8, ['8'] = 9, ['9'] = 10,
+    ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
+
 static const char *skip_string(const char *p, const char *end) {
     if (p == end || *p != '"')
         return NULL;
     for (p++; p < end; p++) {
+        while (p < end && PLAIN[(unsigned char)*p])
+            p++;
+        if (p == end || (*p != '"' && *p != '\\'))
+            return NULL;
         if (*p == '"')
             return p + 1;
-        if ((unsigned char)*p < ' ')
-            return NULL;
-        if (*p == '\\' && ++p == end)
+        if (++p == end)
             return NULL;
     }
     return NULL;
@@ -155,20 +168,14 @@ bool json_plain_text(const struct object *o, const char *name, struct text *out)
     return true;
 }
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool hex_read(struct text t, uint8_t *out, size_t len) {
     if (t.len != 2 * len)
         return false;
     for (size_t i = 0; i < len; i++) {
-        int high = hex_digit(t.data[2 * i]), low = hex_digit(t.data[2 * i + 1]);
-        if (high < 0 || low < 0)
+        unsigned high = HEX[(unsigned char)t.data[2 * i]], low = HEX[(unsigned char)t.data[2 * i + 1]];
+        if (!high || !low)
             return false;
-        out[i] = (uint8_t)(high << 4 | low);
+        out[i] = (uint8_t)((high - 1) << 4 | (low - 1));
     }
     return true;
 }
