@@ -44,7 +44,8 @@ static bool set_limits(void *socket) {
 /* A non-empty domain and its enforcement: otherwise libzmq lets everybody in when no handler answers. */
 static bool set_server(void *socket, const struct bus_options *opt) {
     const char *domain = peer_name(opt->self);
-    return set_limits(socket) && set_int(socket, ZMQ_LINGER, LAST_WORDS_MS) && set_int(socket, ZMQ_ROUTER_MANDATORY, 1) && set_int(socket, ZMQ_BACKLOG, BACKLOG) &&
+    return set_limits(socket) && set_int(socket, ZMQ_LINGER, LAST_WORDS_MS) && set_int(socket, ZMQ_ROUTER_MANDATORY, 1) &&
+           set_int(socket, ZMQ_BACKLOG, BACKLOG) &&
            zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, domain, strlen(domain)) == 0 &&
            set_int(socket, ZMQ_ZAP_ENFORCE_DOMAIN, 1) && set_int(socket, ZMQ_CURVE_SERVER, 1) &&
            set_key(socket, ZMQ_CURVE_SECRETKEY, secret_text(opt->secret_key));

@@ -27,7 +27,7 @@ rule 'the environment is read in config.c only' '(?<![\w.>])(getenv|secure_geten
 rule 'guessable randomness' '(?<![\w.>])(rand|srand|random|srandom|drand48|lrand48)\s*\(' "$none" "${ours[@]}"
 rule 'plain comparison where the name says secret' '(?<![\w.>])(memcmp|strcmp|str_equal)\s*\([^;]*(secret|password|_mac\b|\bmac\b|signature|ticket|token_hash)' "$none" "${ours[@]}"
 # Draining waits for civetweb's threads, which tell nobody when they are done.
-rule 'sleeping instead of waiting for an event' '(?<![\w.>])(sleep|usleep)\s*\(' 'services/edge/serve\.c' "${ours[@]}"
+rule 'sleeping instead of waiting for an event' '(?<![\w.>])(sleep|usleep)\s*\(' 'services/edge/(serve|doors)\.c' "${ours[@]}"
 rule 'exit from a library' '(?<![\w.>])(exit|_exit|quick_exit)\s*\(' 'services/ingest-worker/sandbox/.*|services/migrate/.*|common/service/.*' "${ours[@]}"
 rule 'output from a library' '(?<![\w.>])(printf|puts|perror|syslog|zsys_\w+|log_event|log_line)\s*\(' 'common/obs/.*|common/service/.*|common/config/.*' common
 rule 'a secret in a log line or a failure' '\b(fail|fail_as|log_event|LOG_TEXT)\s*\([^;]*(secret_text\(|->ticket\b|bearer_token|->password|authorization)' "$none" "${ours[@]}"
