@@ -140,3 +140,15 @@ char *note_sign(const struct note_key *key, const char *origin, uint64_t size, c
     EVP_MD_CTX_free(ctx);
     return arena_printf(mem, "%s\n\xe2\x80\x94 %s %s\n", text, origin, base64_encode(mem, signature, sizeof signature));
 }
+
+bool note_is_signed(const struct note_key *key, const char *note, struct arena *mem) {
+    const char *size_text = strchr(note, '\n'), *root_text = size_text ? strchr(size_text + 1, '\n') : NULL;
+    const char *end = root_text ? strchr(root_text + 1, '\n') : NULL;
+    uint8_t *root;
+    size_t root_len;
+    int64_t size;
+    if (!end || !str_to_i64(arena_strndup(mem, size_text + 1, (size_t)(root_text - size_text) - 1), 0, INT64_MAX, &size) ||
+        !base64_decode(mem, root_text + 1, (size_t)(end - root_text) - 1, &root, &root_len) || root_len != NOTE_ROOT_BYTES)
+        return false;
+    return str_starts_with(note, note_sign(key, arena_strndup(mem, note, (size_t)(size_text - note)), (uint64_t)size, root, mem));
+}

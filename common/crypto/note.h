@@ -5,6 +5,8 @@
 #ifndef CORDON_CRYPTO_NOTE_H
 #define CORDON_CRYPTO_NOTE_H
 
+#include <stdbool.h>
+
 #include "core/arena.h"
 #include "core/secret.h"
 #include "core/status.h"
@@ -27,5 +29,8 @@ char *note_verifier(const struct note_key *key, const char *origin, struct arena
 /* The whole signed note, in mem. */
 char *note_sign(const struct note_key *key, const char *origin, uint64_t size, const uint8_t root[NOTE_ROOT_BYTES],
                 struct arena *mem);
+
+/* Is this a checkpoint that the key signed? (Ed25519 signs one text one way.) Cosignatures may follow. */
+bool note_is_signed(const struct note_key *key, const char *note, struct arena *mem);
 
 #endif

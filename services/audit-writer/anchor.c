@@ -6,8 +6,9 @@
 
 #include "checkpoint.h"
 #include "core/clock.h"
+#include "json/reader.h"
 
-enum { BUCKET_MS = 10000, OBJECT_MAX_BYTES = 64 << 20, KEY_BYTES = 48 };
+enum { LOOKS_MAX = 3, BUCKET_MS = 10000, OBJECT_MAX_BYTES = 64 << 20, NOTE_LINE_MAX_BYTES = 8192, KEY_BYTES = 48 };
 
 static const int64_t DAY_US = INT64_C(86400) * 1000000;
 
@@ -44,10 +45,24 @@ static enum status put(const struct anchor *anchor, int64_t number, const struct
                   clock_mono_ms() + BUCKET_MS, why);
 }
 
+/* An answer that our key did not sign says nothing: it was damaged on its way, or the bucket is not ours. */
+static enum status check_signed(const struct anchor *anchor, int64_t number, const struct buffer *object, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(json_destroy) json_t *line = NULL;
+    struct why ignored = { 0 };
+    const char *newline = object->len ? memchr(object->data, '\n', object->len) : NULL, *note = "";
+    if (!newline || json_parse(object->data, (size_t)(newline - object->data), NOTE_LINE_MAX_BYTES, &line, &ignored) != ST_OK ||
+        json_get_text(line, "note", JSON_REQUIRED, NOTE_LINE_MAX_BYTES, &note, &ignored) != ST_OK || !note_is_signed(anchor->key, note, mem))
+        return fail(why, ST_UNAVAILABLE, "the anchor's checkpoint %" PRId64 " is none that our key signed", number);
+    return ST_OK;
+}
+
 /* What the bucket has under this number is what the database has. */
 static enum status compare(const struct anchor *anchor, int64_t number, const struct buffer *ours, struct why *why) {
     CLEANUP(buffer_end) struct buffer theirs = { 0 };
     enum status st = get(anchor, number, &theirs, why);
+    if (st == ST_OK)
+        st = check_signed(anchor, number, &theirs, why);
     if (st == ST_OK && (theirs.len != ours->len || memcmp(theirs.data, ours->data, ours->len) != 0))
         st = fail(why, ST_CONFLICT, "the anchor's checkpoint %" PRId64 " is not this database's", number);
     return st;
@@ -86,29 +101,56 @@ static enum status find_newest(const struct anchor *anchor, int64_t there, int64
     return st;
 }
 
-enum status anchor_check(const struct anchor *anchor, struct db_pool *pool, int64_t *ret_ahead, struct why *why) {
+/* The bucket has a number that the database had not when it was asked: is it so still? Another audit-writer may have
+ * signed meanwhile; it commits before it puts. */
+static enum status confirm_ahead(const struct anchor *anchor, struct db_pool *pool, int64_t next, bool *ret_is_ahead, struct why *why) {
+    CLEANUP(buffer_end) struct buffer theirs = { 0 };
     struct anchor_state state = { 0 };
-    bool is_ahead = false;
+    enum status st = checkpoint_state(pool, &state, why);
+    if (st != ST_OK || checkpoint_next(&state) > next)
+        return st;
+    st = get(anchor, next, &theirs, why);
+    if (st == ST_OK)
+        st = check_signed(anchor, next, &theirs, why);
+    *ret_is_ahead = st == ST_OK;
+    return st;
+}
+
+/* One look. *ret_next: the number that the database would sign next. */
+static enum status look(const struct anchor *anchor, struct db_pool *pool, int64_t *ret_next, bool *ret_is_ahead, struct why *why) {
+    struct anchor_state state = { 0 };
+    bool is_found = false;
     enum status st = checkpoint_state(pool, &state, why);
     int64_t from = state.anchored > state.recovered ? state.anchored : state.recovered;
     /* the newest once more: a database that was put back and went on has another one there */
     if (from == state.last && from > 0)
         from--;
+    *ret_next = checkpoint_next(&state);
     for (int64_t number = from + 1; st == ST_OK && number <= state.last; number++)
         st = anchor_one(anchor, pool, number, why);
-    int64_t next = checkpoint_next(&state);
     if (st == ST_OK)
-        st = is_there(anchor, next, &is_ahead, why);
-    struct why found = *why;
-    if (st == ST_CONFLICT || (st == ST_OK && is_ahead)) {
-        int64_t newest = st == ST_OK ? next : state.last;
-        enum status searched = find_newest(anchor, newest, &newest, why);
-        if (searched != ST_OK)
-            return searched;
-        *ret_ahead = newest;
-        *why = found;
-        return st == ST_CONFLICT ? ST_CONFLICT
-            : fail(why, ST_CONFLICT, "the anchor has checkpoint %" PRId64 ", this database ends at %" PRId64, newest, state.last);
+        st = is_there(anchor, *ret_next, &is_found, why);
+    if (st != ST_OK || !is_found)
+        return st;
+    st = confirm_ahead(anchor, pool, *ret_next, ret_is_ahead, why);
+    return st == ST_OK && !*ret_is_ahead ? fail(why, ST_UNAVAILABLE, "the anchor moved while it was looked at") : st;
+}
+
+enum status anchor_check(const struct anchor *anchor, struct db_pool *pool, int64_t *ret_ahead, struct why *why) {
+    int64_t next = 0, newest = 0;
+    bool is_ahead = false;
+    enum status st = ST_UNAVAILABLE;
+    for (int i = 0; i < LOOKS_MAX && st == ST_UNAVAILABLE; i++) {
+        *why = (struct why){ 0 };
+        st = look(anchor, pool, &next, &is_ahead, why);
     }
-    return st;
+    if (st != ST_CONFLICT && !is_ahead)
+        return st;
+    struct why found = *why;
+    st = find_newest(anchor, is_ahead ? next : next - 1, &newest, why);
+    if (st != ST_OK)
+        return st;
+    *ret_ahead = newest;
+    *why = found;
+    return is_ahead ? fail(why, ST_CONFLICT, "the anchor has checkpoint %" PRId64 ", this database ends at %" PRId64, newest, next - 1) : ST_CONFLICT;
 }

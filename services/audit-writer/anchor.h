@@ -6,14 +6,15 @@
 
 #include "aws/s3.h"
 #include "core/buffer.h"
+#include "crypto/note.h"
 #include "db/pool.h"
 
-struct anchor { struct s3 *s3; int64_t keep_days; };
+struct anchor { struct s3 *s3; const struct note_key *key; int64_t keep_days; };
 
 /* Bring the bucket up to the database, and look whether it knows more. ST_OK: it knows what the database knows; every
  * number is in it. ST_CONFLICT: the bucket has a checkpoint that this database has not, or another under the same
  * number: nothing may be appended. *ret_ahead: the newest number in the bucket then, for cordon-migrate recover-audit.
- * ST_UNAVAILABLE, ST_TIMEOUT: not known. */
+ * ST_UNAVAILABLE, ST_TIMEOUT: not known; also when what comes from the bucket is nothing that our key signed. */
 enum status anchor_check(const struct anchor *anchor, struct db_pool *pool, int64_t *ret_ahead, struct why *why) MUST_USE;
 
 #endif

@@ -215,7 +215,7 @@ static enum status open_signer(struct audit_writer *writer, struct metrics *metr
             return st;
         writer->s3 = s3_new(writer->aws, settings->s3_endpoint, settings->anchor_bucket);
     }
-    struct anchor anchor = { .s3 = writer->s3, .keep_days = settings->anchor_days };
+    struct anchor anchor = { .s3 = writer->s3, .key = writer->key, .keep_days = settings->anchor_days };
     struct checkpoint_pace pace = { .events = settings->checkpoint_events, .wait_ms = settings->checkpoint_interval_s * 1000 };
     writer->signer = signer_new(writer->db, writer->key, &anchor, &pace, metrics);
     return ST_OK;
