@@ -78,6 +78,12 @@ def aws_fails(stack, *rules, **switches):
     return json.loads(urllib.request.urlopen(request, timeout=10).read())
 
 
+def struck(stack):
+    """How many calls have met the faults that are set."""
+    with urllib.request.urlopen(f"{stack.info['cloud']['url']}/_control", timeout=10) as answer:
+        return sum(rule["struck"] for rule in json.loads(answer.read())["rules"])
+
+
 def outcome(answer):
     """(status, code) of an answer; what is to be tried again must say when."""
     if answer.status_code < 400:

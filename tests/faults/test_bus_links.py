@@ -18,7 +18,7 @@ KINDS = {
     "silent-answers": dict(down={"hold": True}),
 }
 CASES = [(kind, callee) for kind in KINDS for callee in BUS] if IS_LONG else [
-    ("cut-reset", "ingest-worker"), ("cut-close", "query"), ("half-closed", "audit-writer"), ("refused", "embedding-worker"), ("silent", "auth")]
+    ("cut-reset", "ingest-worker"), ("half-closed", "audit-writer"), ("silent", "query")]
 
 
 @pytest.mark.parametrize("kind,callee", CASES)

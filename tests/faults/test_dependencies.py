@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from detours import IS_LONG, aws_fails, note_recovery, outcome, seconds_until
+from detours import IS_LONG, aws_fails, note_recovery, outcome, seconds_until, struck
 
 RECOVERY_S = 3
 PART = 6 << 20      # S3_PART_BYTES
@@ -29,6 +29,11 @@ TABLE = [
 ]
 CASES = [(service, operation, action, kind, expected) for service, operation, action, kinds in TABLE for kind, expected in kinds.items()]
 QUICK = {"throttle", "reset", "ok_error", "corrupt", "denied", "disabled"}
+
+
+def resource_of(service):
+    """The documents' bucket only: the anchors of the audit log are not for this file to break."""
+    return "cordon-documents" if service == "s3" else ""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +90,7 @@ def test_a_failing_service_is_told_and_good_again_at_once(broken, user, service,
         user.tenant = f"t{uuid.uuid4().hex[:10]}"
         broken.cordon("tenants", "create", user.tenant, "Of one test")
         broken.token(user.tenant)
-    aws_fails(broken, {"service": service, "operation": operation, "kind": kind, "bytes": 20})
+    aws_fails(broken, {"service": service, "operation": operation, "resource": resource_of(service), "kind": kind, "bytes": 20})
     assert user.do(action) == expected
     aws_fails(broken)
     recovery = seconds_until(broken, f"{action} works", lambda: user.do(action)[0] == GOOD[action], RECOVERY_S)
@@ -106,7 +111,9 @@ def test_a_service_that_never_answers_is_left_in_time(broken, user):
     broken.token(user.tenant)
     broken.token()
     waits = {"upload": (503, STORE, 30), "content": (503, STORE, 30), "first_upload": (503, KEYS, 18), "search": (503, MODEL, 18)}
-    aws_fails(broken, *({"service": service, "operation": operation, "kind": "hang"} for service, operation, _, _ in TABLE))
+    if not IS_LONG:
+        del waits["upload"], waits["content"]
+    aws_fails(broken, *({"service": service, "operation": operation, "resource": resource_of(service), "kind": "hang"} for service, operation, _, _ in TABLE))
 
     def measured(action):
         began = time.monotonic()
@@ -160,15 +167,13 @@ def test_a_large_upload_survives_one_failure_of_each_step(broken, step, kind):
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("kind", ["ok_empty"] + (["error500", "ok_error", "denied", "lost"] if IS_LONG else []))
+@pytest.mark.parametrize("kind", ["ok_empty"] + (["error500", "ok_error", "denied"] if IS_LONG else []))
 def test_a_large_upload_that_cannot_be_stored_leaves_nothing(broken, step, kind):
     keys, begun = objects(broken)
     aws_fails(broken, {"service": "s3", "operation": step, "kind": kind})
     assert outcome(broken.upload(LARGE, timeout=60)) == (503, STORE)
     aws_fails(broken)
-    after = objects(broken)
-    if kind != "lost":      # what took effect and was not told is the janitor's
-        assert after == (keys, begun)
+    assert objects(broken) == (keys, begun)
 
 
 @pytest.mark.parametrize("at", [100, 300_000, PART + 50_000])
@@ -177,6 +182,7 @@ def test_a_download_that_breaks_off_is_taken_up_where_it_ended(broken, at):
     aws_fails(broken, {"service": "s3", "operation": "GetObject", "identity": "query", "kind": "cut", "bytes": at, "times": 2})
     content = broken.call("GET", f"/api/v1/documents/{document}/content", timeout=60)
     assert content.status_code == 200 and content.content == LARGE + b"for cuts"
+    assert struck(broken) == 2
     assert broken.call("DELETE", f"/api/v1/documents/{document}").status_code in (202, 204)
 
 
@@ -191,7 +197,7 @@ JOBS_LONG = [("s3", "GetObject", kind, STORE) for kind in ("error500", "error503
 
 @pytest.mark.parametrize("service,operation,kind,reason", JOBS + (JOBS_LONG if IS_LONG else []))
 def test_accepted_work_is_put_off_with_its_reason_and_done_later(broken, service, operation, kind, reason):
-    aws_fails(broken, {"service": service, "operation": operation, "kind": kind, "bytes": 20})
+    aws_fails(broken, {"service": service, "operation": operation, "resource": resource_of(service), "kind": kind, "bytes": 5})
     accepted = broken.upload(f"To be put off, {uuid.uuid4()}".encode())
     assert accepted.status_code == 202, accepted.text
     job = f"/api/v1/jobs/{accepted.json()['job_id']}"
