@@ -22,7 +22,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     /* Whatever was not signed: the claims reader must stand it too. */
     if (refusal != JWT_ACCEPTED)
         jws = (struct jws){ .payload = token, .payload_len = token_len };
-    struct jwt_policy policy = { "i", "a", "aud", "tenant", "roles" };
+    (void)jws_peek_issuer(mem, token, token_len);
+    static const struct jwt_pair MAP[] = { { "g", "r" }, { NULL, NULL } };
+    static const char *const VALUES[] = { "mfa", NULL };
+    struct jwt_policy policy = { .issuer = "i", .audience = "a", .audience_claim = "aud", .tenant_claim = "/a/tenant", .roles_claim = "/a/b/roles",
+                                 .role_map = MAP, .required = MAP, .amr_claim = "amr", .acr_claim = "acr", .amr_values = VALUES, .acr_values = VALUES };
+    refusal = jwt_claims_read(mem, &jws, &policy, 1000, &claims);
+    policy = (struct jwt_policy){ .issuer = "i", .audience = "a", .audience_claim = "aud", .tenant_claim = "tenant", .roles_claim = "roles" };
     refusal = jwt_claims_read(mem, &jws, &policy, 1000, &claims);
     return refusal == JWT_REFUSAL_COUNT;
 }

@@ -52,6 +52,11 @@ static enum status on_authenticate(void *self, struct call *call, const Protobuf
     reply->tenant_id = id_bytes(call, 0xaa);
     reply->scopes = (char **)(is_auditor ? AUDITOR : is_platform ? PLATFORM : CLINICIAN);
     reply->n_scopes = is_auditor || is_platform ? 1 : 3;
+    if (str_equal(req->bearer_token, "one-factor")) {
+        reply->withheld_scopes = reply->scopes;
+        reply->n_withheld_scopes = reply->n_scopes;
+        reply->n_scopes = 0;
+    }
     return ST_OK;
 }
 

@@ -63,6 +63,15 @@ Test(edge_http, every_route_with_a_token_refuses_without_one) {
         cr_expect_eq(http_ask(&edge, &answer, NULL, *line, "", ""), 401, "%s", *line);
 }
 
+Test(edge_http, a_scope_that_wants_a_second_factor_says_so) {
+    cr_expect_eq(http_ask(&edge, &answer, "one-factor", "GET /api/v1/documents/" ID_TEXT "01", "", ""), 401);
+    cr_expect(strstr(answer.data, "\"code\":\"AUTH_007\""), "%s", answer.data);
+    cr_expect(strstr(answer.data, "\r\nWWW-Authenticate: Bearer realm=\"cordon\", error=\"insufficient_user_authentication\"\r\n"), "%s", answer.data);
+    cr_expect_str_eq(seen.denied_code, "AUTH_007");
+    cr_expect_eq(http_ask(&edge, &answer, "one-factor", "GET /api/v1/audit/events", "", ""), 403, "another factor would not help");
+    cr_expect(strstr(answer.data, "AUTH_002"), "%s", answer.data);
+}
+
 Test(edge_http, bad_requests_name_what_is_wrong) {
     cr_expect_eq(http_ask(&edge, &answer, "clinician", "POST /api/v1/search", JSON, "{\"question\":\"a\",\"x\":1}"), 400);
     cr_expect(strstr(answer.data, "\"code\":\"REQ_004\"") && strstr(answer.data, "'x' is not a member"), "%s", answer.data);
