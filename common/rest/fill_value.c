@@ -165,7 +165,7 @@ enum status fill_value_text(struct fill *f, ProtobufCMessage *msg, const Protobu
     mark_present(msg, field);
     switch (shape_of(field)) {
     case SHAPE_INTEGER:
-        if (!str_to_i64(text, INT64_MIN, INT64_MAX, &value))
+        if (!str_to_i64(arena_strndup(f->mem, text, len), INT64_MIN, INT64_MAX, &value))     /* a path goes on behind it */
             return refuse(&at, "must be an integer");
         return put_integer(&at, value);
     case SHAPE_BOOL:

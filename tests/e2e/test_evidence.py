@@ -1,0 +1,77 @@
+"""An outsider's view: what was exported is checked by cordon-verify, with the key from elsewhere; and what was signed is where nobody can change it."""
+import json
+import subprocess
+
+import boto3
+import pytest
+
+from conftest import ROOT, STATE, wait_for
+
+VERIFY = ROOT / ".cordon/build/release/services/verify/cordon-verify"
+
+
+def verify(*args, text=b""):
+    return subprocess.run([VERIFY, *args], input=text, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def key():
+    return subprocess.run(["cat", STATE / "secrets/.made/checkpoint.verifier"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def ask(stack, path, **params):
+    return stack.call("GET", f"/api/v1/audit/{path}", role="auditor", params=params)
+
+
+def signed(stack, size=1):
+    """The newest checkpoint, once it covers so many events."""
+    def look():
+        answer = ask(stack, "checkpoint")
+        return answer.status_code == 200 and answer.json()["size"] >= size and answer.json()
+    return wait_for(f"a checkpoint of {size} events", look, 60, 0.5)
+
+
+def test_an_export_is_verified_and_a_changed_one_is_not(stack, key, tmp_path):
+    stack.ingest(b"Evidence sample: blood pressure 120 over 80.")
+    old = signed(stack, 5)
+    (tmp_path / "old.note").write_text(old["checkpoint"])
+    stack.ingest(b"Evidence sample, the day after.")
+    signed(stack, old["size"] + 1)
+    answer = ask(stack, "export")
+    assert answer.status_code == 200 and answer.headers["Content-Type"] == "application/jsonl"
+    done = verify("--key", key, "--checkpoint", tmp_path / "old.note", "-", text=answer.content)
+    assert done.returncode == 0, done.stdout + done.stderr
+    changed = answer.content.replace(b'"outcome":"success"', b'"outcome":"failure"', 1)
+    done = verify("--key", key, "-", text=changed)
+    assert done.returncode == 1 and b"was altered" in done.stdout, done.stdout
+    part = ask(stack, "export", from_seq=3, to_seq=5, since=2)
+    assert verify("--key", key, "-", text=part.content).returncode == 0
+    exported = ask(stack, "events", action="audit.export").json()["events"]
+    assert exported
+
+
+def test_proofs_are_verified(stack, key, tmp_path):
+    size = signed(stack, 5)["size"]
+    for name, path, params in (("inclusion", "events/3/proof", {}), ("consistency", "consistency", {"from": 4})):
+        answer = ask(stack, path, **params)
+        assert answer.status_code == 200, answer.text
+        (tmp_path / name).write_text(answer.text)
+        done = verify(name, "--key", key, tmp_path / name)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(ask(stack, "tile/0/000.p/4").content) == 128
+    assert ask(stack, f"events/{size + 100000}/proof").json()["code"] == "AUDIT_003"
+
+
+def test_what_was_signed_is_in_the_bucket_and_cannot_be_removed(stack, key):
+    signed(stack)
+    cloud = stack.info["cloud"]
+    s3 = boto3.client("s3", endpoint_url=cloud["url"], region_name=cloud["region"], aws_access_key_id=cloud["access_key_id"],
+                      aws_secret_access_key=cloud["secret_access_key"])
+    name = dict(Bucket="cordon-anchor", Key="checkpoints/000000000001.jsonl")
+    got = s3.get_object(**name)
+    assert got["ObjectLockMode"] == "COMPLIANCE"
+    first = json.loads(got["Body"].read().splitlines()[0])["note"]
+    done = verify("note", "--key", key, "/dev/stdin", text=first.encode())
+    assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.raises(s3.exceptions.ClientError):
+        s3.delete_object(**name, VersionId=got["VersionId"])
