@@ -273,8 +273,9 @@ def test_an_aborted_upload_leaves_no_bytes(cloud):
 
 def test_uploads_under_way_are_listed_by_prefix_page_by_page_for_who_may(cloud):
     s3, bucket = cloud.client("s3", "ingest-worker"), "cordon-documents"
+    own = cloud.for_tenant("s3", "ingest-worker", "t-listed")
     keys = [f"tenants/t-listed/{n}" for n in (1, 2, 2, 3)]
-    begun = sorted((key, s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]) for key in keys)
+    begun = sorted((key, own.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]) for key in keys)
     found, markers = [], {}
     while True:
         page = s3.list_multipart_uploads(Bucket=bucket, Prefix="tenants/t-listed/", MaxUploads=2, **markers)
@@ -289,7 +290,7 @@ def test_uploads_under_way_are_listed_by_prefix_page_by_page_for_who_may(cloud):
     for name in ("query", "auth", "audit-writer", "embedding-worker"):
         assert code_of(cloud.client("s3", name).list_multipart_uploads, Bucket=bucket) == "AccessDenied"
     for key, upload in begun:
-        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        own.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
 
 
 def test_listing_pages_and_groups(cloud):
