@@ -416,7 +416,7 @@ BEGIN
     admit_key.tenant_id := k.tenant_id;
     admit_key.user_id := k.user_id;
     admit_key.session_id := session.id;
-    admit_key.scopes := ARRAY(SELECT s.name FROM auth.scopes s WHERE s.name = ANY (k.scopes) AND s.realm = 'tenant' ORDER BY 1);
+    admit_key.scopes := ARRAY(SELECT s.name FROM auth.scopes s WHERE s.name = ANY (k.scopes) AND s.realm = 'tenant' AND NOT s.needs_step_up ORDER BY 1);
     admit_key.withheld := '{}';
     SELECT i.ticket, i.expires_at INTO admit_key.ticket, admit_key.expires_at
         FROM authz.issue(k.tenant_id, k.user_id, session.id, '{}', admit_key.scopes, k.expires_at) i;
@@ -590,7 +590,7 @@ BEGIN
     END LOOP;
 END $$;
 CREATE POLICY labels ON jobs.jobs AS RESTRICTIVE FOR SELECT TO cordon_query
-    USING (document_id NOT IN (SELECT authz.hidden_documents()));
+    USING (document_id IS NULL OR document_id NOT IN (SELECT authz.hidden_documents()));
 
 GRANT CREATE ON SCHEMA keys TO cordon_keys_definer;
 RESET ROLE;

@@ -6,7 +6,6 @@
 #include "auth.pb-c.h"
 #include "core/buffer.h"
 #include "core/clock.h"
-#include "core/fault.h"
 #include "core/str.h"
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
@@ -112,6 +111,7 @@ static enum status fetch_document(void *ctx, const char *url, struct buffer *bod
     struct auth *a = ctx;
     CLEANUP(http_response_end) struct http_response response = { 0 };
     struct http_request request = { .method = "GET", .url = url, .headers = HEADERS, .max_bytes = body->limit_bytes,
+                                    .operation = "idp.Fetch",
                                     .deadline_ms = clock_mono_ms() + ISSUER_FETCH_MS };
     enum status st = http_send(a->http, &request, &response, why);
     if (st != ST_OK)

@@ -200,9 +200,9 @@ Test(db_policy, an_api_key_gets_its_scopes_until_it_ends) {
     pg_ticket(PG_SLUG_A, "admin", "boss");
     pg_ask(pg_admin(), "INSERT INTO auth.users (tenant_id, id, issuer, subject) VALUES ('" PG_TENANT_A "', '" DOC("9") "', 'urn:cordon:api-key', 'k'); "
            "INSERT INTO auth.api_keys (tenant_id, id, user_id, prefix, secret_hash, name, scopes, created_by, expires_at) SELECT tenant_id, '" DOC("8") "', '" DOC("9") "', "
-           "'abcdefghijkl', " SECRET ", 'k', '{query,tenants:manage}', id, now() + interval '1 day' FROM auth.users WHERE subject = 'boss'");
+           "'abcdefghijkl', " SECRET ", 'k', '{query,tenants:manage,breakglass:request}', id, now() + interval '1 day' FROM auth.users WHERE subject = 'boss'");
     const char *good = "SELECT scopes FROM authz.admit_key('abcdefghijkl', " SECRET ")";
-    cr_expect_str_eq(pg_ask(pg_admin(), "%s", good), "{query}", "no scope of the platform");
+    cr_expect_str_eq(pg_ask(pg_admin(), "%s", good), "{query}", "no scope of the platform, and none that wants a person");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT last_used_at IS NOT NULL FROM auth.api_keys"), "t");
     cr_expect_str_eq(pg_try(pg_admin(), "SELECT authz.admit_key('abcdefghijkl', sha256('other'))"), "28000");
     cr_expect_str_eq(pg_try(pg_admin(), "SELECT authz.admit_key('abcdefghijkm', " SECRET ")"), "28000");
