@@ -75,3 +75,19 @@ def test_what_was_signed_is_in_the_bucket_and_cannot_be_removed(stack, key):
     assert done.returncode == 0, done.stdout + done.stderr
     with pytest.raises(s3.exceptions.ClientError):
         s3.delete_object(**name, VersionId=got["VersionId"])
+
+
+def test_the_page_for_browsers_finds_the_same(stack, key, tmp_path):
+    def page(content, *kept):
+        (tmp_path / "export").write_bytes(content)
+        done = subprocess.run([ROOT / ".cordon/app/node", ROOT / "tests/e2e/verify_page.mjs", key, tmp_path / "export", *kept], capture_output=True, check=True)
+        return json.loads(done.stdout)
+    old = signed(stack, 5)
+    (tmp_path / "old.note").write_text(old["checkpoint"])
+    whole = ask(stack, "export").content
+    assert page(whole, tmp_path / "old.note")["good"], page(whole)
+    part = ask(stack, "export", from_seq=old["size"], since=old["size"]).content
+    assert page(part, tmp_path / "old.note")["good"], page(part, tmp_path / "old.note")
+    changed = whole.replace(b'"outcome":"success"', b'"outcome":"failure"', 1)
+    assert (page(changed)["good"], page(changed)["index"]) == (False, 0)
+    assert not page(whole[:-20])["good"]
