@@ -17,9 +17,11 @@ RATES = {"upload": 3, "search": 1.5, "question": 1.5, "download": 1, "delete": 0
 
 
 DEPTHS = {
-    "ingest-worker": ("SELECT queue, state, count(*) FROM jobs.jobs WHERE state <> 'succeeded' GROUP BY 1, 2 ORDER BY 1, 2",
+    # queue, state, how many, and which: a count that is the same again may be of others
+    "ingest-worker": ("SELECT queue, state, count(*), string_agg(id || '/' || fence, ',' ORDER BY id) FROM jobs.jobs"
+                      " WHERE state NOT IN ('succeeded', 'cancelled') GROUP BY 1, 2 ORDER BY 1, 2",
                       re.compile(r'^cordon_jobs\{(?=.*queue="(?P<queue>[^"]+)")(?=.*state="(?P<state>[^"]+)").*\}$')),
-    "audit-writer": ("SELECT 'outbox', 'waiting', count(*) FROM audit.audit_outbox", re.compile(r"^cordon_audit_backlog_rows$")),
+    "audit-writer": ("SELECT 'outbox', 'waiting', count(*), string_agg(id::text, ',' ORDER BY id) FROM audit.audit_outbox", re.compile(r"^cordon_audit_backlog_rows$")),
 }
 
 
@@ -34,20 +36,21 @@ class Depths:
         for name, value in values.items():
             match = pattern.match(name)
             if match and value:
-                out[(match.groupdict().get("queue", "outbox"), match.groupdict().get("state", "waiting"))] = int(value)
+                out[f"{match.groupdict().get('queue', 'outbox')} {match.groupdict().get('state', 'waiting')}"] = int(value)
         return out
 
     def sample(self, process, tries=5):
         with self.stack.database() as db, db.cursor() as cursor:
             def rows():
                 cursor.execute(DEPTHS[process][0])
-                return {(queue, state): count for queue, state, count in cursor.fetchall() if count}
+                return [row for row in cursor.fetchall() if row[2]]
             for _ in range(tries):
                 before, values, after = rows(), killer.metrics(self.stack, process), rows()
                 if values and before == after:
                     self.samples += 1
-                    if self.exported(process, values) != before:
-                        self.wrong.append((process, before, self.exported(process, values)))
+                    counted = {f"{queue} {state}": count for queue, state, count, _ in before}
+                    if self.exported(process, values) != counted:
+                        self.wrong.append((process, counted, self.exported(process, values)))
                     return
         self.unstable += 1
 
