@@ -88,12 +88,48 @@ static enum status move_as(const char *method, const char *ticket, const struct 
 static enum status cancel_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return move_as("ingest.CancelJob", ticket, id, ret_why); }
 static enum status retry_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return move_as("ingest.RetryJob", ticket, id, ret_why); }
 
+static enum status relabel_as(const char *ticket, const struct uuid *id, char *label, struct why *ret_why) {
+    struct asker a;
+    asker_start(&a, &rig.edge, PATIENCE_MS);
+    a.call.ticket = ticket;
+    Ingest__UpdateDocumentRequest req = INGEST__UPDATE_DOCUMENT_REQUEST__INIT;
+    req.document_id = (ProtobufCBinaryData){ UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
+    req.labels = &label;
+    req.n_labels = label ? 1 : 0;
+    ProtobufCMessage *reply = NULL;
+    enum status st = bus_ask(&a.call, "ingest.UpdateDocument", &req.base, &ingest__update_document_reply__descriptor, &reply);
+    *ret_why = a.call.why;
+    asker_end(&a);
+    return st;
+}
+
+static enum status unlabel_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return relabel_as(ticket, id, NULL, ret_why); }
+
 static const struct { const char *method; enum status (*ask)(const char *ticket, const struct uuid *id, struct why *ret_why); bool has_id; } ASKS[] = {
     { "ingest.Upload", try_upload, false },
     { "ingest.DeleteDocument", delete_as, true },
+    { "ingest.UpdateDocument", unlabel_as, true },
     { "ingest.CancelJob", cancel_as, true },
     { "ingest.RetryJob", retry_as, true },
 };
+
+Test(ingest_labels, are_changed_by_those_who_may_see_them, .init = rig_open, .fini = rig_close, .timeout = 60) {
+    struct uuid id;
+    struct why why = { 0 };
+    cr_assert_eq(rig_upload(NULL, "abc", 3, &id, NULL), ST_OK);
+    pg_ask(pg_admin(), "UPDATE app.documents SET status = 'ready'");
+    const char *nobody = pg_ticket(PG_SLUG_A, "clinician", "nosy");
+    cr_expect_eq(relabel_as(nobody, &id, (char *)"part2", &why), ST_FORBIDDEN, "he would lose sight of it");
+    cr_expect_eq(relabel_as(nobody, &id, (char *)"Part 2", &why), ST_INVALID);
+    cr_expect_eq(relabel_as(nobody, &id, (char *)"nonsense", &why), ST_INVALID);
+    (void)pg_ticket(PG_SLUG_A, "clinician", "deb");
+    pg_ask(pg_admin(), "INSERT INTO auth.label_grants (tenant_id, id, label, user_id, basis) SELECT tenant_id, gen_random_uuid(), 'part2', id, 'need_to_know' FROM auth.users WHERE subject = 'deb'");
+    cr_expect_eq(relabel_as(pg_ticket(PG_SLUG_A, "clinician", "deb"), &id, (char *)"part2", &why), ST_OK, "%s", why.text);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT labels FROM app.documents"), "{part2}");
+    cr_expect_eq(unlabel_as(nobody, &id, &why), ST_NOT_FOUND);
+    cr_expect_eq(delete_as(nobody, &id, &why), ST_NOT_FOUND);
+    cr_expect_eq(unlabel_as(pg_ticket(PG_SLUG_A, "clinician", "deb"), &id, &why), ST_OK, "%s", why.text);
+}
 
 Test(ingest_routes_walk, refuses_strangers_and_hides_other_tenants, .init = rig_open, .fini = rig_close, .timeout = 60) {
     struct uuid theirs, absent = uuid_v7();
