@@ -264,7 +264,7 @@ Test(audit_checkpoints, nothing_is_appended_before_the_bucket_was_asked) {
 
 Test(audit_checkpoints, what_was_signed_goes_into_the_bucket_locked_and_once) {
     signer_turn(signer);
-    for (int i = 1; i <= 3; i++) {
+    for (size_t i = 1; i <= 3; i++) {
         (void)rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), NULL);
         signer_turn(signer);
         cr_assert(is_permitted());

@@ -188,6 +188,8 @@ struct verifier sample_witness(void) {
 
 struct text_out { char *data; size_t len, size; };
 
+static void put(struct text_out *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 static void put(struct text_out *t, const char *fmt, ...) {
     va_list args;
     if (t->size - t->len < 8192)
@@ -228,7 +230,7 @@ size_t sample_export(const struct sample_log *log, unsigned first, unsigned last
         SAMPLE_TENANT, first, last - first, size);
     put(&t, "{\"cordon\":\"checkpoint\",\"note\":\"");
     for (const char *p = note; *p; p++)
-        put(&t, *p == '\n' ? "\\n" : "%c", *p);
+        put(&t, "%.*s", *p == '\n' ? 2 : 1, *p == '\n' ? "\\n" : p);
     put(&t, "\"}\n");
     if (first > 0) {
         put(&t, "{\"cordon\":\"range\",\"size\":%u,", first);
