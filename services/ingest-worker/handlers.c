@@ -10,7 +10,6 @@
 #include "db/tenant_tx.h"
 #include "ingest.h"
 #include "ingest.pb-c.h"
-#include "job_metrics.h"
 
 enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200, HAND_BACK_MS = 1000, JOIN_MS = 500,
        SCHEDULE_POLL_MS = 2000, SCHEDULE_RUN_MS = 120000 };
@@ -109,7 +108,8 @@ static const struct ready_check READY[] = {
 };
 
 static void collect(void *self, struct metrics *m) {
-    job_metrics_collect(((struct ingest *)self)->jobs_db, QUEUE, m);
+    struct ingest *g = self;
+    job_metrics_collect(&g->gauges, g->jobs_db, QUEUE, m);
 }
 
 /* ---- life ---- */
@@ -181,6 +181,7 @@ static enum status ingest_start(void *self, struct runtime *rt, struct why *why)
                                     .run_ms = SCHEDULE_RUN_MS, .self = g }, &g->schedule, why);
     if (st != ST_OK)
         return st;
+    ingest_job_metrics(rt->metrics);
     return job_pool_start(&(struct job_pool_options){ .queue = QUEUE, .threads_count = (int)s->job_threads_count, .lease_ms = s->lease_ms,
                           .poll_ms = s->poll_ms, .db = g->jobs_db, .listener = g->listener, .runtime = rt, .run = ingest_job_run,
                           .hand_back = ingest_job_hand_back, .self = g }, &g->jobs, why);

@@ -9,6 +9,7 @@
 #include "db/listen.h"
 #include "db/pool.h"
 #include "extract.h"
+#include "job_metrics.h"
 #include "job_pool.h"
 #include "keystore/keystore.h"
 #include "schedule.h"
@@ -41,6 +42,7 @@ struct ingest {
     struct kms *kms;
     struct job_pool *jobs;
     struct schedule *schedule;
+    struct job_gauges gauges;
 };
 
 extern const struct service INGEST_WORKER;
@@ -67,6 +69,8 @@ extern const struct schedule_row HOUSEKEEPING[];
 
 /* Run one claimed job and record its end (job_pool_options.run). */
 void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus);
+/* Counters that alerts wait for exist from the start. */
+void ingest_job_metrics(struct metrics *m);
 /* Give a job back to the queue whose thread does not end (job_pool_options.hand_back). */
 void ingest_job_hand_back(void *self, struct job_pool *pool, const struct job *job, int64_t deadline_ms);
 

@@ -1,6 +1,7 @@
 /* ingest_job — from a stored original to searchable chunks. Each stage ends in the database, under the
  * job's ticket and fence, so that a worker that was stopped and comes back cannot write, and a crash
  * repeats at most the stage that was running: chunks that are in are not embedded again. */
+#include <stdio.h>
 #include <string.h>
 
 #include "audit/client.h"
@@ -67,11 +68,23 @@ static enum status tx_begin(struct work *w, struct tenant_tx *tx) {
     return st;
 }
 
+static enum status run_progress(struct tenant_tx *tx, struct work *w, const struct sql *q, const char *stage) {
+    bool knows = w->chunks;         /* before, what an earlier attempt has said stands */
+    return tenant_tx_run(tx, q, (struct db_param[]){ DB_TEXT(stage), knows ? DB_INT(w->page_count) : DB_NULL,
+                         knows ? DB_INT(w->done_count) : DB_NULL, knows ? DB_INT(w->chunk_count) : DB_NULL }, NULL, &w->call.why);
+}
+
 static enum status progress(struct tenant_tx *tx, struct work *w, const char *stage) {
     static const struct sql PROGRESS = { "progress", "SELECT jobs.progress($1, $2, $3, $4)", 4 };
-    bool knows = w->chunks;         /* before, what an earlier attempt has said stands */
-    return tenant_tx_run(tx, &PROGRESS, (struct db_param[]){ DB_TEXT(stage), knows ? DB_INT(w->page_count) : DB_NULL,
-                         knows ? DB_INT(w->done_count) : DB_NULL, knows ? DB_INT(w->chunk_count) : DB_NULL }, NULL, &w->call.why);
+    return run_progress(tx, w, &PROGRESS, stage);
+}
+
+/* In a transaction that says nothing else: losing it with the database's last moments costs nobody anything, so its commit
+ * need not wait for the disk. */
+static enum status progress_alone(struct tenant_tx *tx, struct work *w, const char *stage) {
+    static const struct sql PROGRESS = { "progress_alone",
+        "SELECT jobs.progress($1, $2, $3, $4), pg_catalog.set_config('synchronous_commit', 'off', true)", 4 };
+    return run_progress(tx, w, &PROGRESS, stage);
 }
 
 /* ---- stages ---- */
@@ -80,22 +93,18 @@ static enum status progress(struct tenant_tx *tx, struct work *w, const char *st
 static enum status open_document(struct work *w) {
     static const struct sql FIND = { "job_document",
         "SELECT d.content_type, d.name_enc, d.status, "
-        "(SELECT pg_catalog.count(*) FROM app.chunks c WHERE c.tenant_id = $1 AND c.document_id = $2) "
-        "FROM app.documents d WHERE d.tenant_id = $1 AND d.id = $2", 2 };
-    static const struct sql KEY = { "job_document_key", "SELECT version, wrapped FROM keys.job_document_key()", 0 };
+        "(SELECT pg_catalog.count(*) FROM app.chunks c WHERE c.tenant_id = $1 AND c.document_id = $2), k.version, k.wrapped "
+        "FROM app.documents d CROSS JOIN keys.job_document_key() k WHERE d.tenant_id = $1 AND d.id = $2", 2 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    CLEANUP(pgrows_destroy) PGresult *key_rows = NULL;
     struct tenant_keys keys = { 0 };
     {
         CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
         enum status st = tx_begin(w, &tx);
         if (st == ST_OK)
-            st = progress(&tx, w, "fetch");
+            st = progress_alone(&tx, w, "fetch");
         if (st == ST_OK)
             st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&w->claims.tenant_id), DB_UUID(&w->job->document_id) }, &rows,
                                &w->call.why);
-        if (st == ST_OK)
-            st = tenant_tx_run(&tx, &KEY, NULL, &key_rows, &w->call.why);
         if (st == ST_OK)
             st = keystore_read_tenant(&tx, w->mem, &keys, &w->call.why);
         if (st == ST_OK)
@@ -103,7 +112,7 @@ static enum status open_document(struct work *w) {
         if (st != ST_OK)
             return st;
     }
-    if (db_count(rows) == 0 || db_count(key_rows) == 0 || !str_equal(db_text(rows, 0, 2), "processing"))
+    if (db_count(rows) == 0 || !str_equal(db_text(rows, 0, 2), "processing"))
         return fail(&w->call.why, ST_NOT_FOUND, "the document is gone");
     w->content_type = arena_strdup(w->mem, db_text(rows, 0, 0));
     w->done_count = (size_t)db_i64(rows, 0, 3);
@@ -111,8 +120,8 @@ static enum status open_document(struct work *w) {
     w->step = STEP_KEYS;
     CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
     size_t len = 0;
-    const uint8_t *wrapped = db_bytea(key_rows, 0, 1, &len);
-    enum status st = keystore_open_tenant(w->ingest->keyring, &keys, TENANT_KEY_DATA, (unsigned)db_i64(key_rows, 0, 0),
+    const uint8_t *wrapped = db_bytea(rows, 0, 5, &len);
+    enum status st = keystore_open_tenant(w->ingest->keyring, &keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, 0, 4),
                                           w->call.deadline_ms, &tenant_key, &w->call.why);
     if (st == ST_OK)
         st = document_key_open(tenant_key, &w->job->document_id, wrapped, len, &w->key, &w->call.why);
@@ -325,7 +334,7 @@ static enum status store_batch(struct work *w, size_t n) {
 static enum status finish(struct work *w) {
     static const struct sql READY = { "document_ready",
         "UPDATE app.documents SET status = 'ready', pages = $3, chunks = $4 WHERE tenant_id = $1 AND id = $2 AND status = 'processing'", 4 };
-    static const struct sql COMPLETE = { "complete_job", "SELECT jobs.complete()", 0 };
+    static const struct sql COMPLETE = { "complete_job", "SELECT jobs.progress($1, $2, $3, $4), jobs.complete()", 4 };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     enum status st = tx_begin(w, &tx);
@@ -335,9 +344,7 @@ static enum status finish(struct work *w) {
     if (st == ST_OK && db_affected(rows) != 1)
         st = fail(&w->call.why, ST_NOT_FOUND, "the document is gone");
     if (st == ST_OK)
-        st = progress(&tx, w, "done");
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &COMPLETE, NULL, NULL, &w->call.why);
+        st = run_progress(&tx, w, &COMPLETE, "done");
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_BEFORE_COMPLETE, &w->call.why);
     if (st == ST_OK)
@@ -406,24 +413,42 @@ static enum status tell(struct ingest *g, struct job_pool *pool, const struct jo
 /* Others may take it at once; this attempt was none. */
 static const struct sql RELEASE = { "release_job", "SELECT jobs.release(0)", 0 };
 
+/* How an attempt ended, as metrics and log name it. Lost: the lease is, or the end could not be recorded; the next worker finds
+ * the job by its lease. */
+enum outcome { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_GIVEN_UP, OUTCOME_POSTPONED, OUTCOME_RELEASED, OUTCOME_CANCELLED, OUTCOME_LOST, OUTCOME_COUNT };
+
+static const char *const OUTCOMES[OUTCOME_COUNT] = { "done", "failed", "given_up", "postponed", "released", "cancelled", "lost" };
+
+static struct counter *ended(struct metrics *m, enum outcome outcome) {
+    char labels[64];
+    (void)snprintf(labels, sizeof labels, "kind=\"ingest\",outcome=\"%s\"", OUTCOMES[outcome]);
+    return metrics_counter(m, "cordon_jobs_ended_total", "Attempts at jobs, by how they ended.", labels);
+}
+
+void ingest_job_metrics(struct metrics *m) {
+    for (int i = 0; i < OUTCOME_COUNT; i++)
+        (void)ended(m, (enum outcome)i);
+}
+
 /* Say in the database how the attempt ended. */
-static void record_failure(struct work *w, enum status st) {
+static enum outcome record_failure(struct work *w, enum status st) {
     static const struct sql FAIL = { "fail_job", "SELECT jobs.fail($1, $2)", 2 };
     static const struct sql POSTPONE = { "postpone_job", "SELECT jobs.postpone($1)", 1 };
     struct why cause = w->call.why;
     struct job_verdict v = job_verdict(w->step, st, cause.code);
     struct db_param params[] = { DB_TEXT(v.reason), DB_BOOL(v.verdict == VERDICT_PERMANENT) };
     bool is_stopping = v.verdict == VERDICT_OUTAGE && job_should_stop(w->pool, w->job);
-    const char *outcome = job_is_cancelled(w->pool, w->job) ? "cancelled" : is_stopping ? "released" : v.verdict == VERDICT_OUTAGE ? "postponed"
-                        : v.verdict == VERDICT_COUNTED ? "failed" : "given up";
+    enum outcome outcome = job_is_cancelled(w->pool, w->job) ? OUTCOME_CANCELLED : is_stopping ? OUTCOME_RELEASED
+                         : v.verdict == VERDICT_OUTAGE ? OUTCOME_POSTPONED : v.verdict == VERDICT_COUNTED ? OUTCOME_FAILED : OUTCOME_GIVEN_UP;
     w->call.deadline_ms = clock_mono_ms() + STEP_BUDGET_MS;
     fault_point(FAULT_INGEST_BEFORE_FAILURE);
     enum status told = tell(w->ingest, w->pool, w->job, &w->call, is_stopping ? &RELEASE : v.verdict == VERDICT_OUTAGE ? &POSTPONE : &FAIL, params);
     char job_id[UUID_TEXT_BYTES];
     log_event(v.verdict == VERDICT_PERMANENT || is_stopping ? LOG_INFO : LOG_WARN, "job_not_done",
-              LOG_TEXT("job_id", uuid_format(&w->job->id, job_id)), LOG_NUMBER("attempt", w->job->attempt), LOG_TEXT("outcome", outcome),
+              LOG_TEXT("job_id", uuid_format(&w->job->id, job_id)), LOG_NUMBER("attempt", w->job->attempt), LOG_TEXT("outcome", OUTCOMES[outcome]),
               LOG_TEXT("status", status_name(st)), LOG_TEXT("reason", v.reason), LOG_TEXT("why", cause.text),
               LOG_TEXT("recorded", told == ST_OK ? "yes" : w->call.why.text));
+    return told == ST_OK ? outcome : OUTCOME_LOST;
 }
 
 void ingest_job_hand_back(void *self, struct job_pool *pool, const struct job *job, int64_t deadline_ms) {
@@ -448,11 +473,9 @@ void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, st
     span_text(&scope.span, "cordon.job_id", uuid_format(&job->id, job_id));
     span_number(&scope.span, "cordon.attempt", job->attempt);
     enum status st = str_equal(job->kind, "ingest") ? ingest(&w) : fail(&w.call.why, ST_INVALID, "no such kind of job");
-    if (st != ST_OK)
-        record_failure(&w, st);
+    enum outcome outcome = st == ST_OK ? OUTCOME_DONE : record_failure(&w, st);
     struct metrics *m = w.ingest->runtime->metrics;
-    counter_add(metrics_counter(m, "cordon_jobs_ended_total", "Attempts at jobs, by how they ended.",
-                                arena_printf(mem, "kind=\"ingest\",status=\"%s\"", status_name(st))), 1);
+    counter_add(ended(m, outcome), 1);
     histogram_observe_us(metrics_histogram(m, "cordon_job_seconds", "Duration of attempts at jobs.", "kind=\"ingest\""),
                          clock_mono_us() - start_us);
     document_key_destroy(&w.key);

@@ -6,7 +6,9 @@
 #include "core/str.h"
 #include "db/plain_tx.h"
 
-enum { SCRAPE_BUDGET_MS = 2000 };
+/* So many jobs are counted in a few milliseconds. More are counted again only after a time that grows with them: a
+ * millisecond for each, of which counting takes about two microseconds, at most a minute. */
+enum { SCRAPE_BUDGET_MS = 2000, COUNTED_EACH_TIME = 10000, COUNTED_AGAIN_MAX_MS = 60000 };
 
 static PGresult *ask(struct db_pool *db, const struct sql *q) {
     struct why why = { 0 };
@@ -14,11 +16,14 @@ static PGresult *ask(struct db_pool *db, const struct sql *q) {
     return db_run(db, q, NULL, clock_mono_ms() + SCRAPE_BUDGET_MS, &rows, &why) == ST_OK ? rows : NULL;
 }
 
-/* States that have no row have no job. */
-static void collect_depth(struct db_pool *db, const char *queue, struct metrics *m) {
+/* States that have no row have no job. Returns how many jobs were counted. */
+static int64_t collect_depth(struct db_pool *db, const char *queue, struct metrics *m) {
     static const struct sql DEPTH = { "job_depth", "SELECT queue, state, jobs, oldest_age_ms FROM jobs.depth()", 0 };
     static const char *const STATES[] = { "queued", "running", "dead" };
     CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &DEPTH);
+    int64_t counted = 0;
+    for (int i = 0; rows && i < db_count(rows); i++)
+        counted += db_i64(rows, i, 2);
     for (size_t s = 0; rows && s < sizeof STATES / sizeof *STATES; s++) {
         char labels[64];
         int64_t jobs = 0, age_ms = 0;
@@ -31,6 +36,7 @@ static void collect_depth(struct db_pool *db, const char *queue, struct metrics 
         gauge_set(metrics_gauge(m, "cordon_jobs", "Jobs that are not done, by queue and state.", labels), (double)jobs);
         gauge_set(metrics_gauge(m, "cordon_jobs_oldest_age_seconds", "Age of the oldest of them.", labels), (double)age_ms / 1000);
     }
+    return counted;
 }
 
 /* What a job may wait for is what the registry of errors calls passing. */
@@ -68,8 +74,13 @@ static void collect_schedules(struct db_pool *db, struct metrics *m) {
     }
 }
 
-void job_metrics_collect(struct db_pool *jobs_db, const char *queue, struct metrics *m) {
-    collect_depth(jobs_db, queue, m);
-    collect_stuck(jobs_db, queue, m);
+void job_metrics_collect(struct job_gauges *gauges, struct db_pool *jobs_db, const char *queue, struct metrics *m) {
+    int64_t now_ms = clock_mono_ms();
+    if (now_ms >= atomic_load(&gauges->count_at_ms)) {
+        int64_t counted = collect_depth(jobs_db, queue, m);
+        collect_stuck(jobs_db, queue, m);
+        atomic_store(&gauges->count_at_ms, counted <= COUNTED_EACH_TIME ? now_ms
+                     : now_ms + (counted < COUNTED_AGAIN_MAX_MS ? counted : COUNTED_AGAIN_MAX_MS));
+    }
     collect_schedules(jobs_db, m);
 }

@@ -1,12 +1,19 @@
-/* job_metrics — the queue as its rows are, asked for at each scrape. Every replica tells the same: whoever adds
- * them up takes the greatest. A scrape without the database shows the last values; readiness shows the cause. */
+/* job_metrics — the queue as its rows are, asked for at each scrape while it is short; a long one is counted again only
+ * after up to a minute, because counting takes longer the more there is. Every replica tells the same: whoever adds them
+ * up takes the greatest. A scrape without the database shows the last values; readiness shows the cause. */
 #ifndef CORDON_INGEST_JOB_METRICS_H
 #define CORDON_INGEST_JOB_METRICS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
 
 #include "db/pool.h"
 #include "obs/metrics.h"
 
-/* jobs_db: as cordon_jobs. Waits a few seconds at most. */
-void job_metrics_collect(struct db_pool *jobs_db, const char *queue, struct metrics *m);
+/* One for a process; zeros at first. */
+struct job_gauges { _Atomic int64_t count_at_ms; };     /* until then (clock_mono_ms) the last count stands */
+
+/* jobs_db: as cordon_jobs. Waits a few seconds at most. From any thread. */
+void job_metrics_collect(struct job_gauges *gauges, struct db_pool *jobs_db, const char *queue, struct metrics *m);
 
 #endif
