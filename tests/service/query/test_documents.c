@@ -251,7 +251,8 @@ Test(query_documents, a_damaged_original_is_an_error_and_never_looks_complete) {
         CLEANUP(buffer_end) struct buffer got = { 0 };
         Query__ContentHead *head = NULL;
         rig.damaged_at = AT[i];
-        cr_expect_eq(content(DOC_1, 0, &head, &got), ST_INTERNAL, "byte %lld: %s", (long long)AT[i], rig.why.text);
+        cr_expect_eq(content(DOC_1, 0, &head, &got), ST_UNAVAILABLE, "byte %lld: %s", (long long)AT[i], rig.why.text);
+        cr_expect_eq(rig.why.code, ERR_STORE_DAMAGED, "byte %lld: %s", (long long)AT[i], rig.why.text);
         cr_expect_lt(got.len, ORIGINAL_BYTES);
         cr_expect_eq(memcmp(got.len ? got.data : "", original, got.len), 0, "what came before is true");
     }
