@@ -12,7 +12,7 @@
 #include "db/sqlstate.h"
 
 enum {
-    PARAMS_MAX = 64,
+    PARAMS_MAX = 80,
     OPTIONS_MAX_BYTES = 1024,
     CONNECT_MAX_MS = 3000,
     ROLLBACK_MAX_MS = 1000,

@@ -252,12 +252,35 @@ static enum status embed(struct work *w, size_t first, size_t n, const Embedding
     return ST_OK;
 }
 
-/* The parameters of a batch of rows, filled by add_row. */
-struct batch { struct db_param *chunks, *vectors; };
-enum { CHUNK_PARAMS = 10, VECTOR_PARAMS = 5 };
+/* A batch is one statement for its chunks and one for their vectors, because policies are asked once a statement, and each
+ * answer is a ticket verified. Rows that a short batch does not have are NULL. */
+enum { CHUNK_SHARED = 2, CHUNK_PARAMS = 8, CHUNKS_PARAMS = 66, VECTOR_SHARED = 3, VECTOR_PARAMS = 2, VECTORS_PARAMS = 19 };
+
+static const struct sql ADD_CHUNKS = { "add_chunks",
+    "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc) "
+    "SELECT $1::uuid, $2::uuid, v.* FROM (VALUES "
+    "($3::uuid, $4::integer, $5::integer, $6::integer, $7::integer, $8::integer, $9::integer, $10::bytea), "
+    "($11, $12, $13, $14, $15, $16, $17, $18), ($19, $20, $21, $22, $23, $24, $25, $26), "
+    "($27, $28, $29, $30, $31, $32, $33, $34), ($35, $36, $37, $38, $39, $40, $41, $42), "
+    "($43, $44, $45, $46, $47, $48, $49, $50), ($51, $52, $53, $54, $55, $56, $57, $58), "
+    "($59, $60, $61, $62, $63, $64, $65, $66)) v (id) WHERE v.id IS NOT NULL", CHUNKS_PARAMS };
+static const struct sql ADD_VECTORS = { "add_vectors",
+    "INSERT INTO app.chunk_vectors (tenant_id, document_id, model, chunk_id, embedding) SELECT $1::uuid, $2::uuid, $3::text, v.* FROM (VALUES "
+    "($4::uuid, $5::ext.halfvec), ($6, $7), ($8, $9), ($10, $11), ($12, $13), ($14, $15), ($16, $17), ($18, $19)) v (id) WHERE v.id IS NOT NULL", VECTORS_PARAMS };
+_Static_assert(CHUNKS_PARAMS == CHUNK_SHARED + BATCH_CHUNKS * CHUNK_PARAMS, "a row of ADD_CHUNKS for each of a batch");
+_Static_assert(VECTORS_PARAMS == VECTOR_SHARED + BATCH_CHUNKS * VECTOR_PARAMS, "a row of ADD_VECTORS for each of a batch");
+
+/* Their parameters; what is not filled stays NULL. */
+struct batch { struct db_param chunks[CHUNKS_PARAMS], vectors[VECTORS_PARAMS]; };
 
 static struct db_param int_param(struct arena *mem, int64_t value) {
     return db_int_param(arena_alloc(mem, DB_INT_TEXT_BYTES), value);
+}
+
+static void share(struct work *w, struct batch *b, const char *model) {
+    b->chunks[0] = b->vectors[0] = DB_UUID(&w->claims.tenant_id);
+    b->chunks[1] = b->vectors[1] = DB_UUID(&w->job->document_id);
+    b->vectors[2] = DB_TEXT(model);
 }
 
 static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ordinal, const Embedding__EmbedReply *reply) {
@@ -271,9 +294,7 @@ static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ord
                                              c->end_byte - c->start_byte, mem, &sealed, &w->call.why);
     if (st != ST_OK)
         return st;
-    struct db_param *p = b->chunks + i * CHUNK_PARAMS;
-    *p++ = DB_UUID(&w->claims.tenant_id);
-    *p++ = DB_UUID(&w->job->document_id);
+    struct db_param *p = b->chunks + CHUNK_SHARED + i * CHUNK_PARAMS;
     *p++ = DB_UUID(chunk_id);
     *p++ = int_param(mem, (int64_t)ordinal);
     *p++ = has_pages ? int_param(mem, c->page_from) : DB_NULL;
@@ -282,22 +303,14 @@ static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ord
     *p++ = int_param(mem, (int64_t)c->end_char);
     *p++ = int_param(mem, c->token_count);
     *p++ = DB_BYTES(sealed.data, sealed.len);
-    p = b->vectors + i * VECTOR_PARAMS;
-    *p++ = DB_UUID(&w->claims.tenant_id);
+    p = b->vectors + VECTOR_SHARED + i * VECTOR_PARAMS;
     *p++ = DB_UUID(chunk_id);
-    *p++ = DB_UUID(&w->job->document_id);
-    *p++ = DB_TEXT(reply->model);
     *p++ = db_halfvec_param(reply->vectors[i]->values, arena_alloc(mem, HALFVEC_BYTES));
     return ST_OK;
 }
 
 /* Embed the next n chunks and commit them together with the progress that says so. */
 static enum status store_batch(struct work *w, size_t n) {
-    static const struct sql CHUNK = { "add_chunk",
-        "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", CHUNK_PARAMS };
-    static const struct sql VECTOR = { "add_vector",
-        "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) VALUES ($1, $2, $3, $4, $5)", VECTOR_PARAMS };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
     w->call.mem = mem;
     enum status st = step_begin(w, STEP_MODEL, EMBED_BUDGET_MS);
@@ -306,17 +319,18 @@ static enum status store_batch(struct work *w, size_t n) {
         st = embed(w, w->done_count, n, &reply);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_EMBEDDED, &w->call.why);
-    struct batch b = { arena_alloc(mem, n * CHUNK_PARAMS * sizeof(struct db_param)),
-                       arena_alloc(mem, n * VECTOR_PARAMS * sizeof(struct db_param)) };
+    struct batch b = { 0 };
+    if (st == ST_OK)
+        share(w, &b, reply->model);
     for (size_t i = 0; st == ST_OK && i < n; i++)
         st = add_row(w, &b, i, w->done_count + i, reply);
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     if (st == ST_OK)
         st = tx_begin(w, &tx);
     if (st == ST_OK)
-        st = tenant_tx_run_many(&tx, &CHUNK, b.chunks, n, &w->call.why);
+        st = tenant_tx_run(&tx, &ADD_CHUNKS, b.chunks, NULL, &w->call.why);
     if (st == ST_OK)
-        st = tenant_tx_run_many(&tx, &VECTOR, b.vectors, n, &w->call.why);
+        st = tenant_tx_run(&tx, &ADD_VECTORS, b.vectors, NULL, &w->call.why);
     w->done_count += st == ST_OK ? n : 0;
     if (st == ST_OK)
         st = progress(&tx, w, "embed");
