@@ -35,7 +35,7 @@ def test_a_job_is_cancelled_and_tried_again(stack):
         assert stack.wait_ready(document_id)["status"] == "ready"
 
 
-def test_what_was_given_up_is_listed_and_other_tenants_see_none_of_it(stack):
+def test_what_was_given_up_is_listed_and_other_tenants_see_none_of_it(stack, fresh_uuid):
     document_id = stack.upload(b"%PDF-1.4 nothing of a PDF", content_type="application/pdf", name="broken.pdf").json()["document_id"]
     wait_for("dead", lambda: job_of(stack, document_id)["state"] == "dead")
     dead = stack.call("GET", "/api/v1/jobs?state=dead&limit=100").json()["jobs"]
@@ -44,7 +44,7 @@ def test_what_was_given_up_is_listed_and_other_tenants_see_none_of_it(stack):
     assert all(j["document_id"] != document_id for j in stack.call("GET", "/api/v1/jobs?limit=100", tenant="lakeside").json().get("jobs", []))
     for verb in ("cancel", "retry"):
         foreign = stack.call("POST", f"/api/v1/jobs/{mine[0]['id']}/{verb}", tenant="lakeside")
-        absent = stack.call("POST", f"/api/v1/jobs/{fresh_uuid()}/{verb}", tenant="lakeside")
+        absent = stack.call("POST", f"/api/v1/jobs/{fresh_uuid}/{verb}", tenant="lakeside")
         assert foreign.status_code == absent.status_code, (foreign.text, absent.text)
         assert stack.call("POST", f"/api/v1/jobs/{mine[0]['id']}/{verb}", role="reviewer").status_code == 403
     assert stack.call("GET", "/api/v1/jobs?state=gone").status_code == 400
