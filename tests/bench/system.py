@@ -15,7 +15,7 @@ import requests
 
 EDGE, TOKEN = os.environ["BENCH_EDGE"], os.environ["BENCH_TOKEN"]
 DOCUMENTS, QUESTIONS = int(os.environ.get("BENCH_DOCUMENTS", 60)), int(os.environ.get("BENCH_QUESTIONS", 60))
-CALLS, PIDS = pathlib.Path(sys.argv[1]), dict(pair.split("=") for pair in sys.argv[2].split())
+CALLS, PIDS = pathlib.Path(sys.argv[1]), dict(pair.split("=") for pair in " ".join(sys.argv[2:]).split())
 ASKED = ["Which diuretic was started?", "When is the follow-up appointment?", "Why was amlodipine stopped?", "Who visits the patient at home?"]
 
 session = requests.Session()
@@ -66,9 +66,14 @@ def timed(path, **body):
 
 def model_seconds(spans):
     """For each span, how much of it one or more calls of the model's stand-in were running."""
-    calls = [json.loads(line) for line in CALLS.read_text().splitlines()]
-    calls = sorted((unix(c["ts"]) - c["duration_ms"] / 1000, unix(c["ts"])) for c in calls if c["service"] == "bedrock")
+    calls = [(began, ended) for service, began, ended in log_of_calls() if service == "bedrock"]
     return [running(calls, span[0], span[-1]) for span in spans]
+
+
+def log_of_calls():
+    """(service, began, ended) of each call that the stand-ins answered, in order."""
+    calls = [json.loads(line) for line in CALLS.read_text().splitlines()]
+    return sorted(((c["service"], unix(c["ts"]) - c["duration_ms"] / 1000, unix(c["ts"])) for c in calls), key=lambda c: c[1:])
 
 
 def running(calls, began, ended):
@@ -124,4 +129,5 @@ def main():
     print(json.dumps({"bench": "system", "load_before": float(os.environ["BENCH_LOAD_BEFORE"]), "rows": rows, "memory_mib": memory()}))
 
 
-main()
+if __name__ == "__main__":
+    main()
