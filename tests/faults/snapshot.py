@@ -120,9 +120,12 @@ def take(stack):
     """Everything, of a system at rest."""
     s = Snapshot()
     with stack.database() as db, db.cursor() as cursor:
+        # of one moment: the log is never at rest, since checkpoints are events too
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         for name, query in QUERIES.items():
             setattr(s, name, rows(cursor, query))
         s.outbox = rows(cursor, "SELECT count(*) n FROM audit.audit_outbox")[0]["n"]
+        cursor.execute("COMMIT")
     for event in s.events:
         event["bytes"], event["leaf"] = bytes(event["bytes"]), bytes(event["leaf"])
     for head in s.heads:
