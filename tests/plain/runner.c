@@ -37,6 +37,11 @@ void plain_check(bool holds, bool is_fatal, const char *file, int line, const ch
         _exit(EXIT_FAILURE);
 }
 
+void plain_skip(const char *why) {
+    (void)fprintf(stderr, "[SKIP] %s\n", why);
+    _exit(has_failed ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
 /* In the place of libc's, which the thread sanitizer of clang 14 does not know: by one that it knows. */
 int pthread_clockjoin_np(pthread_t thread, void **ret_value, clockid_t clock, const struct timespec *end) {
     struct timespec now;
