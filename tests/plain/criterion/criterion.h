@@ -82,6 +82,7 @@ void plain_skip(const char *why) __attribute__((noreturn));
 #define cr_expect_str_eq(a, b, ...)      PLAIN(strcmp(a, b) == 0, false, #a " is " #b, __VA_ARGS__)
 #define cr_expect_str_neq(a, b, ...)     PLAIN(strcmp(a, b) != 0, false, #a " is not " #b, __VA_ARGS__)
 #define cr_expect_arr_eq(a, b, len, ...) PLAIN(memcmp(a, b, len) == 0, false, #a " equals " #b, __VA_ARGS__)
+#define cr_expect_arr_neq(a, b, len, ...) PLAIN(memcmp(a, b, len) != 0, false, #a " differs from " #b, __VA_ARGS__)
 #define cr_expect_float_eq(a, b, by, ...) \
     PLAIN((a) - (b) <= (by) && (b) - (a) <= (by), false, #a " is about " #b, __VA_ARGS__)
 
