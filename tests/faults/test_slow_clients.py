@@ -77,7 +77,7 @@ def calm(detoured):
     model = f"http://127.0.0.1:{detoured.base + 3}/_control"
     requests.post(model, json={"words_only": True}, timeout=10).raise_for_status()
     yield detoured
-    requests.post(model, json={"words_only": False}, timeout=10).raise_for_status()
+    requests.post(model, json={"words_only": 0}, timeout=10).raise_for_status()
 
 
 @pytest.mark.parametrize("path", ["/api/v1/documents?limit=5", "/api/v1/health/live"])
