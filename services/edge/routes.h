@@ -39,7 +39,7 @@ struct http_route {
 extern const struct http_route ROUTES[];        /* ends with verb NULL */
 extern const struct fill_rule FIELDS[];         /* fields.def; ends with message NULL */
 
-enum { ROUTE_COUNT_MAX = 64, ROUTE_PARAMS_MAX = 4 };
+enum { ROUTE_COUNT_MAX = 128, ROUTE_PARAMS_MAX = 4 };
 
 struct route_param { const char *name, *text; size_t name_len, text_len; };     /* borrowed from row and path */
 struct route_match {
