@@ -86,6 +86,11 @@ bool bus_stream_is_answered(const struct bus_stream *s);
 /* Next part of a streamed reply. *ret_len 0 and *ret_data NULL: no more, call bus_stream_finish. The
  * bytes live until the next read. */
 enum status bus_stream_read(struct bus_stream *s, const void **ret_data, size_t *ret_len) MUST_USE;
+/* The same, but waits no longer than deadline_ms: ST_TIMEOUT then, and the stream goes on. When the call is one that is
+ * being served, its end by its own caller ends the wait at once: ST_UNAVAILABLE. */
+enum status bus_stream_read_until(struct bus_stream *s, int64_t deadline_ms, const void **ret_data, size_t *ret_len) MUST_USE;
+/* Would bus_stream_write go out without waiting? Reading learns of room. */
+bool bus_stream_has_room(const struct bus_stream *s);
 /* Wait for the REPLY. */
 enum status bus_stream_finish(struct bus_stream *s, const ProtobufCMessageDescriptor *want,
                               ProtobufCMessage **ret_reply) MUST_USE;
@@ -105,5 +110,9 @@ enum status call_read(struct call *call, const void **ret_data, size_t *ret_len,
 enum status call_write(struct call *call, const void *data, size_t len) MUST_USE;
 /* True once the caller cancelled or vanished; long handlers ask now and then. */
 bool call_is_cancelled(struct call *call);
+/* Did the caller open it as a stream, so that call_write can be used? */
+bool call_is_stream(const struct call *call);
+/* For handlers whose caller streams nothing but fresh tickets: take those that came, without waiting. */
+void call_take_tickets(struct call *call);
 
 #endif

@@ -341,14 +341,33 @@ bool bus_stream_is_answered(const struct bus_stream *s) {
     return s->reply != NULL;
 }
 
+bool bus_stream_has_room(const struct bus_stream *s) {
+    return s->data_credit > 0 && !has_ended(s);
+}
+
+/* As wait_event, but no longer than deadline_ms, nor when the call that this is for has lost its own caller. */
+static enum status wait_part(struct bus_stream *s, int64_t deadline_ms) {
+    struct call *call = s->call;
+    if (deadline_ms > call->deadline_ms)
+        deadline_ms = call->deadline_ms;
+    if (!note_wait_either(s->client->socket, call_socket(call), deadline_ms))
+        return fail(&call->why, ST_TIMEOUT, "%s: nothing came in time", s->method);
+    receive(s->client);
+    return call_is_cancelled(call) ? fail(&call->why, ST_UNAVAILABLE, "%s: the caller cancelled or is gone", s->method) : ST_OK;
+}
+
 enum status bus_stream_read(struct bus_stream *s, const void **ret_data, size_t *ret_len) {
+    return bus_stream_read_until(s, s->call->deadline_ms, ret_data, ret_len);
+}
+
+enum status bus_stream_read_until(struct bus_stream *s, int64_t deadline_ms, const void **ret_data, size_t *ret_len) {
     if (s->current) {
         arrival_free(&s->current);
         if (!has_ended(s))
             give_credit(s);
     }
     while (!s->parts && !has_ended(s)) {
-        enum status st = wait_event(s);
+        enum status st = wait_part(s, deadline_ms);
         if (st != ST_OK)
             return st;
     }

@@ -32,4 +32,7 @@ struct bus {
 
 void *network_run(void *bus);
 
+/* The worker's socket of a call that is being served; NULL for a caller's own. worker.c */
+void *call_socket(const struct call *call);
+
 #endif

@@ -80,12 +80,16 @@ bool note_recv(void *socket, struct route_id *ret_from, struct note *ret_note, z
 }
 
 bool note_wait(void *socket, int64_t deadline_ms) {
+    return note_wait_either(socket, NULL, deadline_ms);
+}
+
+bool note_wait_either(void *socket, void *other, int64_t deadline_ms) {
     for (;;) {
         int64_t left = deadline_ms - clock_mono_ms();
         if (left < 0)
             left = 0;
-        zmq_pollitem_t item = { socket, 0, ZMQ_POLLIN, 0 };
-        int n = zmq_poll(&item, 1, left > WAIT_MAX_MS ? WAIT_MAX_MS : (long)left);
+        zmq_pollitem_t items[] = { { socket, 0, ZMQ_POLLIN, 0 }, { other, 0, ZMQ_POLLIN, 0 } };
+        int n = zmq_poll(items, other ? 2 : 1, left > WAIT_MAX_MS ? WAIT_MAX_MS : (long)left);
         if (n > 0)
             return true;
         if (clock_mono_ms() >= deadline_ms)

@@ -65,5 +65,7 @@ bool note_recv(void *socket, struct route_id *ret_from, struct note *ret_note, z
 
 /* Wait until socket is readable or clock_mono_ms() reaches deadline_ms; false: the time is over. */
 bool note_wait(void *socket, int64_t deadline_ms);
+/* The same for either of two; other: NULL for none. */
+bool note_wait_either(void *socket, void *other, int64_t deadline_ms);
 
 #endif

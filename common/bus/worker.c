@@ -182,6 +182,14 @@ bool call_is_cancelled(struct call *call) {
     return call->incoming->is_cancelled;
 }
 
+bool call_is_stream(const struct call *call) {
+    return call->incoming && call->incoming->is_stream;
+}
+
+void *call_socket(const struct call *call) {
+    return call->incoming ? call->incoming->socket : NULL;
+}
+
 static enum status wait_event(struct call *call) {
     if (!note_wait(call->incoming->socket, call->deadline_ms))
         return fail(&call->why, ST_TIMEOUT, "the stream stands still");
@@ -209,17 +217,43 @@ static void renew_ticket(struct call *call, const char *ticket) {
     call->ticket = fresh;
 }
 
-enum status call_read(struct call *call, const void **ret_data, size_t *ret_len, bool *ret_end) {
-    struct incoming *in = call->incoming;
-    assert(in);
-    if (!in->is_stream || in->has_read_end)
-        return fail(&call->why, ST_INVALID, "%s: the call has no more DATA", call->method);
+/* Room for the first parts, or in place of the one that was read. */
+static void give_room(struct incoming *in) {
     if (!in->has_begun_reading)
         give_credit(in, BUS_WINDOW_PARTS);
     else if (in->current)
         give_credit(in, 1);
     in->has_begun_reading = true;
     part_free(&in->current);
+}
+
+static void next_part(struct incoming *in) {
+    in->current = in->parts;
+    in->parts = in->current->next;
+    if (!in->parts)
+        in->parts_end = &in->parts;
+}
+
+void call_take_tickets(struct call *call) {
+    struct incoming *in = call->incoming;
+    if (!call_is_stream(call))
+        return;
+    give_room(in);
+    while (receive(in))
+        ;
+    while (in->parts) {
+        next_part(in);
+        renew_ticket(call, in->current->e->ticket);
+        give_room(in);
+    }
+}
+
+enum status call_read(struct call *call, const void **ret_data, size_t *ret_len, bool *ret_end) {
+    struct incoming *in = call->incoming;
+    assert(in);
+    if (!in->is_stream || in->has_read_end)
+        return fail(&call->why, ST_INVALID, "%s: the call has no more DATA", call->method);
+    give_room(in);
     while (!in->parts && !in->is_cancelled) {
         enum status st = wait_event(call);
         if (st != ST_OK)
@@ -227,10 +261,7 @@ enum status call_read(struct call *call, const void **ret_data, size_t *ret_len,
     }
     if (in->is_cancelled)
         return cancelled(call);
-    in->current = in->parts;
-    in->parts = in->current->next;
-    if (!in->parts)
-        in->parts_end = &in->parts;
+    next_part(in);
     const Bus__Envelope *e = in->current->e;
     renew_ticket(call, e->ticket);
     in->has_read_end = e->end;

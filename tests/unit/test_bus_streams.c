@@ -266,3 +266,94 @@ Test(bus_streams, a_question_takes_no_stream) {
     cr_expect_eq(search(&asker.call, "why", NULL), ST_INVALID);
     stop();
 }
+
+/* ---- waiting for a time, and fresh tickets on the way down ---- */
+
+/* Answers once it was told that its ticket is the one it waits for. */
+static enum status await_ticket(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)ctx, (void)body;
+    call_take_tickets(call);
+    while (!str_equal(call->ticket, "fresh") && !call_is_cancelled(call)) {
+        usleep(1000);
+        call_take_tickets(call);
+    }
+    cr_expect(call_is_stream(call));
+    enum status st = call_write(call, call->ticket, strlen(call->ticket));
+    Query__GetContentReply *reply = arena_alloc(call->mem, sizeof *reply);
+    query__get_content_reply__init(reply);
+    *ret_reply = &reply->base;
+    return st;
+}
+
+Test(bus_streams, a_reader_may_wait_for_a_while_and_hand_over_fresh_tickets_between) {
+    Query__GetContentRequest req = QUERY__GET_CONTENT_REQUEST__INIT;
+    struct bus_stream *s = NULL;
+    const void *data = NULL;
+    size_t len = 0;
+    ProtobufCMessage *reply = NULL;
+    start(await_ticket, PEER_QUERY);
+    cr_assert_eq(bus_stream_open(&asker.call, "query.GetContent", &req.base, &s), ST_OK);
+    cr_expect_not(bus_stream_has_room(s));
+    while (!bus_stream_has_room(s))
+        cr_assert_eq(bus_stream_read_until(s, clock_mono_ms() + 20, &data, &len), ST_TIMEOUT, "there is nothing to read yet");
+    for (unsigned i = 0; i < 3 * BUS_WINDOW_PARTS; i++) {
+        cr_assert_eq(bus_stream_write(s, NULL, 0, false, "stale"), ST_OK, "%u", i);
+        while (!bus_stream_has_room(s))
+            cr_assert_eq(bus_stream_read_until(s, clock_mono_ms() + 20, &data, &len), ST_TIMEOUT, "%u", i);
+    }
+    cr_assert_eq(bus_stream_write(s, NULL, 0, false, "fresh"), ST_OK);
+    cr_assert_eq(bus_stream_read(s, &data, &len), ST_OK);
+    cr_expect(len == 5 && memcmp(data, "fresh", 5) == 0);
+    cr_expect_eq(bus_stream_finish(s, &query__get_content_reply__descriptor, &reply), ST_OK);
+    bus_stream_destroy(&s);
+    stop();
+}
+
+/* query, which asks a model that never answers. */
+static struct node model, asking;
+static atomic_bool model_was_cancelled, asker_saw_it;
+
+static enum status say_nothing(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)ctx, (void)body, (void)ret_reply;
+    while (!call_is_cancelled(call))
+        usleep(1000);
+    model_was_cancelled = true;
+    return fail(&call->why, ST_UNAVAILABLE, "cancelled");
+}
+
+static enum status ask_model(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)ctx, (void)body, (void)ret_reply;
+    Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
+    CLEANUP(bus_stream_destroy) struct bus_stream *s = NULL;
+    const void *data = NULL;
+    size_t len = 0;
+    enum status st = bus_stream_open(call, "embedding.Generate", &req.base, &s);
+    if (st == ST_OK)
+        st = bus_stream_read(s, &data, &len);
+    asker_saw_it = st == ST_UNAVAILABLE;
+    return st;
+}
+
+Test(bus_streams, whoever_is_left_by_its_caller_leaves_those_that_it_asked_at_once) {
+    Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
+    struct bus_stream *s = NULL;
+    model_was_cancelled = asker_saw_it = false;
+    callee_init(&model, PEER_EMBEDDING_WORKER, 0, 1, say_nothing, NULL);
+    model.opt.callers = PEER_QUERY;
+    node_start(&model);
+    callee_init(&asking, PEER_QUERY, 0, 1, ask_model, NULL);
+    asking.opt.endpoints[peer_index(PEER_EMBEDDING_WORKER)] = model.listen;
+    node_start(&asking);
+    caller_start(&edge, PEER_QUERY, asking.listen);
+    asker_start(&asker, &edge, PATIENCE_MS);
+    cr_assert_eq(bus_stream_open(&asker.call, "query.Query", &req.base, &s), ST_OK);
+    WAIT_FOR(metric(&model, "cordon_in_flight ") == 1);
+    int64_t left_ms = clock_mono_ms();
+    bus_stream_destroy(&s);
+    WAIT_FOR(asker_saw_it && model_was_cancelled);
+    cr_expect_lt(clock_mono_ms() - left_ms, 2000);
+    asker_end(&asker);
+    node_stop(&edge);
+    node_stop(&asking);
+    node_stop(&model);
+}
