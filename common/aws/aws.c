@@ -111,6 +111,13 @@ struct tap {
     enum status status;
 };
 
+static enum status look(void *ctx, struct why *why) {
+    struct tap *tap = ctx;
+    tap->status = tap->request->watch(tap->request->watch_ctx, why);
+    tap->was_used = tap->was_used || tap->status != ST_OK;
+    return tap->status;
+}
+
 static enum status pour(void *ctx, const void *data, size_t len, struct why *why) {
     struct tap *tap = ctx;
     tap->was_used = true;
@@ -147,7 +154,8 @@ static enum status attempt(struct aws *aws, const struct aws_request *request, c
         .body = request->body, .body_len = request->body_len,
         .url = arena_printf(mem, "%s%s%s%s", request->endpoint, request->path, *query ? "?" : "", query),
         .max_bytes = request->max_bytes, .deadline_ms = is_capped ? now_ms + request->attempt_ms : request->deadline_ms,
-        .stall_ms = request->stall_ms, .is_once = request->attempts <= 1, .sink = request->sink ? pour : NULL, .sink_ctx = tap };
+        .stall_ms = request->stall_ms, .is_once = request->attempts <= 1, .sink = request->sink ? pour : NULL, .sink_ctx = tap,
+        .watch = request->watch ? look : NULL, .watch_ctx = tap };
     enum status st = http_send(aws->http, &sent, &reply->http, why);
     if (st == ST_TIMEOUT && is_capped)      /* the attempt's time is over, not the caller's */
         st = fail(why, ST_UNAVAILABLE, "no answer within %lld ms", (long long)request->attempt_ms);

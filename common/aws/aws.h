@@ -50,11 +50,13 @@ struct aws_request {
     struct uuid tenant;                         /* whose data it is about; nil: nobody's */
     int64_t deadline_ms;
     int64_t attempt_ms;                         /* longest time for one attempt; 0: up to the deadline */
-    int64_t stall_ms;
+    int64_t stall_ms;                           /* http_request.stall_ms */
     unsigned attempts;                          /* 0 or 1: no repetition */
     bool may_fail_with_200;                     /* S3: an <Error> document may come with status 200 */
     enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why);  /* not repeated once it ran */
     void *sink_ctx;
+    enum status (*watch)(void *ctx, struct why *why);       /* http_request.watch; not repeated once it ended one */
+    void *watch_ctx;
 };
 
 /* Zero-initialise, aws_reply_end. */

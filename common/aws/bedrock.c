@@ -193,7 +193,7 @@ enum status bedrock_converse(struct bedrock *bedrock, const struct converse_requ
 
 /* ---- the answer as a stream ---- */
 
-enum { FRAME_MAX_BYTES = 128 << 10, STREAM_STALL_MS = 30000 };
+enum { FRAME_MAX_BYTES = 128 << 10 };
 
 struct converse_stream {
     const struct converse_sink *sink;
@@ -202,6 +202,7 @@ struct converse_stream {
     char stop_reason[64];
     int64_t input_tokens, output_tokens;
     bool has_delivered, has_stopped;
+    int64_t heard_ms;               /* when the request began, then when text came last */
     enum aws_kind kind;             /* of the exception that ended it */
     bool has_exception;
 };
@@ -225,6 +226,7 @@ static enum status take_delta(struct converse_stream *s, const json_t *event, st
     if (!buffer_add(&s->text, json_string_value(piece), json_string_length(piece)))
         return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: more than %d bytes of text", BEDROCK_ANSWER_MAX_BYTES);
     s->has_delivered = true;
+    s->heard_ms = clock_mono_ms();
     return s->sink->on_text(s->sink->ctx, json_string_value(piece), json_string_length(piece), why);
 }
 
@@ -255,13 +257,25 @@ static enum status take_message(void *ctx, const struct eventstream_message *m, 
     return st == ST_OK ? ST_OK : fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: %.120s", reason.text);
 }
 
+/* Frames without text are no answer either, so it is not the bytes that are waited for. */
+static enum status watch(void *ctx, struct why *why) {
+    const struct converse_stream *s = ctx;
+    int64_t most_ms = s->has_delivered ? s->sink->idle_ms : s->sink->first_ms;
+    if (s->sink->is_unwanted && s->sink->is_unwanted(s->sink->ctx))
+        return fail(why, ST_UNAVAILABLE, "bedrock ConverseStream: nobody wants the answer any more");
+    if (most_ms > 0 && !s->has_stopped && clock_mono_ms() - s->heard_ms >= most_ms)
+        return fail_as(why, ERR_MODEL_BROKE_OFF, "bedrock ConverseStream: no %stext for %lld ms", s->has_delivered ? "more " : "",
+                       (long long)most_ms);
+    return ST_OK;
+}
+
 static enum status take_bytes(void *ctx, const void *data, size_t len, struct why *why) {
     struct converse_stream *s = ctx;
     enum status st = eventstream_feed(&s->frames, data, len, take_message, s, why);
     if (st == ST_OK || !s->frames.is_damaged)
         return st;
     struct why below = *why;
-    return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: %.120s", below.text);
+    return fail_as(why, ERR_MODEL_BROKE_OFF, "bedrock ConverseStream: %.120s", below.text);
 }
 
 /* One try from the first byte to the model's stop. */
@@ -273,13 +287,16 @@ static enum status stream_once(struct bedrock *bedrock, const struct converse_re
         .service = "bedrock", .operation = "ConverseStream", .method = "POST", .endpoint = bedrock->endpoint,
         .path = arena_printf(mem, "/model/%s/converse-stream", sigv4_encode(mem, converse->model, false)),
         .headers = { { "content-type", "application/json" }, { "accept", "application/vnd.amazon.eventstream" } },
-        .body = body->data, .body_len = body->len, .deadline_ms = deadline_ms, .stall_ms = STREAM_STALL_MS, .attempts = ATTEMPTS,
-        .sink = take_bytes, .sink_ctx = s };
+        .body = body->data, .body_len = body->len, .deadline_ms = deadline_ms, .attempts = ATTEMPTS,
+        .sink = take_bytes, .sink_ctx = s, .watch = watch, .watch_ctx = s };
+    s->heard_ms = clock_mono_ms();
     enum status st = aws_send(bedrock->aws, &request, &reply, why);
     if (st == ST_NOT_FOUND)
         return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: no such model");
     if (st == ST_OK && (!s->has_stopped || !eventstream_is_between(&s->frames)))
-        return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: the stream ended before the answer did");
+        return fail_as(why, ERR_MODEL_BROKE_OFF, "bedrock ConverseStream: the stream ended before the answer did");
+    if (st != ST_OK && s->has_delivered && why->code == ERR_MODEL_UNAVAILABLE)      /* it was reached, and began */
+        why->code = ERR_MODEL_BROKE_OFF;
     return st;
 }
 
@@ -294,10 +311,9 @@ enum status bedrock_converse_stream(struct bedrock *bedrock, const struct conver
         eventstream_init(&s.frames, FRAME_MAX_BYTES);
         buffer_init(&s.text, BEDROCK_ANSWER_MAX_BYTES);
         enum status st = stream_once(bedrock, converse, &body, &s, deadline_ms, why);
-        if (st == ST_OK)
-            *ret_reply = (struct converse_reply){ .text = arena_strdup(mem, s.text.data ? s.text.data : ""),
-                                                  .stop_reason = arena_strdup(mem, s.stop_reason),
-                                                  .input_tokens = (uint32_t)s.input_tokens, .output_tokens = (uint32_t)s.output_tokens };
+        *ret_reply = (struct converse_reply){ .text = arena_strdup(mem, s.text.data ? s.text.data : ""),
+                                              .stop_reason = arena_strdup(mem, s.stop_reason),
+                                              .input_tokens = (uint32_t)s.input_tokens, .output_tokens = (uint32_t)s.output_tokens };
         bool is_worth_it = st != ST_OK && s.has_exception && !s.has_delivered && aws_kind_is_retryable(s.kind);
         eventstream_end(&s.frames);
         buffer_end(&s.text);

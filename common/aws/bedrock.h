@@ -40,11 +40,15 @@ enum status bedrock_converse(struct bedrock *bedrock, const struct converse_requ
                              struct arena *mem, struct converse_reply *ret_reply, struct why *why) MUST_USE;
 
 /* ConverseStream: the same, the text as it comes. on_text gets pieces of UTF-8 that may end inside a character; what it
- * returns unless ST_OK ends the stream and is the result. Not repeated once a piece was delivered. A stream that ends
- * without the model's stop is ST_UNAVAILABLE MODEL_001. ret_reply->text is the whole. */
+ * returns unless ST_OK ends the stream and is the result; so does what is_unwanted says, which is asked at least once a
+ * second: ST_UNAVAILABLE then, and the connection is closed. Not repeated once a piece was delivered. ST_UNAVAILABLE
+ * MODEL_003: the stream ended without the model's stop, or no text came for so long. ret_reply is the whole; of a stream
+ * that failed, what there was. */
 struct converse_sink {
     enum status (*on_text)(void *ctx, const char *text, size_t len, struct why *why);
+    bool (*is_unwanted)(void *ctx);         /* NULL: always wanted */
     void *ctx;
+    int64_t first_ms, idle_ms;              /* longest wait for the first text, and between texts; 0: up to the deadline */
 };
 enum status bedrock_converse_stream(struct bedrock *bedrock, const struct converse_request *converse, const struct converse_sink *sink,
                                     int64_t deadline_ms, struct arena *mem, struct converse_reply *ret_reply, struct why *why) MUST_USE;

@@ -201,7 +201,9 @@ static int on_progress(void *ctx, curl_off_t down_total, curl_off_t down, curl_o
         x->moved_ms = now_ms;
     }
     x->is_stalled = x->request->stall_ms > 0 && now_ms - x->moved_ms >= x->request->stall_ms;
-    return x->is_stalled || cancel_is_due();
+    if (x->request->watch && x->sink_status == ST_OK)
+        x->sink_status = x->request->watch(x->request->watch_ctx, &x->sink_why);
+    return x->is_stalled || x->sink_status != ST_OK || cancel_is_due();
 }
 
 static void set_up(const struct http_client *client, struct exchange *x, struct curl_slist *headers, int64_t left_ms) {

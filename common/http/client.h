@@ -46,6 +46,10 @@ struct http_request {
      * ST_OK ends the request and is http_send's result. */
     enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why);
     void *sink_ctx;
+    /* Optional: asked at least once a second while the request runs; what it returns unless ST_OK ends the request and
+     * is http_send's result. */
+    enum status (*watch)(void *ctx, struct why *why);
+    void *watch_ctx;
 };
 
 /* Zero-initialise, http_response_end. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "aws/bedrock.h"
@@ -166,6 +167,8 @@ static struct model {
     unsigned stream_count;
     atomic_uint asked;
     bool cuts;
+    bool hangs;                     /* keeps the connection open behind the last byte, until the client closes it */
+    atomic_bool was_left;
 } model;
 static struct loopback *server;
 static struct aws *aws;
@@ -175,6 +178,7 @@ static struct arena *mem;
 static struct why why;
 static char heard[512];
 static enum status stop_with;
+static struct converse_sink limits;     /* what a test says of time and interest */
 
 static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     (void)ctx;
@@ -183,10 +187,14 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     const struct buffer *body = &model.streams[n < model.stream_count ? n : model.stream_count - 1];
     cr_assert_not_null(strstr(request->target, "/converse-stream"));
     (void)snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nContent-Length: %zu\r\n\r\n",
-                   body->len + (model.cuts ? 10 : 0));
+                   body->len + (model.cuts || model.hangs ? 10 : 0));
     loopback_write(fd, head, strlen(head));
     loopback_write(fd, body->data, body->len);
-    return !model.cuts;
+    if (model.hangs) {
+        char byte;
+        model.was_left = read(fd, &byte, 1) <= 0;
+    }
+    return !model.cuts && !model.hangs;
 }
 
 static void set_up(void) {
@@ -219,7 +227,7 @@ static enum status hear(void *ctx, const char *text, size_t len, struct why *w) 
 
 static enum status converse(struct converse_reply *reply) {
     struct converse_request request = { "anthropic.claude-x", "system", "user", 100 };
-    struct converse_sink sink = { hear, NULL };
+    struct converse_sink sink = { .on_text = hear, .is_unwanted = limits.is_unwanted, .first_ms = limits.first_ms, .idle_ms = limits.idle_ms };
     return bedrock_converse_stream(bedrock, &request, &sink, clock_mono_ms() + 5000, mem, reply, &why);
 }
 
@@ -265,7 +273,7 @@ Test(bedrock_stream, an_exception_after_the_first_word_is_the_end) {
     add_answer(&model.streams[0]);
     add_event(&model.streams[0], "exception", ":exception-type", "modelStreamErrorException", "{\"message\":\"secret words\"}");
     cr_assert_eq(converse(&reply), ST_UNAVAILABLE);
-    cr_assert_eq(why.code, ERR_MODEL_UNAVAILABLE);
+    cr_assert_eq(why.code, ERR_MODEL_BROKE_OFF);
     cr_assert_null(strstr(why.text, "secret"));
     cr_assert_eq(model.asked, 1);
 }
@@ -275,7 +283,7 @@ Test(bedrock_stream, a_stream_without_the_models_stop_is_no_answer) {
     model.stream_count = 1;
     add_answer(&model.streams[0]);
     cr_assert_eq(converse(&reply), ST_UNAVAILABLE);
-    cr_assert_eq(why.code, ERR_MODEL_UNAVAILABLE);
+    cr_assert_eq(why.code, ERR_MODEL_BROKE_OFF);
 }
 
 Test(bedrock_stream, a_cut_connection_is_no_answer) {
@@ -285,7 +293,7 @@ Test(bedrock_stream, a_cut_connection_is_no_answer) {
     add_answer(&model.streams[0]);
     add_end(&model.streams[0]);
     cr_assert_eq(converse(&reply), ST_UNAVAILABLE);
-    cr_assert_eq(why.code, ERR_MODEL_UNAVAILABLE);
+    cr_assert_eq(why.code, ERR_MODEL_BROKE_OFF);
 }
 
 Test(bedrock_stream, damaged_frames_are_no_answer) {
@@ -295,7 +303,7 @@ Test(bedrock_stream, damaged_frames_are_no_answer) {
     model.streams[0].data[model.streams[0].len - 20] ^= 1;
     add_end(&model.streams[0]);
     cr_assert_eq(converse(&reply), ST_UNAVAILABLE);
-    cr_assert_eq(why.code, ERR_MODEL_UNAVAILABLE);
+    cr_assert_eq(why.code, ERR_MODEL_BROKE_OFF);
 }
 
 Test(bedrock_stream, when_nobody_listens_any_more_the_stream_ends) {
@@ -307,4 +315,55 @@ Test(bedrock_stream, when_nobody_listens_any_more_the_stream_ends) {
     cr_assert_eq(converse(&reply), ST_CONFLICT);
     cr_assert_str_eq(heard, "Two |");
     cr_assert_eq(model.asked, 1);
+}
+
+static void hang_after(bool has_begun, struct converse_sink how) {
+    model.stream_count = 1;
+    model.hangs = true;
+    limits = how;
+    if (has_begun)
+        add_answer(&model.streams[0]);
+    else
+        add_event(&model.streams[0], "event", ":event-type", "messageStart", "{\"role\":\"assistant\"}");
+}
+
+static void await_end(void) {
+    for (int i = 0; i < 2000 && !model.was_left; i++)
+        usleep(1000);
+    cr_assert(model.was_left, "the connection to the model stays open");
+}
+
+Test(bedrock_stream, a_model_that_begins_no_answer_in_time_is_given_up) {
+    struct converse_reply reply;
+    int64_t from_ms = clock_mono_ms();
+    hang_after(false, (struct converse_sink){ .first_ms = 500, .idle_ms = 60000 });
+    cr_assert_eq(converse(&reply), ST_UNAVAILABLE);
+    cr_assert_eq(why.code, ERR_MODEL_BROKE_OFF, "%s", why.text);
+    cr_assert_lt(clock_mono_ms() - from_ms, 2500);
+    cr_assert_eq(model.asked, 1);
+    await_end();
+}
+
+Test(bedrock_stream, a_model_that_falls_silent_is_given_up_and_what_it_said_is_told) {
+    struct converse_reply reply;
+    hang_after(true, (struct converse_sink){ .first_ms = 60000, .idle_ms = 500 });
+    cr_assert_eq(converse(&reply), ST_UNAVAILABLE);
+    cr_assert_eq(why.code, ERR_MODEL_BROKE_OFF, "%s", why.text);
+    cr_assert_str_eq(reply.text, "Two words. [1]");
+    await_end();
+}
+
+static bool has_heard_enough(void *ctx) {
+    (void)ctx;
+    return *heard != '\0';
+}
+
+Test(bedrock_stream, an_answer_that_nobody_wants_any_more_is_left_though_the_model_is_silent) {
+    struct converse_reply reply;
+    int64_t from_ms = clock_mono_ms();
+    hang_after(true, (struct converse_sink){ .is_unwanted = has_heard_enough });
+    cr_assert_eq(converse(&reply), ST_UNAVAILABLE);
+    cr_assert_lt(clock_mono_ms() - from_ms, 2500);
+    cr_assert_eq(model.asked, 1);
+    await_end();
 }
