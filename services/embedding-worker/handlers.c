@@ -109,6 +109,8 @@ static enum status on_generate(void *self, struct call *call, const ProtobufCMes
     char *user = NULL;
     st = prompt_write(req, call->mem, &user, &call->why);
     if (st == ST_OK)
+        st = prompt_commit(req->prompt_salt, user, call->mem, &reply->prompt_commitment, &call->why);
+    if (st == ST_OK)
         st = fault_status(FAULT_MODEL_BEFORE_ANSWER, &call->why);
     if (st != ST_OK)
         return st;

@@ -4,6 +4,8 @@
 
 #include "core/buffer.h"
 #include "core/str.h"
+#include "core/wire.h"
+#include "crypto/commitment.h"
 
 enum { PROMPT_MAX_BYTES = 4 << 20 };
 
@@ -54,6 +56,18 @@ enum status prompt_write(const Embedding__GenerateRequest *req, struct arena *me
     if (!fits)
         return fail(why, ST_INTERNAL, "the prompt is over %d bytes", PROMPT_MAX_BYTES);
     *ret_text = arena_strndup(mem, out.data, out.len);
+    return ST_OK;
+}
+
+enum status prompt_commit(ProtobufCBinaryData salt, const char *user, struct arena *mem, ProtobufCBinaryData *ret_commitment, struct why *why) {
+    uint8_t commitment[COMMITMENT_BYTES];
+    if (salt.len == 0)
+        return ST_OK;
+    if (salt.len != COMMITMENT_SALT_BYTES)
+        return fail(why, ST_INVALID, "prompt_salt: not %d bytes", COMMITMENT_SALT_BYTES);
+    const char *whole = arena_printf(mem, "%s\n%s", PROMPT_SYSTEM, user);
+    commitment_make("prompt", salt.data, whole, strlen(whole), commitment);
+    *ret_commitment = wire_bytes(mem, commitment, sizeof commitment);
     return ST_OK;
 }
 

@@ -17,6 +17,7 @@
 #include "json/writer.h"
 #include "query.h"
 #include "query.pb-c.h"
+#include "receipt.h"
 
 enum { TOP_K_DEFAULT = 8, TOP_K_MAX = 32, QUESTION_MAX_BYTES = 4000, FILTER_MAX = 100, ANSWER_MAX_TOKENS = 1024 };
 
@@ -53,6 +54,8 @@ static enum status check_request(struct call *call, const char *question, uint32
     if (top_k > TOP_K_MAX)
         return fail_as(&call->why, ERR_REQ_FIELD, "top_k");
     struct uuid id;
+    if (filter && filter->subject_id.len > 0 && !uuid_from_bytes(filter->subject_id.data, filter->subject_id.len, &id))
+        return fail_as(&call->why, ERR_REQ_FIELD, "filter.subject_id");
     for (size_t i = 0; filter && i < filter->n_document_ids; i++)
         if (filter->n_document_ids > FILTER_MAX || !uuid_from_bytes(filter->document_ids[i].data, filter->document_ids[i].len, &id))
             return fail_as(&call->why, ERR_REQ_FIELD, "filter.document_ids");
@@ -73,10 +76,19 @@ static const char *uuid_array(struct arena *mem, const Query__Filter *filter) {
     return arena_strdup(mem, b.data);
 }
 
+struct asked {
+    const char *question;
+    uint32_t top_k;
+    const Query__Filter *filter;
+    struct uuid answer_id;      /* of the answer that it is for; nil: only hits are wanted */
+    struct receipt *receipt;    /* of that answer */
+};
+
 /* The question's own text goes to the model too: it is on the record before it does. */
-static enum status record_question(struct call *call, const struct uuid *answer_id) {
-    return audit_append(call, &(struct audit_record){ .action = AUDIT_QUESTION_ASK, .resource_id = *answer_id,
-                        .detail_json = uuid_is_nil(answer_id) ? "{\"purpose\":\"search\"}" : "{\"purpose\":\"answer\"}" }, NULL);
+static enum status record_question(struct call *call, const struct asked *asked) {
+    const char *detail = !asked->receipt ? "{\"purpose\":\"search\"}"
+                       : arena_printf(call->mem, "{\"purpose\":\"answer\",\"question\":\"%s\"}", receipt_question(asked->receipt, asked->question));
+    return audit_append(call, &(struct audit_record){ .action = AUDIT_QUESTION_ASK, .resource_id = asked->answer_id, .detail_json = detail }, NULL);
 }
 
 static enum status embed_question(struct call *call, const char *question, const Embedding__Vector **ret_vector,
@@ -116,7 +128,7 @@ static void keep_candidates(struct arena *mem, struct retrieval *r) {
     }
 }
 
-/* $1 tenant, $2 question, $3 model, $4 how many, $5 documents or {}. The tenant stands in the statement as well as in
+/* $1 tenant, $2 question, $3 model, $4 how many, $5 documents or {}, $6 patient or NULL. The tenant stands in the statement as well as in
  * the policies: it prunes the partitions. Whether a document is ready is asked before the LIMIT: what is left of one
  * that failed must not take the place of a hit. */
 const struct sql NEAREST_CHUNKS = { "nearest_chunks",
@@ -124,35 +136,30 @@ const struct sql NEAREST_CHUNKS = { "nearest_chunks",
     "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
     "FROM app.chunk_vectors n WHERE n.tenant_id = $1 AND n.model = $3 "
     "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
-    "AND EXISTS (SELECT FROM app.documents r WHERE r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready') "
+    "AND EXISTS (SELECT FROM app.documents r WHERE r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready' "
+    "AND ($6::uuid IS NULL OR r.subject_id = $6::uuid)) "
     "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT $4) v "
     "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id "
     "JOIN app.documents d ON d.tenant_id = $1 AND d.id = v.document_id AND d.status = 'ready' "
-    "ORDER BY v.distance, v.chunk_id", 5 };
+    "ORDER BY v.distance, v.chunk_id", 6 };
 
 /* The r->top_k nearest chunks that the ticket may see, nearest first. */
 static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const Query__Filter *filter,
                                    struct retrieval *r) {
     uint8_t halfvec[HALFVEC_BYTES];
+    bool has_subject = filter && filter->subject_id.len > 0;
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id),
                            db_halfvec_param(vector->values, halfvec), DB_TEXT(r->model), DB_INT(r->top_k),
-                           DB_TEXT(uuid_array(call->mem, filter)) }, &r->rows, &call->why);
+                           DB_TEXT(uuid_array(call->mem, filter)), has_subject ? DB_BYTES(filter->subject_id.data, UUID_BYTES) : DB_NULL }, &r->rows, &call->why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
     if (st == ST_OK)
         keep_candidates(call->mem, r);
     return st;
 }
-
-struct asked {
-    const char *question;
-    uint32_t top_k;
-    const Query__Filter *filter;
-    struct uuid answer_id;      /* of the answer that it is for; nil: only hits are wanted */
-};
 
 /* Record, embed, find. */
 static enum status retrieve(struct query *q, struct call *call, const struct asked *asked, struct retrieval *r) {
@@ -161,7 +168,7 @@ static enum status retrieve(struct query *q, struct call *call, const struct ask
         return st;
     const Embedding__Vector *vector = NULL;
     r->top_k = asked->top_k ? asked->top_k : TOP_K_DEFAULT;
-    st = record_question(call, &asked->answer_id);
+    st = record_question(call, asked);
     if (st == ST_OK)
         st = embed_question(call, asked->question, &vector, &r->model);
     if (st == ST_OK)
@@ -232,7 +239,7 @@ enum status on_search(void *self, struct call *call, const ProtobufCMessage *in,
     Query__SearchReply *reply = (void *)out;
     struct query *q = self;
     CLEANUP(retrieval_end) struct retrieval r = { 0 };
-    struct asked asked = { req->question, req->top_k, req->filter, { { 0 } } };
+    struct asked asked = { .question = req->question, .top_k = req->top_k, .filter = req->filter };
     enum status st = retrieve(q, call, &asked, &r);
     if (st != ST_OK)
         return st;
@@ -261,8 +268,9 @@ enum status on_search(void *self, struct call *call, const ProtobufCMessage *in,
     return ST_OK;
 }
 
-static enum status generate(struct call *call, const char *question, const struct retrieval *r,
+static enum status generate(struct call *call, const char *question, const struct retrieval *r, struct receipt *receipt,
                             const Embedding__GenerateReply **ret_reply) {
+    uint8_t salt[COMMITMENT_SALT_BYTES];
     Embedding__GenerateRequest req = EMBEDDING__GENERATE_REQUEST__INIT;
     req.question = (char *)question;
     req.max_tokens = ANSWER_MAX_TOKENS;
@@ -276,12 +284,16 @@ static enum status generate(struct call *call, const char *question, const struc
         s->page = r->candidates[i].page_from;
         s->text = r->candidates[i].text;
         req.sources[i] = s;
+        receipt_add_source(receipt, &r->candidates[i].chunk_id, &r->candidates[i].document_id, r->candidates[i].score, s->text);
     }
+    receipt_prompt_salt(receipt, salt);
+    req.prompt_salt = (ProtobufCBinaryData){ sizeof salt, salt };
     ProtobufCMessage *message = NULL;
     enum status st = bus_ask(call, "embedding.Generate", &req.base, &embedding__generate_reply__descriptor, &message);
-    if (st == ST_OK)
-        *ret_reply = (const void *)message;
-    return st;
+    if (st != ST_OK)
+        return st;
+    *ret_reply = (const void *)message;
+    return (*ret_reply)->prompt_commitment.len == COMMITMENT_BYTES ? ST_OK : fail(&call->why, ST_INTERNAL, "the model's prompt is not committed to");
 }
 
 static void add_citations(struct call *call, const struct retrieval *r, const struct cited_answer *cited, Query__QueryReply *reply) {
@@ -339,29 +351,32 @@ static const char *citations_json(struct call *call, const Query__QueryReply *re
 }
 
 /* Keep question and answer under a key of their own, so that they can be erased without their documents. */
-static enum status store_answer(struct query *q, struct call *call, const struct disclosure *shown, const struct uuid *answer_id,
-                                const char *question, const Query__QueryReply *reply) {
+static enum status store_answer(struct query *q, struct call *call, const struct disclosure *shown, const struct receipt *receipt,
+                                const struct receipt_answer *a, const Query__QueryReply *reply) {
     static const struct sql STORE = { "store_answer",
-        "INSERT INTO app.answers (tenant_id, id, user_id, question_enc, answer_enc, citations, model, event_id, wrapped_key) "
-        "VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9)", 9 };
+        "INSERT INTO app.answers (tenant_id, id, user_id, question_enc, answer_enc, citations, model, event_id, wrapped_key, salt_enc, "
+        "source_salts_enc) VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11::bytea[])", 11 };
+    struct receipt_salts salts = { 0 };
     CLEANUP(document_key_destroy) struct document_key *key = NULL;
     struct blob wrapped = { 0 }, question_enc = { 0 }, answer_enc = { 0 };
-    enum status st = document_key_new(shown->tenant_key, answer_id, call->mem, &key, &wrapped, &call->why);
+    enum status st = document_key_new(shown->tenant_key, &a->id, call->mem, &key, &wrapped, NULL, &call->why);
     if (st == ST_OK)
-        st = document_key_seal_field(key, FIELD_QUESTION, answer_id, question, strlen(question), call->mem, &question_enc, &call->why);
+        st = document_key_seal_field(key, FIELD_QUESTION, &a->id, a->question, strlen(a->question), call->mem, &question_enc, &call->why);
     if (st == ST_OK)
-        st = document_key_seal_field(key, FIELD_ANSWER, answer_id, reply->answer, strlen(reply->answer), call->mem, &answer_enc,
-                                     &call->why);
+        st = document_key_seal_field(key, FIELD_ANSWER, &a->id, a->output, strlen(a->output), call->mem, &answer_enc, &call->why);
     if (st != ST_OK)
         return st;
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &STORE, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(answer_id),
+        st = receipt_store(receipt, &tx, call, shown, key, a, &salts);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &STORE, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&a->id),
                            DB_UUID(&tx.claims.user_id), DB_BYTES(question_enc.data, question_enc.len),
                            DB_BYTES(answer_enc.data, answer_enc.len), DB_TEXT(citations_json(call, reply)),
-                           DB_TEXT(*reply->model ? reply->model : "none"), DB_UUID(&shown->event_id),
-                           DB_BYTES(wrapped.data, wrapped.len) }, NULL, &call->why);
+                           DB_TEXT(*a->model ? a->model : "none"), DB_UUID(&shown->event_id),
+                           DB_BYTES(wrapped.data, wrapped.len), DB_BYTES(salts.salt_enc.data, salts.salt_enc.len),
+                           DB_TEXT(salts.source_salts_enc) }, NULL, &call->why);
     if (st == ST_OK)
         st = fault_status(FAULT_QUERY_BEFORE_STORE, &call->why);
     if (st == ST_OK)
@@ -375,7 +390,9 @@ enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, 
     struct query *q = self;
     CLEANUP(retrieval_end) struct retrieval r = { 0 };
     struct uuid answer_id = uuid_v7();
-    struct asked asked = { req->question, req->top_k, req->filter, answer_id };
+    struct receipt receipt;
+    struct asked asked = { req->question, req->top_k, req->filter, answer_id, &receipt };
+    receipt_begin(&receipt, call->mem, TOP_K_MAX);
     enum status st = retrieve(q, call, &asked, &r);
     if (st != ST_OK)
         return st;
@@ -387,9 +404,10 @@ enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, 
     reply->answer_id = wire_id(call->mem, &answer_id);
     reply->event_id = wire_id(call->mem, &shown.event_id);
     reply->answer = (char *)NOT_FOUND_TEXT;
+    struct receipt_answer made = { .id = answer_id, .question = req->question, .vector_model = r.model, .top_k = r.top_k };
     if (r.count > 0) {          /* nothing to cite: nothing to ask a model for */
         const Embedding__GenerateReply *generated = NULL;
-        st = generate(call, req->question, &r, &generated);
+        st = generate(call, req->question, &r, &receipt, &generated);
         if (st != ST_OK)
             return st;
         struct cited_answer cited = { 0 };
@@ -400,10 +418,14 @@ enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, 
             add_citations(call, &r, &cited, reply);
         }
         reply->model = generated->model;
+        made.prompt_commitment = generated->prompt_commitment.data;
         reply->dropped_citations = cited.dropped_count;
         reply->input_tokens = generated->input_tokens;
         reply->output_tokens = generated->output_tokens;
     }
     st = fault_status(FAULT_QUERY_ANSWERED, &call->why);
-    return st == ST_OK ? store_answer(q, call, &shown, &answer_id, req->question, reply) : st;
+    made.output = reply->answer;
+    made.model = reply->model;
+    made.is_found = reply->found;
+    return st == ST_OK ? store_answer(q, call, &shown, &receipt, &made, reply) : st;
 }

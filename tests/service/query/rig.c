@@ -6,6 +6,8 @@
 #include "audit/record.h"
 #include "core/str.h"
 #include "core/text_codec.h"
+#include "core/wire.h"
+#include "crypto/commitment.h"
 #include "embedding.pb-c.h"
 #include "json/reader.h"
 #include "keystore/original.h"
@@ -183,6 +185,9 @@ static enum status on_generate(struct call *call, ProtobufCBinaryData body, Prot
     reply->model = arena_strdup(call->mem, "claude-test");
     reply->input_tokens = 11;
     reply->output_tokens = 7;
+    uint8_t commitment[COMMITMENT_BYTES];
+    commitment_make("prompt", req->prompt_salt.data, "the prompt", 10, commitment);
+    reply->prompt_commitment = wire_bytes(call->mem, commitment, sizeof commitment);
     *ret_reply = &reply->base;
     return ST_OK;
 }
@@ -284,7 +289,7 @@ void rig_document(const char *tenant, const char *id, const char *status, const 
     (void)snprintf(d->tenant, sizeof d->tenant, "%s", tenant);
     d->object = xstrdup(original_object_key(rig.mem, &owner, &document));
     cr_assert_eq(keyring_tenant(sealer, &owner, &row, 1, TENANT_KEY_DATA, 0, clock_mono_ms() + 1000, &tenant_key, &why), ST_OK);
-    cr_assert_eq(document_key_new(tenant_key, &document, rig.mem, &d->key, &wrapped, &why), ST_OK);
+    cr_assert_eq(document_key_new(tenant_key, &document, rig.mem, &d->key, &wrapped, NULL, &why), ST_OK);
     cr_assert_eq(document_key_seal_field(d->key, FIELD_FILE_NAME, &document, name, strlen(name), rig.mem, &name_enc, &why), ST_OK);
     if (original)
         seal_original(d, original, len);
@@ -411,6 +416,7 @@ static void open_cloud(void) {
     credentials = credentials_new("AKIDTEST", key, NULL, 0);
     rig.query.aws = aws_new(&(struct aws_options){ .region = "us-east-1", .credentials = credentials_static(credentials), .allow_plain = true });
     rig.query.s3 = s3_new(rig.query.aws, loopback_url(cloud), "docs");
+    rig.query.shares = shares_new(rig.query.aws, loopback_url(cloud), "shares", 0);
     rig.query.kms = kms_new(rig.query.aws, loopback_url(cloud));
     struct key_unwrapper unwrapper = kms_unwrapper(rig.query.kms);
     rig.query.keyring = keyring_new(&unwrapper, 0, 16);
@@ -444,6 +450,7 @@ void rig_close(void) {
     node_stop(&model);
     node_stop(&writer);
     keyring_destroy(&rig.query.keyring);
+    shares_destroy(&rig.query.shares);
     keyring_destroy(&sealer);
     s3_destroy(&rig.query.s3);
     kms_destroy(&rig.query.kms);
