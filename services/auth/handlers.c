@@ -19,6 +19,8 @@ enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in,
     const Auth__DeniedRequest *req = (const void *)in;
     (void)self;
     (void)out;
+    if (req->locked_s)
+        return record_lockout(call, req->locked, req->locked_s, req->http_method, req->path, req->remote_address);
     return record_denial(call, error_from_text(req->code), req->http_method, req->path, req->remote_address);
 }
 

@@ -51,6 +51,18 @@ enum status record_denial(struct call *call, enum error_code code, const char *h
     return audit_append_without_tenant(call, &record);
 }
 
+enum status record_lockout(struct call *call, const char *whom, int64_t locked_s, const char *http_method, const char *path,
+                           const char *remote_address) {
+    CLEANUP(buffer_end) struct buffer detail = { 0 };
+    char seconds[24];
+    (void)snprintf(seconds, sizeof seconds, "%lld", (long long)locked_s);
+    const struct detail_field fields[] = { { "locked", whom }, { "locked_s", seconds }, { "method", http_method }, { "path", path },
+                                           { "remote_address", remote_address }, { 0 } };
+    enum status st = print_detail(call, ERR_LOCKED_OUT, fields, &detail);
+    return st == ST_OK ? audit_append_without_tenant(call, &(struct audit_record){
+        .action = AUDIT_AUTH_LOCKOUT, .outcome = AUDIT_REFUSED, .detail_json = detail.data }) : st;
+}
+
 enum status record_refused_token(struct call *call, enum error_code code, const char *reason, const char *tenant,
                                  const char *remote_address) {
     CLEANUP(buffer_end) struct buffer detail = { 0 };

@@ -9,6 +9,10 @@
 enum status record_denial(struct call *call, enum error_code code, const char *http_method, const char *path,
                           const char *remote_address) MUST_USE;
 
+/* Somebody is locked out after failed logins, for so long; whom: address | credential. Always without a tenant. */
+enum status record_lockout(struct call *call, const char *whom, int64_t locked_s, const char *http_method, const char *path,
+                           const char *remote_address) MUST_USE;
+
 /* A token that got no ticket. reason: a word of a closed set; tenant: as claimed by a verified token, or
  * NULL. Always without a tenant: whoever sends it is nobody yet. */
 enum status record_refused_token(struct call *call, enum error_code code, const char *reason, const char *tenant,

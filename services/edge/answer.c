@@ -17,7 +17,7 @@ static const char *reason(int http_status) {
         { 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 400, "Bad Request" },
         { 401, "Unauthorized" }, { 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
         { 408, "Request Timeout" }, { 409, "Conflict" }, { 411, "Length Required" }, { 413, "Content Too Large" },
-        { 415, "Unsupported Media Type" }, { 422, "Unprocessable Content" }, { 429, "Too Many Requests" },
+        { 415, "Unsupported Media Type" }, { 421, "Misdirected Request" }, { 422, "Unprocessable Content" }, { 429, "Too Many Requests" },
         { 431, "Request Header Fields Too Large" }, { 500, "Internal Server Error" }, { 503, "Service Unavailable" },
         { 504, "Gateway Timeout" },
     };
@@ -61,7 +61,8 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
     (void)buffer_printf(out, "Content-Security-Policy: %s\r\n",
                         head->policy ? head->policy : "default-src 'none'; frame-ancestors 'none'");
     (void)buffer_add_str(out, "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
-                              "Cross-Origin-Resource-Policy: same-origin\r\n");
+                              "Cross-Origin-Resource-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n"
+                              "Permissions-Policy: camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()\r\n");
     if (is_production)
         (void)buffer_add_str(out, "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n");
     if (head->disposition)
@@ -73,8 +74,11 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
                             head->wants_mfa ? ", error=\"insufficient_user_authentication\"" : "");
     if (head->retry_after_ms > 0)
         (void)buffer_printf(out, "Retry-After: %d\r\n", (head->retry_after_ms + 999) / 1000);
+    if (head->quotas)
+        quotas_print(head->quotas, out);
     if (origin)
-        (void)buffer_printf(out, "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: X-Request-ID, Retry-After\r\n"
+        (void)buffer_printf(out, "Access-Control-Allow-Origin: %s\r\n"
+                            "Access-Control-Expose-Headers: X-Request-ID, Retry-After, RateLimit, RateLimit-Policy, Content-Disposition\r\n"
                             "Timing-Allow-Origin: %s\r\n", origin, origin);
     if (head->is_preflight)
         (void)buffer_printf(out, "Access-Control-Allow-Methods: %s\r\nAccess-Control-Max-Age: 600\r\nAccess-Control-Allow-Headers: "
@@ -101,7 +105,9 @@ static bool send_bytes(struct exchange *x, const char *data, size_t len) {
 
 bool answer_begin(struct exchange *x, const struct answer_head *head) {
     CLEANUP(buffer_end) struct buffer out = { .limit_bytes = HEAD_MAX_BYTES };
-    answer_print_head(&out, head, &x->call.request_id, x->origin, x->edge->rt->is_production);
+    struct answer_head whole = *head;
+    whole.quotas = &x->quotas;
+    answer_print_head(&out, &whole, &x->call.request_id, x->origin, x->edge->rt->is_production);
     x->http_status = head->http_status;
     if (out.is_overfull)
         x->is_broken = true;            /* half a head must not be sent */
@@ -116,6 +122,7 @@ enum status answer_whole(struct exchange *x, const struct answer_head *head, con
     CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
     struct answer_head whole = *head;
     whole.length_bytes = (int64_t)len;
+    whole.quotas = &x->quotas;
     answer_print_head(&out, &whole, &x->call.request_id, x->origin, x->edge->rt->is_production);
     x->http_status = head->http_status;
     (void)buffer_add(&out, data, len);

@@ -16,6 +16,7 @@ struct answer_head {
     int retry_after_ms;             /* 0: none */
     const char *cache;              /* Cache-Control; NULL: no-store */
     bool wants_mfa;                 /* a 401 that another login, with several factors, would cure */
+    const struct quota_use *quotas; /* NULL: none were asked */
     bool is_preflight;              /* the answer to a browser's OPTIONS; allow says which verbs */
 };
 

@@ -18,6 +18,7 @@ struct pass {
     const char *ticket;
     uint64_t scopes;
     struct uuid tenant_id;          /* nil for who acts outside tenants */
+    struct uuid user_id;
     int64_t expires_at_us;          /* of the ticket */
     uint64_t withheld;              /* the holder's, but for want of a second factor */
 };

@@ -18,6 +18,10 @@ static const struct { const char *name; unsigned share; } KINDS[RATE_COUNT] = {
     [RATE_ADMIN] = { "admin", 1 },
 };
 
+const char *doors_class(enum route_rate rate) {
+    return KINDS[rate].name;
+}
+
 static unsigned share_of(const struct doors *doors, enum route_rate rate) {
     unsigned share = doors->threads * KINDS[rate].share / SIXTEENTHS;
     return share < SHARE_LEAST ? SHARE_LEAST : share;

@@ -23,6 +23,8 @@ struct doors {
 void doors_init(struct doors *doors, struct metrics *metrics, int port, unsigned threads);
 void doors_end(struct doors *doors);
 
+const char *doors_class(enum route_rate rate);      /* "read"; static */
+
 /* False, and counted: there are as many of this kind as may be. RATE_NONE is never refused. */
 bool doors_enter(struct doors *doors, enum route_rate rate);
 void doors_leave(struct doors *doors, enum route_rate rate);

@@ -23,6 +23,15 @@ static const struct setting SETTINGS[] = {
     { "CORDON_UPLOAD_MS",         SET_INT,  "900000",     1000, 43200000,    "ms",    OFF(upload_ms),          "Longest time for one upload; less than the day after which the janitor takes it for forgotten." },
     { "CORDON_BODY_MIN_RATE",     SET_INT,  "8192",       1,    1 << 30,     "bytes/s", OFF(body_min_rate),    "Slowest body that is waited for." },
     { "CORDON_SLOW_REQUEST_MS",   SET_INT,  "5000",       1,    3600000,     "ms",    OFF(slow_ms),            "Requests that take longer are logged although they succeed." },
+    { "CORDON_ALLOWED_HOSTS",     SET_TEXT, "",           0,    4096,        "",      OFF(allowed_hosts),      "Comma list of names that requests may be for, without ports; others get 421. Empty: any." },
+    { "CORDON_TRUSTED_PROXIES",   SET_TEXT, "",           0,    4096,        "",      OFF(trusted_proxies),    "Comma list of networks (CIDR) whose word about a client's address is taken." },
+    { "CORDON_CLIENT_ADDRESS_HEADER", SET_TEXT, "x-forwarded-for", 1, 32,    "",      OFF(address_header),     "The one header in which they say it: x-forwarded-for, x-real-ip or forwarded." },
+    { "CORDON_RATE_ADDRESS",      SET_INT,  "6000",       0,    1000000,     "1/min", OFF(rate_address),       "Requests from one address (IPv6: one /64); 0: no limit." },
+    { "CORDON_RATE_USER",         SET_TEXT, "read=1200,write=300,upload=600,download=600,model=120,admin=300", 0, 256, "1/min", OFF(rate_user), "Requests of one user by class (docs/front-door.md); a class that is not named has no limit." },
+    { "CORDON_RATE_TENANT",       SET_TEXT, "read=12000,write=3000,upload=3000,download=6000,model=1200,admin=1200", 0, 256, "1/min", OFF(rate_tenant), "Requests of one tenant by class." },
+    { "CORDON_EDGE_REPLICAS",     SET_INT,  "1",          1,    1000,        "",      OFF(replicas),           "How many edges share these limits: each grants its part." },
+    { "CORDON_LOGIN_FAILURES",    SET_INT,  "20",         0,    1000000,     "",      OFF(login_failures),     "Refused credentials from one address before it is locked out; 0: never." },
+    { "CORDON_LOCKOUT_MAX_S",     SET_INT,  "300",        1,    86400,       "s",     OFF(lockout_max_s),      "Longest lock-out; the first lasts a second, each one twice the one before." },
     { "ALLOWED_ORIGINS",          SET_TEXT, "",           0,    4096,        "",      OFF(allowed_origins),    "Comma list of origins whose pages may read answers." },
     { 0 }
 };
@@ -33,6 +42,7 @@ static void edge_close(void **self_p) {
         return;
     serve_stop(edge, clock_mono_ms() + LAST_ANSWERS_MS);
     doors_end(&edge->doors);
+    quotas_close(&edge->quotas);
     patience_destroy(&edge->patience);
     auth_cache_destroy(&edge->tickets);
     red_destroy(&edge->red);
@@ -55,10 +65,15 @@ static enum status edge_open(void **ret_self, const void *settings, struct runti
     doors_init(&edge->doors, rt->metrics, (int)edge->settings->port, (unsigned)edge->settings->threads);
     gauge_set(metrics_gauge(rt->metrics, "cordon_http_threads", "Requests that can be served at once.", ""), (double)edge->settings->threads);
     edge->in_flight_gauge = metrics_gauge(rt->metrics, "cordon_http_in_flight", "Requests being served.", "");
-    if (!openapi_print(&edge->openapi)) {
+    enum status st = quotas_open(&edge->quotas, edge->settings, rt->metrics, why);
+    if (st == ST_OK)
+        st = proxies_read(edge->settings->trusted_proxies, edge->settings->address_header, &edge->proxies, why);
+    if (st == ST_OK && !openapi_print(&edge->openapi))
+        st = fail(why, ST_INTERNAL, "the API's document cannot be printed");
+    if (st != ST_OK) {
         void *self = edge;
         edge_close(&self);
-        return fail(why, ST_INTERNAL, "the API's document cannot be printed");
+        return st;
     }
     docs_page_print(&edge->docs_page, &edge->docs_policy);
     *ret_self = edge;

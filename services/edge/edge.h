@@ -9,6 +9,7 @@
 
 #include "core/buffer.h"
 #include "doors.h"
+#include "quotas.h"
 #include "service/service.h"
 
 struct auth_cache;
@@ -16,8 +17,8 @@ struct patience;
 struct red;
 
 struct edge_settings {
-    const char *http_host, *allowed_origins;
-    int64_t port, threads, max_upload_bytes, upload_ms, body_min_rate, slow_ms;
+    const char *http_host, *allowed_origins, *allowed_hosts, *trusted_proxies, *address_header, *rate_user, *rate_tenant;
+    int64_t port, threads, max_upload_bytes, upload_ms, body_min_rate, slow_ms, rate_address, replicas, login_failures, lockout_max_s;
 };
 
 struct edge {
@@ -32,6 +33,8 @@ struct edge {
     struct gauge *in_flight_gauge;
     atomic_uint in_flight;
     struct doors doors;
+    struct quotas quotas;
+    struct proxies proxies;             /* whose word about addresses is taken */
     atomic_ptrdiff_t info_offset;       /* of the request in a connection; 0: not known yet */
     atomic_bool is_draining;
 };

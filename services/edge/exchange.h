@@ -23,6 +23,8 @@ struct exchange {
     struct call call;                   /* request id, ticket, arena, deadline */
     struct fill fill;                   /* the request message; set by exchange_fill */
     char detail[200];                   /* for the client, when the answer is a problem; "" for the code's own text */
+    struct sender sender;               /* whose request it is */
+    struct quota_use quotas;            /* what was taken for it */
     const char *origin;                 /* an allowed Origin to be echoed; NULL */
     struct vigil vigil;                 /* bounds each read and write on the connection */
     int64_t body_read_bytes;

@@ -11,7 +11,7 @@
 enum { NOWHERE = -1 };
 #define PLACE(member) (int)offsetof(struct framing, member)
 static const struct { const char *name; int place; } SINGLES[] = {
-    { "Host", NOWHERE },
+    { "Host", PLACE(host) },
     { "Content-Length", NOWHERE },
     { "Transfer-Encoding", NOWHERE },
     { "Expect", NOWHERE },
@@ -60,7 +60,17 @@ static bool is_host(const char *text) {
     return true;
 }
 
-/* Visible ASCII from '/' on; a '%' is left for the route to refuse, a fragment never belongs here. */
+/* Each '%' begins two hexadecimal digits, and none says NUL. */
+static bool is_well_encoded(const char *text) {
+    while ((text = strchr(text, '%'))) {
+        if (!isxdigit((unsigned char)text[1]) || !isxdigit((unsigned char)text[2]) || (text[1] == '0' && text[2] == '0'))
+            return false;
+        text += 3;
+    }
+    return true;
+}
+
+/* Visible ASCII from '/' on; what '%' stands for is left for the route to refuse, a fragment never belongs here. */
 static bool is_path(const char *text, size_t max_bytes) {
     size_t len = strlen(text);
     if (len < 1 || len > max_bytes || text[0] != '/')
@@ -68,7 +78,13 @@ static bool is_path(const char *text, size_t max_bytes) {
     for (; *text; text++)
         if ((unsigned char)*text <= 0x20 || (unsigned char)*text >= 0x7f || strchr("#\\<>\"{}|^`", *text))
             return false;
-    return true;
+    return is_well_encoded(text - len);
+}
+
+/* Header lines longer than any of ours needs to be. */
+static bool is_too_long(const char *name, const char *value) {
+    bool is_credential = strcasecmp(name, "Authorization") == 0 || strcasecmp(name, "Cookie") == 0;
+    return strlen(name) > GUARD_NAME_MAX_BYTES || strlen(value) > (is_credential ? GUARD_CREDENTIAL_MAX_BYTES : GUARD_VALUE_MAX_BYTES);
 }
 
 static enum status check_line(const struct mg_request_info *in, struct why *why) {
@@ -79,7 +95,7 @@ static enum status check_line(const struct mg_request_info *in, struct why *why)
     if (!in->local_uri_raw || !in->request_uri || in->request_uri[0] != '/' || !is_path(in->local_uri_raw, GUARD_URI_MAX_BYTES))
         return malformed(why, "path");
     size_t query_len = in->query_string ? strlen(in->query_string) : 0;
-    if (query_len > GUARD_URI_MAX_BYTES || (query_len && !is_field_value(in->query_string)))
+    if (query_len > GUARD_URI_MAX_BYTES || (query_len && (!is_field_value(in->query_string) || !is_well_encoded(in->query_string))))
         return malformed(why, "query");
     return ST_OK;
 }
@@ -92,6 +108,8 @@ static enum status sort_headers(const struct mg_request_info *in, struct framing
         const char *name = in->http_headers[i].name, *value = in->http_headers[i].value;
         if (!name || !value || !is_token(name) || !is_field_value(value))
             return malformed(why, "a header line");
+        if (is_too_long(name, value))
+            return fail_as(why, ERR_REQ_HEADERS, "guard: a header of %zu bytes", strlen(value));
         for (int k = 0; k < SINGLE_COUNT; k++) {
             if (strcasecmp(name, SINGLES[k].name) != 0)
                 continue;
@@ -157,6 +175,18 @@ bool guard_is_verbatim(const struct mg_request_info *in) {
             return false;
     }
     return true;
+}
+
+bool guard_allows_host(const char *allowed_hosts, const char *host) {
+    size_t len = host ? strcspn(host, host[0] == '[' ? "]" : ":") : 0;
+    len += host && host[0] == '[';
+    for (const char *p = allowed_hosts + strspn(allowed_hosts, ", "); *p; p += strspn(p, ", ")) {
+        size_t n = strcspn(p, ", ");
+        if (host && n == len && strncasecmp(p, host, len) == 0)
+            return true;
+        p += n;
+    }
+    return !*(allowed_hosts + strspn(allowed_hosts, ", "));
 }
 
 bool guard_has_body(const struct framing *framing) {

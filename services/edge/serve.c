@@ -89,7 +89,6 @@ enum status exchange_enter(struct exchange *x) {
 }
 
 static enum status find_route(struct exchange *x) {
-    x->match = route_match(x->in->request_method, x->in->local_uri_raw);
     if (!x->match.other)
         return fail(&x->call.why, ST_NOT_FOUND, "no such path");
     if (!x->match.route)
@@ -114,10 +113,28 @@ static enum status serve_preflight(struct exchange *x) {
     return answer_whole(x, &(struct answer_head){ .http_status = 204, .allow = verbs, .is_preflight = true }, "", 0);
 }
 
-static enum status serve_request(struct exchange *x) {
+/* One meaning, and a sender who has not asked too often: for what is malformed too, and for paths that are not there. */
+static enum status check_request(struct exchange *x) {
+    const struct edge *edge = x->edge;
     enum status st = guard_check(x->in, &x->framing, &x->call.why);
     if (st == ST_OK && !guard_is_verbatim(x->in))
         st = fail_as(&x->call.why, ERR_REQ_MALFORMED, "guard: lines that were skipped or bent");
+    if (st == ST_OK)
+        x->match = route_match(x->in->request_method, x->in->local_uri_raw);
+    if (x->match.route && x->match.route->rate == RATE_NONE)
+        return ST_OK;                       /* whoever balances load asks by address, and as often as it likes */
+    if (st == ST_OK && !guard_allows_host(edge->settings->allowed_hosts, x->framing.host))
+        st = fail_as(&x->call.why, ERR_REQ_HOST, "guard: another host");
+    struct why limited = { 0 };
+    if (quotas_take_address(&x->edge->quotas, &x->sender, &x->quotas, &limited) == ST_OK)
+        return st;
+    x->call.why = limited;
+    return ST_LIMITED;
+}
+
+static enum status serve_request(struct exchange *x) {
+    sender_find(&x->edge->proxies, x->in, &x->sender);
+    enum status st = check_request(x);
     if (st != ST_OK)
         return st;
     x->origin = cors_allows(x->edge->settings->allowed_origins, x->framing.origin) ? x->framing.origin : NULL;

@@ -271,7 +271,8 @@ static inline void edge_start_node(struct edge_node *n) {
     n->bus.opt.endpoints[peer_index(PEER_INGEST_WORKER)] = n->ingest.listen;
     n->bus.opt.endpoints[peer_index(PEER_QUERY)] = n->query.listen;
     node_start(&n->bus);
-    n->settings = (struct edge_settings){ .http_host = "127.0.0.1", .allowed_origins = "https://app.example", .port = free_port(),
+    n->settings = (struct edge_settings){ .http_host = "127.0.0.1", .allowed_origins = "https://app.example", .allowed_hosts = "", .trusted_proxies = "",
+        .address_header = "x-forwarded-for", .rate_user = "", .rate_tenant = "", .replicas = 1, .lockout_max_s = 300, .port = free_port(),
                                           .threads = 8, .max_upload_bytes = 3000000, .upload_ms = 900000, .body_min_rate = 8192,
                                           .slow_ms = 60000 };
     n->rt = (struct runtime){ .process = "edge", .bus = n->bus.bus, .metrics = n->bus.opt.metrics };

@@ -47,7 +47,7 @@ Test(edge_cors, origins_are_compared_whole) {
 }
 
 static struct pass a_pass(const char *ticket) {
-    return (struct pass){ ticket, 3, { { 9 } }, clock_unix_us() + 60000000 };
+    return (struct pass){ .ticket = ticket, .scopes = 3, .tenant_id = { { 9 } }, .expires_at_us = clock_unix_us() + 60000000 };
 }
 
 Test(edge_auth_cache, a_ticket_is_reused_for_a_second_only) {
