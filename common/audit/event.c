@@ -1,5 +1,6 @@
 #include "audit/event.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,56 +10,74 @@
 #include "json/canonical.h"
 #include "json/reader.h"
 
-/* Members that are absent are left out: there is one way to say "none". */
-static void put_uuid(json_t *object, const char *name, const struct uuid *id) {
-    char text[UUID_TEXT_BYTES];
-    if (uuid_is_nil(id))
-        json_object_del(object, name);
-    else
-        json_object_set_new(object, name, json_string(uuid_format(id, text)));
+/* Members stand in the order of their names, so those that are stamped later have fixed places among those that are
+ * said. What is said is rendered once, and where something will be stamped between is noted. Members that are absent
+ * are left out: there is one way to say "none". */
+
+static void put_text(struct buffer *b, const char *name, const char *plain) {
+    buffer_add_str(b, b->len > 1 ? ",\"" : "\"");
+    buffer_add_str(b, name);
+    buffer_add_str(b, "\":\"");
+    buffer_add_str(b, plain);
+    buffer_add_str(b, "\"");
 }
 
-static void put_uuids(json_t *object, const char *name, const struct uuid *ids, size_t count) {
+static void put_uuid(struct buffer *b, const char *name, const struct uuid *id) {
+    char text[UUID_TEXT_BYTES];
+    if (!uuid_is_nil(id))
+        put_text(b, name, uuid_format(id, text));
+}
+
+static void put_uuids(struct buffer *b, const char *name, const struct uuid *ids, size_t count) {
     char text[UUID_TEXT_BYTES];
     if (count == 0)
         return;
-    json_t *array = json_array();
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(array, json_string(uuid_format(&ids[i], text)));
-    json_object_set_new(object, name, array);
+    buffer_add_str(b, ",\"");
+    buffer_add_str(b, name);
+    buffer_add_str(b, "\":[\"");
+    for (size_t i = 0; i < count; i++) {
+        buffer_add_str(b, i ? "\",\"" : "");
+        buffer_add_str(b, uuid_format(&ids[i], text));
+    }
+    buffer_add_str(b, "\"]");
 }
 
-static void put_time(json_t *object, const char *name, int64_t unix_us) {
-    char text[CLOCK_TEXT_BYTES];
-    json_object_set_new(object, name, json_string(clock_format(unix_us, text)));
+static void put_number(struct buffer *b, const char *name, int64_t value) {
+    buffer_add_str(b, ",\"");
+    buffer_add_str(b, name);
+    (void)buffer_printf(b, "\":%" PRId64, value);
 }
 
-static json_t *said(const struct audit_record *record, const struct audit_origin *origin, json_t *detail) {
-    json_t *object = json_object();
-    json_object_set_new(object, "v", json_integer(AUDIT_FORMAT_VERSION));
-    json_object_set_new(object, "action", json_string(audit_action_name(record->action)));
-    json_object_set_new(object, "kind", json_string(audit_kind_text(audit_action_kind(record->action))));
-    json_object_set_new(object, "outcome", json_string(audit_outcome_text(record->outcome)));
-    json_object_set_new(object, "reported_by", json_string(origin->reported_by));
-    put_uuid(object, "event_id", &record->event_id);
-    put_uuid(object, "request_id", &origin->request_id);
-    put_uuid(object, "resource_id", &record->resource_id);
-    put_uuids(object, "document_ids", record->document_ids, record->document_count);
-    put_uuids(object, "chunk_ids", record->chunk_ids, record->chunk_count);
-    if (detail)
-        json_object_set(object, "detail", detail);
-    return object;
-}
-
-/* Render without the stamp, and hash behind the ticket's digest. */
-static enum status digest_content(struct audit_event *e, struct why *why) {
-    enum status st = json_canonical(e->object, &e->bytes, why);
-    if (st != ST_OK)
-        return st;
-    CLEANUP(sha256_destroy) struct sha256 *digest = sha256_new();
-    sha256_update(digest, e->ticket_digest, sizeof e->ticket_digest);
-    sha256_update(digest, e->bytes.data, e->bytes.len);
-    sha256_peek(digest, e->content_digest);
+/* The action and every other text here are words of our own tables: nothing in them needs escaping. */
+static enum status say(struct audit_event *e, const struct audit_record *record, const struct audit_origin *origin,
+                       const json_t *detail, struct why *why) {
+    struct buffer *b = &e->said;
+    buffer_add_str(b, "{");
+    put_text(b, "action", audit_action_name(record->action));
+    e->cuts[CUT_ACTOR] = b->len;
+    put_uuids(b, "chunk_ids", record->chunk_ids, record->chunk_count);
+    if (detail) {
+        buffer_add_str(b, ",\"detail\":");
+        enum status st = json_canonical(detail, b, why);
+        if (st != ST_OK)
+            return st;
+    }
+    put_uuids(b, "document_ids", record->document_ids, record->document_count);
+    put_uuid(b, "event_id", &record->event_id);
+    e->cuts[CUT_GRANT] = b->len;
+    put_text(b, "kind", audit_kind_text(audit_action_kind(record->action)));
+    e->cuts[CUT_OCCURRED] = b->len;
+    put_text(b, "outcome", audit_outcome_text(record->outcome));
+    e->cuts[CUT_RECORDED] = b->len;
+    put_text(b, "reported_by", origin->reported_by);
+    put_uuid(b, "request_id", &origin->request_id);
+    put_uuid(b, "resource_id", &record->resource_id);
+    e->cuts[CUT_SEQ] = b->len;
+    put_number(b, "v", AUDIT_FORMAT_VERSION);
+    buffer_add_str(b, "}");
+    if (b->is_overfull)
+        return fail(why, ST_INVALID, "audit: an event of more than %d bytes", AUDIT_EVENT_MAX_BYTES);
+    sha256_joined(e->ticket_digest, sizeof e->ticket_digest, b->data, b->len, e->content_digest);
     return ST_OK;
 }
 
@@ -84,9 +103,9 @@ enum status audit_event_new(const struct audit_record *record, const struct audi
     e->has_ticket = origin->ticket != NULL;
     if (e->has_ticket)
         sha256(origin->ticket, strlen(origin->ticket), e->ticket_digest);
+    buffer_init(&e->said, AUDIT_EVENT_MAX_BYTES);
     buffer_init(&e->bytes, AUDIT_EVENT_MAX_BYTES);
-    e->object = said(record, origin, detail);
-    st = digest_content(e, why);
+    st = say(e, record, origin, detail, why);
     if (st != ST_OK)
         return st;
     *ret_event = e;
@@ -98,27 +117,40 @@ void audit_event_destroy(struct audit_event **event_p) {
     struct audit_event *e = *event_p;
     if (!e)
         return;
-    json_decref(e->object);
+    buffer_end(&e->said);
     buffer_end(&e->bytes);
     free(e->document_ids);
     free(e);
     *event_p = NULL;
 }
 
-enum status audit_event_stamp(struct audit_event *event, const struct audit_stamp *stamp, struct why *why) {
-    char tenant[UUID_TEXT_BYTES];
-    event->stamp = *stamp;
-    json_object_set_new(event->object, "tenant_id", json_string(uuid_format(&stamp->tenant_id, tenant)));
-    put_uuid(event->object, "actor_id", &stamp->actor_id);
-    put_uuid(event->object, "session_id", &stamp->session_id);
-    put_uuid(event->object, "job_id", &stamp->job_id);
-    put_uuid(event->object, "grant_id", &stamp->grant_id);
-    put_time(event->object, "occurred_at", stamp->occurred_at_us);
-    put_time(event->object, "recorded_at", stamp->recorded_at_us);
-    json_object_set_new(event->object, "seq", json_integer(stamp->seq));
-    buffer_clear(&event->bytes);
-    if (json_canonical(event->object, &event->bytes, why) != ST_OK)
+/* What was said from the last cut up to this one. */
+static void copy_to(struct audit_event *e, enum audit_cut cut) {
+    size_t from = cut ? e->cuts[cut - 1] : 0;
+    (void)buffer_add(&e->bytes, e->said.data + from, e->cuts[cut] - from);
+}
+
+enum status audit_event_stamp(struct audit_event *e, const struct audit_stamp *stamp, struct why *why) {
+    struct buffer *b = &e->bytes;
+    char text[UUID_TEXT_BYTES], time[CLOCK_TEXT_BYTES];
+    e->stamp = *stamp;
+    buffer_clear(b);
+    copy_to(e, CUT_ACTOR);
+    put_uuid(b, "actor_id", &stamp->actor_id);
+    copy_to(e, CUT_GRANT);
+    put_uuid(b, "grant_id", &stamp->grant_id);
+    put_uuid(b, "job_id", &stamp->job_id);
+    copy_to(e, CUT_OCCURRED);
+    put_text(b, "occurred_at", clock_format(stamp->occurred_at_us, time));
+    copy_to(e, CUT_RECORDED);
+    put_text(b, "recorded_at", clock_format(stamp->recorded_at_us, time));
+    copy_to(e, CUT_SEQ);
+    put_number(b, "seq", stamp->seq);
+    put_uuid(b, "session_id", &stamp->session_id);
+    put_text(b, "tenant_id", uuid_format(&stamp->tenant_id, text));
+    (void)buffer_add(b, e->said.data + e->cuts[CUT_SEQ], e->said.len - e->cuts[CUT_SEQ]);
+    if (b->is_overfull)
         return fail(why, ST_INTERNAL, "audit: event does not render");
-    event->leaf = merkle_leaf(event->bytes.data, event->bytes.len);
+    e->leaf = merkle_leaf(b->data, b->len);
     return ST_OK;
 }

@@ -6,7 +6,6 @@
 #ifndef CORDON_AUDIT_EVENT_H
 #define CORDON_AUDIT_EVENT_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,6 +34,10 @@ struct audit_stamp {
     int64_t seq;
 };
 
+/* Between which members of what is said the stamped ones go, in the order of names: actor_id; grant_id and job_id;
+ * occurred_at; recorded_at; seq, session_id and tenant_id. */
+enum audit_cut { CUT_ACTOR, CUT_GRANT, CUT_OCCURRED, CUT_RECORDED, CUT_SEQ, AUDIT_CUTS };
+
 struct audit_event {
     struct uuid event_id;
     enum audit_action action;
@@ -45,7 +48,8 @@ struct audit_event {
     bool has_ticket;
     uint8_t ticket_digest[MERKLE_HASH_BYTES];   /* SHA-256 of the ticket; not in the canonical form */
     uint8_t content_digest[MERKLE_HASH_BYTES];  /* of what was said and under which ticket: repeats have the same */
-    json_t *object;                             /* the canonical form as a tree */
+    struct buffer said;                         /* the canonical form without the stamp */
+    size_t cuts[AUDIT_CUTS];                    /* offsets into it */
     struct audit_stamp stamp;                   /* these three: once stamped */
     struct buffer bytes;
     struct merkle_hash leaf;

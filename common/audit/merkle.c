@@ -10,11 +10,8 @@
 static const uint8_t LEAF_PREFIX = 0x00, NODE_PREFIX = 0x01;
 
 struct merkle_hash merkle_leaf(const void *entry, size_t len) {
-    CLEANUP(sha256_destroy) struct sha256 *digest = sha256_new();
     struct merkle_hash out;
-    sha256_update(digest, &LEAF_PREFIX, 1);
-    sha256_update(digest, entry, len);
-    sha256_peek(digest, out.bytes);
+    sha256_joined(&LEAF_PREFIX, 1, entry, len, out.bytes);
     return out;
 }
 

@@ -14,6 +14,14 @@ void sha256(const void *data, size_t len, uint8_t out[SHA256_BYTES]) {
         abort();
 }
 
+void sha256_joined(const void *a, size_t a_len, const void *b, size_t b_len, uint8_t out[SHA256_BYTES]) {
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    if (!ctx || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1 || EVP_DigestUpdate(ctx, a, a_len) != 1 ||
+        EVP_DigestUpdate(ctx, b, b_len) != 1 || EVP_DigestFinal_ex(ctx, out, NULL) != 1)
+        abort();
+    EVP_MD_CTX_free(ctx);
+}
+
 char *sha256_hex(const void *data, size_t len, char out[SHA256_HEX_BYTES]) {
     uint8_t digest[SHA256_BYTES];
     sha256(data, len, digest);

@@ -11,6 +11,8 @@
 enum { SHA256_BYTES = 32, SHA256_HEX_BYTES = 65 };
 
 void sha256(const void *data, size_t len, uint8_t out[SHA256_BYTES]);
+/* Of both, one behind the other. */
+void sha256_joined(const void *a, size_t a_len, const void *b, size_t b_len, uint8_t out[SHA256_BYTES]);
 /* Lower-case hexadecimal with its NUL; returns out. */
 char *sha256_hex(const void *data, size_t len, char out[SHA256_HEX_BYTES]);
 

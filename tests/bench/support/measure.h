@@ -3,7 +3,7 @@
  *
  * A row is a number of callers, each a thread that repeats one operation as fast as it gets answers. Its
  * rate is the median over the runs, p50 and p99 are over every operation of all runs. Environment:
- * BENCH_RUNS (5), BENCH_RUN_MS (1000). Programs end with a message on stderr when something fails: a
+ * BENCH_RUNS (5), BENCH_RUN_MS (1000); BENCH_ROW runs that row only, once, for a profiler. Programs end with a message on stderr when something fails: a
  * figure of half a run is worth nothing. */
 #ifndef CORDON_BENCH_MEASURE_H
 #define CORDON_BENCH_MEASURE_H
