@@ -36,6 +36,10 @@ enum status s3_head(struct s3 *s3, const char *key, int64_t deadline_ms, struct 
 /* ST_OK also when there was none. */
 enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struct why *why) MUST_USE;
 
+/* Delete every version of the object and every delete marker, so that nothing of it is left in a versioned bucket either.
+ * *ret_count: how many there were. Needs s3:ListBucketVersions and s3:DeleteObjectVersion. Failures as s3_put. */
+enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) MUST_USE;
+
 /* Abort every multipart upload of a key that begins with prefix and that was begun before begun_before_us (Unix time;
  * INT64_MAX: whenever), which a process that died has left, perhaps without having learnt of it. *ret_count: how many.
  * Needs s3:ListBucketMultipartUploads. Failures as s3_put. */

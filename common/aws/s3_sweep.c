@@ -93,3 +93,59 @@ enum status s3_abort_uploads(struct s3 *s3, const char *prefix, int64_t begun_be
     *ret_count = count;
     return ST_OK;
 }
+
+/* ---- versions ---- */
+
+static enum status delete_version(struct s3 *s3, struct arena *mem, const char *key, const char *id, int64_t deadline_ms, struct why *why) {
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "DeleteObject", .method = "DELETE", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .tenant = s3_tenant(key), .query = { { "versionId", id } }, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    enum status st = aws_send(s3->aws, &request, &reply, why);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+/* Delete those of the elements called tag that are of this very key: a prefix may be the beginning of others. */
+static enum status delete_listed(struct s3 *s3, struct arena *mem, const struct buffer *page, const char *tag, const char *key,
+                                 int64_t deadline_ms, unsigned *count, struct why *why) {
+    const char *open = arena_printf(mem, "<%s>", tag), *close = arena_printf(mem, "</%s>", tag);
+    const char *at = page->data, *end = page->data + page->len;
+    enum status st = ST_OK;
+    while (st == ST_OK && (at = memmem(at, (size_t)(end - at), open, strlen(open)))) {
+        const char *until = memmem(at, (size_t)(end - at), close, strlen(close));
+        if (!until)
+            return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 ListObjectVersions: an answer that is cut");
+        const char *id = xml_or_empty(mem, at, (size_t)(until - at), "VersionId");
+        if (*id && str_equal(xml_or_empty(mem, at, (size_t)(until - at), "Key"), key)) {
+            st = delete_version(s3, mem, key, id, deadline_ms, why);
+            *count += st == ST_OK;
+        }
+        at = until;
+    }
+    return st;
+}
+
+enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    unsigned count = 0;
+    for (int page = 0; page < PAGES_MAX; page++) {
+        CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+        struct aws_request request = {
+            .service = "s3", .operation = "ListObjectVersions", .method = "GET", .endpoint = s3->endpoint, .path = *s3->prefix ? s3->prefix : "/",
+            .tenant = s3_tenant(key), .query = { { "versions", "" }, { "prefix", key } },
+            .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+        enum status st = aws_send(s3->aws, &request, &reply, why);
+        unsigned before = count;
+        if (st == ST_OK && reply.http.body.len)
+            st = delete_listed(s3, mem, &reply.http.body, "Version", key, deadline_ms, &count, why);
+        if (st == ST_OK && reply.http.body.len)
+            st = delete_listed(s3, mem, &reply.http.body, "DeleteMarker", key, deadline_ms, &count, why);
+        if (st != ST_OK)
+            return st;
+        if (count == before) {      /* what was deleted is not listed again: this page had none of it */
+            *ret_count = count;
+            return ST_OK;
+        }
+    }
+    return fail_as(why, ERR_STORE_UNAVAILABLE, "s3: versions of an object do not end");
+}

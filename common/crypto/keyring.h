@@ -7,9 +7,10 @@
  * wait for its answer. A tenant_key is counted and may be used by any thread until released; a
  * document_key belongs to one request.
  *
- * Answers have a key of their own, made and opened exactly like a document's under the answer's id.
- * Erasure (the second share of a document key, kept outside the database) will go into document_key_new
- * and document_key_open; nobody else sees how a document key comes about. */
+ * A document key is made of two shares: one wrapped in the database, one outside of it (keystore/shares.h).
+ * Either alone is random bytes, so destroying the second erases the document from every backup of the
+ * database (ADR 0023). What is made from documents and kept, a conversation or a package of evidence, has a
+ * key of its own, made and opened exactly like a document's under its own id. */
 #ifndef CORDON_CRYPTO_KEYRING_H
 #define CORDON_CRYPTO_KEYRING_H
 
@@ -87,14 +88,27 @@ enum status tenant_key_open(const struct tenant_key *key, enum field_kind kind, 
 
 struct document_key;
 
-/* A fresh key for document (or answer) and its wrapped form, in mem, for keys.put_document_key(document,
- * tenant_key_version(key), wrapped). ST_INTERNAL. */
+enum { DOCUMENT_SHARE_BYTES = 32 };
+
+/* A fresh key for document and its wrapped form, in mem, for keys.put_document_key(document, tenant_key_version(key),
+ * wrapped). ret_share: the caller's second share, to be kept outside the database; NULL: a key of one share, as they
+ * all were before there were two. ST_INTERNAL. */
 enum status document_key_new(const struct tenant_key *key, const struct uuid *document, struct arena *mem,
-                             struct document_key **ret_key, struct blob *ret_wrapped, struct why *why) MUST_USE;
-/* key must have the version that is stored beside the wrapped key. ST_INTERNAL: not this document's, not
- * under this tenant key, altered. */
+                             struct document_key **ret_key, struct blob *ret_wrapped, struct secret **ret_share,
+                             struct why *why) MUST_USE;
+/* Does it open only with its second share? */
+bool document_key_has_share(const void *wrapped, size_t len);
+/* key must have the version that is stored beside the wrapped key. share: NULL where the wrapped key has none.
+ * ST_INTERNAL: not this document's, not under this tenant key, altered, or share is missing. A wrong share shows
+ * when the key is used. */
 enum status document_key_open(const struct tenant_key *key, const struct uuid *document, const void *wrapped,
-                              size_t len, struct document_key **ret_key, struct why *why) MUST_USE;
+                              size_t len, const struct secret *share, struct document_key **ret_key,
+                              struct why *why) MUST_USE;
+/* The same key wrapped under another version of the tenant key, in mem. ret_share not NULL: a key of one share is split, has
+ * two from here on, and *ret_share is the second; otherwise *ret_share is NULL. ST_INTERNAL. */
+enum status document_key_rewrap(const struct tenant_key *from, const struct tenant_key *to, const struct uuid *document,
+                                const void *wrapped, size_t len, struct arena *mem, struct blob *ret_wrapped,
+                                struct secret **ret_share, struct why *why) MUST_USE;
 void document_key_destroy(struct document_key **key_p);
 
 /* Seal or open a field of the document. row: the id of the row that it stands in. The plaintext is in mem,

@@ -26,3 +26,13 @@ enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_ke
                                  unsigned version, int64_t deadline_ms, struct tenant_key **ret_key, struct why *why) {
     return keyring_tenant(keyring, &keys->tenant, keys->rows, keys->count, kind, version, deadline_ms, ret_key, why);
 }
+
+enum status keystore_open_document(struct shares *shares, const struct tenant_key *key, const struct uuid *tenant,
+                                   const struct uuid *document, const void *wrapped, size_t len, int64_t deadline_ms,
+                                   struct document_key **ret_key, struct why *why) {
+    CLEANUP(secret_destroy) struct secret *share = NULL;
+    enum status st = ST_OK;
+    if (document_key_has_share(wrapped, len))
+        st = shares_get(shares, tenant, document, deadline_ms, &share, why);
+    return st == ST_OK ? document_key_open(key, document, wrapped, len, share, ret_key, why) : st;
+}

@@ -6,6 +6,7 @@
 #include "core/arena.h"
 #include "crypto/keyring.h"
 #include "db/tenant_tx.h"
+#include "keystore/shares.h"
 
 /* The tenant's wrapped keys, all kinds and versions, in the memory of whoever read them. */
 struct tenant_keys {
@@ -22,5 +23,11 @@ enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct
 enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_keys *keys, enum tenant_key_kind kind,
                                  unsigned version, int64_t deadline_ms, struct tenant_key **ret_key,
                                  struct why *why) MUST_USE;
+
+/* A document's key, from its wrapped form under key and, where it has one, its second share. Not inside a transaction.
+ * Failures of document_key_open and shares_get. */
+enum status keystore_open_document(struct shares *shares, const struct tenant_key *key, const struct uuid *tenant,
+                                   const struct uuid *document, const void *wrapped, size_t len, int64_t deadline_ms,
+                                   struct document_key **ret_key, struct why *why) MUST_USE;
 
 #endif

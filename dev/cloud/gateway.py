@@ -11,7 +11,7 @@ whether it took effect. Never a body; of a text for a model its digest, and the 
 GET and POST /_control: faults on demand (faults.py), unsigned and from loopback.
 
 Environment: CLOUD_PORT, CLOUD_STATE (folder), CLOUD_IDENTITIES (file), CLOUD_POLICIES (folders, ':' between),
-             CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development
+             CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_SHARE_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development
 """
 import datetime
 import email.utils
@@ -79,12 +79,14 @@ class Cloud:
         self.store = s3_store.Store(state / "s3")
         self.s3 = s3.S3(self.store, self.keys)
         values = {"region": self.region, "account_id": ACCOUNT, "document_bucket": env["CLOUD_DOCUMENT_BUCKET"],
-                  "anchor_bucket": env["CLOUD_ANCHOR_BUCKET"], "signing_key_arn": self.signing_key()}
+                  "share_bucket": env["CLOUD_SHARE_BUCKET"], "anchor_bucket": env["CLOUD_ANCHOR_BUCKET"], "signing_key_arn": self.signing_key()}
         self.identities = iam.load(env["CLOUD_IDENTITIES"], env["CLOUD_POLICIES"].split(":"), values)
         self.sessions = sessions.Sessions(state, iam.load_roles(env["CLOUD_POLICIES"].split(":"), values), ACCOUNT)
-        for bucket, object_lock in ((values["document_bucket"], False), (values["anchor_bucket"], True)):
+        for bucket, object_lock, versioning in ((values["document_bucket"], False, "Enabled"), (values["share_bucket"], False, ""),
+                                                (values["anchor_bucket"], True, "Enabled")):
             if self.store.bucket(bucket) is None:
                 self.store.create_bucket(bucket, object_lock)
+            self.store.set_bucket(bucket, "versioning", versioning)
 
     def identity_of(self, key_id, token):
         """A user by its long-lived key, or a session by its key and token."""

@@ -114,6 +114,8 @@ class Call:
                   if name in ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")}
         if "x-amz-object-lock-mode" in self.headers:
             found["s3:object-lock-mode"] = self.headers["x-amz-object-lock-mode"]
+        if "if-none-match" in self.headers:
+            found["s3:if-none-match"] = self.headers["if-none-match"]
         return found
 
 

@@ -230,6 +230,7 @@ environment_of() {
             echo "CLOUD_POLICIES=$SHARED/app/iam:$SHARED/app/cloud/policies"
             echo "CLOUD_BEDROCK_PORT=$((BASE + 3))"
             echo "CLOUD_DOCUMENT_BUCKET=cordon-documents"
+            echo "CLOUD_SHARE_BUCKET=cordon-shares"
             echo "CLOUD_ANCHOR_BUCKET=cordon-anchor"
             echo "AWS_REGION=$REGION"
             echo "PYTHONPATH=$(moto_path)"
@@ -281,6 +282,7 @@ own_environment_of() {
             echo "DATABASE_URL=$(process_database_url cordon_ingest db-ingest)"
             echo "CORDON_JOBS_DATABASE_URL=$(process_database_url cordon_jobs db-jobs)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
+            echo "CORDON_SHARE_BUCKET=cordon-shares"
             echo "CORDON_SANDBOX_PATH=$STATE/bin/cordon-sandbox"
             has_landlock || echo "CORDON_SANDBOX_WITHOUT_LANDLOCK=true"
             aws_environment ingest-worker S3 KMS STS
@@ -291,6 +293,7 @@ own_environment_of() {
             echo "DATABASE_URL=$(process_database_url cordon_query db-query)"
             echo "CORDON_AUDIT_DATABASE_URL=$(process_database_url cordon_audit_reader db-audit_reader)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
+            echo "CORDON_SHARE_BUCKET=cordon-shares"
             aws_environment query S3 KMS STS
             echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/query-tenant"
             ;;

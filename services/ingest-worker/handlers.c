@@ -68,6 +68,7 @@ static const struct setting SETTINGS[] = {
     AWS_ENDPOINT_SETTING(struct ingest_settings, kms_endpoint, "KMS"),
     { "CORDON_AWS_IDENTITY",       SET_TEXT,   "ingest-worker",    1,   64,       "",      OFF(aws_identity),         "User or role that AWS must say this process is." },
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,               3,   63,       "",      OFF(bucket),               "Bucket of the sealed originals." },
+    { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,               3,   63,       "",      OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
     { "CORDON_MAX_UPLOAD_BYTES",   SET_INT,    "104857600",        1,   1LL << 38, "bytes", OFF(upload_max_bytes),    "Longest original that is accepted." },
     { "CORDON_UPLOAD_LEASE_MS",    SET_INT,    "60000",            1000, 300000,   "ms",    OFF(upload_lease_ms),      "How long an upload may show no life before the janitor removes it." },
     { "CORDON_SANDBOX_PATH",       SET_TEXT,   "/usr/local/bin/cordon-sandbox", 1, 1024, "", OFF(sandbox_path),        "The program that confines text extraction." },
@@ -80,6 +81,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_LEASE_MS",           SET_INT,    "5000",             500, 120000,   "ms",    OFF(lease_ms),             "How long a claimed job is ours without a renewal." },
     { "CORDON_POLL_MS",            SET_INT,    "1000",             10,  60000,    "ms",    OFF(poll_ms),              "How often to look for jobs when nobody calls." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000",           0,   3600000,  "ms",    OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
+    { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" ,           0,   3600000,  "ms",    OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
     { 0 }
 };
 
@@ -124,6 +126,7 @@ static void ingest_close(void **self_p) {
     }
     db_listener_destroy(&g->listener);
     keyring_destroy(&g->keyring);
+    shares_destroy(&g->shares);
     s3_destroy(&g->s3);
     kms_destroy(&g->kms);
     aws_destroy(&g->aws);
@@ -170,6 +173,7 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
     g->kms = kms_new(g->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(g->kms);
     g->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
+    g->shares = shares_new(g->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
     *ret_self = g;
     return ST_OK;
 }

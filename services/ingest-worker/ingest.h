@@ -18,13 +18,13 @@
 struct ingest_settings {
     struct secret *database_url, *jobs_database_url;
     int64_t db_connections_count;
-    const char *bucket;
+    const char *bucket, *share_bucket;
     int64_t upload_max_bytes, upload_lease_ms;
     const char *sandbox_path, *pdftotext_path;
     bool is_without_landlock;
     int64_t extract_memory_bytes, extract_time_ms, text_max_bytes;
     int64_t job_threads_count, lease_ms, poll_ms;
-    int64_t key_cache_ms;
+    int64_t key_cache_ms, share_cache_ms;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint, *aws_identity;
 };
@@ -37,6 +37,7 @@ struct ingest {
     struct db_listener *listener;
     struct extract_options extract;
     struct keyring *keyring;
+    struct shares *shares;
     struct aws *aws;
     struct s3 *s3;
     struct kms *kms;

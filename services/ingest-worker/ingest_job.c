@@ -124,7 +124,8 @@ static enum status open_document(struct work *w) {
     enum status st = keystore_open_tenant(w->ingest->keyring, &keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, 0, 4),
                                           w->call.deadline_ms, &tenant_key, &w->call.why);
     if (st == ST_OK)
-        st = document_key_open(tenant_key, &w->job->document_id, wrapped, len, &w->key, &w->call.why);
+        st = keystore_open_document(w->ingest->shares, tenant_key, &w->claims.tenant_id, &w->job->document_id, wrapped, len,
+                                    w->call.deadline_ms, &w->key, &w->call.why);
     w->file_name = "";
     if (st == ST_OK && !db_is_null(rows, 0, 1)) {
         struct blob name = { 0 };

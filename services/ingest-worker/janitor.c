@@ -16,7 +16,9 @@ static enum status clear_store(struct ingest *g, const struct uuid *tenant_id, c
     const char *key = original_object_key(mem, tenant_id, document_id);
     unsigned aborted = 0;
     enum status st = s3_abort_uploads(g->s3, key, INT64_MAX, deadline_ms, &aborted, why);
-    return st == ST_OK ? s3_delete(g->s3, key, deadline_ms, why) : st;
+    if (st == ST_OK)
+        st = s3_delete_versions(g->s3, key, deadline_ms, &aborted, why);
+    return st == ST_OK ? shares_delete(g->shares, tenant_id, document_id, deadline_ms, why) : st;
 }
 
 /* One batch; *ret_count: how many were due. A failure leaves the rest for another time. */

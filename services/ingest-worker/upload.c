@@ -40,6 +40,7 @@ struct upload {
     struct tenant_key *tenant_key, *search_key;
     struct document_key *key;
     struct blob wrapped_key;
+    struct secret *share;               /* of key; outside the database */
     struct frames_sealer *sealer;
     struct sha256 *digest;
     struct s3_upload *store;            /* holds at most one store part */
@@ -146,7 +147,7 @@ static enum status authorise(struct upload *u) {
     if (st == ST_OK && (*u->req->mrn || *u->req->idempotency_key))
         st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_SEARCH, 0, call->deadline_ms, &u->search_key, &call->why);
     if (st == ST_OK)
-        st = document_key_new(u->tenant_key, &u->intent.document_id, call->mem, &u->key, &u->wrapped_key, &call->why);
+        st = document_key_new(u->tenant_key, &u->intent.document_id, call->mem, &u->key, &u->wrapped_key, &u->share, &call->why);
     if (st == ST_OK)
         st = document_key_seal_original(u->key, &u->sealer, &call->why);
     u->store = s3_upload_new(u->ingest->s3, original_object_key(call->mem, &u->claims.tenant_id, &u->intent.document_id),
@@ -231,6 +232,10 @@ static enum status store_end(struct upload *u) {
     if (st == ST_OK)
         st = s3_upload_end(u->store, call->deadline_ms, &call->why);
     u->is_stored = st == ST_OK;
+    if (st == ST_OK)
+        st = fault_status(FAULT_UPLOAD_BEFORE_SHARE, &call->why);
+    if (st == ST_OK)
+        st = shares_put(u->ingest->shares, &u->claims.tenant_id, &u->intent.document_id, u->share, call->deadline_ms, &call->why);
     return st == ST_OK ? fault_status(FAULT_UPLOAD_STORED, &call->why) : st;
 }
 
@@ -386,12 +391,16 @@ static enum status replay(struct upload *u) {
  * the janitor comes when its lease is over. */
 static void tidy(struct upload *u) {
     struct why unused = { 0 };
+    unsigned count = 0;
     int64_t until_ms = clock_mono_ms() + TIDY_MS;
     if (uuid_is_nil(&u->intent.fence) || u->is_settled)
         return;
     enum status st = s3_upload_abort(u->store, until_ms, &unused);
     if (st == ST_OK && u->is_stored)
-        st = s3_delete(u->ingest->s3, original_object_key(u->call->mem, &u->claims.tenant_id, &u->intent.document_id), until_ms, &unused);
+        st = s3_delete_versions(u->ingest->s3, original_object_key(u->call->mem, &u->claims.tenant_id, &u->intent.document_id), until_ms,
+                                &count, &unused);
+    if (st == ST_OK && u->is_stored)
+        st = shares_delete(u->ingest->shares, &u->claims.tenant_id, &u->intent.document_id, until_ms, &unused);
     if (st == ST_OK)
         (void)!intent_clear(u->ingest->jobs_db, &u->intent.tenant_id, &u->intent.document_id, &u->intent.fence, until_ms, &unused);
 }
@@ -402,6 +411,7 @@ static void upload_end(struct upload *u) {
     frames_sealer_destroy(&u->sealer);
     sha256_destroy(&u->digest);
     document_key_destroy(&u->key);
+    secret_destroy(&u->share);
     tenant_key_release(&u->tenant_key);
     tenant_key_release(&u->search_key);
 }

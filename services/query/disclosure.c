@@ -34,7 +34,8 @@ static enum status unwrap(struct disclosure *d, struct query *q, struct call *ca
         size_t len = 0;
         const uint8_t *wrapped = db_bytea(rows, (int)i, COL_WRAPPED, &len);
         k->document_id = db_uuid(rows, (int)i, COL_DOCUMENT_ID);
-        st = document_key_open(sealer, &k->document_id, wrapped, len, &k->key, &call->why);
+        st = keystore_open_document(q->shares, sealer, &tenant_keys->tenant, &k->document_id, wrapped, len, call->deadline_ms, &k->key,
+                                    &call->why);
         if (st != ST_OK)
             return st;
         d->key_count++;

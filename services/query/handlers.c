@@ -43,7 +43,9 @@ static const struct setting SETTINGS[] = {
     { 0 }
 };
 
+    { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,     3,  63,      "",   OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
 static enum status check_database(void *self, struct why *why) {
+    { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" , 0,  3600000, "ms", OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
     const struct query *q = self;
     return db_boot_check(q->db, "cordon_query", q->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
 }
@@ -74,6 +76,7 @@ static void query_close(void **self_p) {
     kms_destroy(&q->kms);
     aws_destroy(&q->aws);
     db_pool_destroy(&q->db);
+    shares_destroy(&q->shares);
     db_pool_destroy(&q->audit_db);
     free(q);
     *self_p = NULL;
@@ -115,6 +118,7 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     return ST_OK;
 }
 
+    q->shares = shares_new(q->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
 const struct service QUERY = {
     .name = "query", .peer = PEER_QUERY, .about = "Answers questions over one tenant's documents, and every other read.",
     .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct query_settings),

@@ -8,6 +8,7 @@
 #include "crypto/keyring.h"
 #include "db/pool.h"
 #include "db/sql.h"
+#include "keystore/shares.h"
 #include "service/service.h"
 
 /* How much of rows' own bytes one reply carries: a frame of the bus is BUS_FRAME_MAX_BYTES, and ids and lengths come on top. */
@@ -16,8 +17,8 @@ enum { QUERY_PAGE_MAX_BYTES = 900000 };
 struct query_settings {
     struct secret *database_url, *audit_database_url;
     int64_t db_connections_count;
-    const char *bucket;
-    int64_t key_cache_ms;
+    const char *bucket, *share_bucket;
+    int64_t key_cache_ms, share_cache_ms;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint, *aws_identity;
 };
@@ -28,6 +29,7 @@ struct query {
     struct db_pool *db;             /* cordon_query */
     struct db_pool *audit_db;       /* cordon_audit_reader */
     struct keyring *keyring;
+    struct shares *shares;
     struct aws *aws;
     struct s3 *s3;
     struct kms *kms;

@@ -61,7 +61,8 @@ class Stack:
             "PYTHONPATH": os.environ.get("CORDON_MOTO_PATH", ""), "CLOUD_PORT": str(self.port), "CLOUD_STATE": str(self.folder / "state"),
             "CLOUD_IDENTITIES": str(self.folder / "identities.json"), "CLOUD_BEDROCK_PORT": str(self.model.server_port),
             "CLOUD_POLICIES": f"{ROOT}/terraform/iam:{ROOT}/dev/cloud/policies",
-            "CLOUD_DOCUMENT_BUCKET": "cordon-documents", "CLOUD_ANCHOR_BUCKET": "cordon-anchor"}
+            "CLOUD_DOCUMENT_BUCKET": "cordon-documents", "CLOUD_SHARE_BUCKET": "cordon-shares",
+            "CLOUD_ANCHOR_BUCKET": "cordon-anchor"}
         self.process = subprocess.Popen([sys.executable, ROOT / "dev/cloud/gateway.py"], env=env)
         for _ in range(200):
             try:

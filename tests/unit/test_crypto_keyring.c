@@ -168,24 +168,24 @@ Test(crypto_document_key, opens_only_for_its_tenant_document_row_and_kind, .init
     struct uuid document = uuid_v7(), chunk = uuid_v7(), stranger = uuid_v7();
     CLEANUP(document_key_destroy) struct document_key *made = NULL;
     struct blob wrapped, sealed, plain;
-    cr_assert_eq(document_key_new(ours, &document, mem, &made, &wrapped, &why), ST_OK);
+    cr_assert_eq(document_key_new(ours, &document, mem, &made, &wrapped, NULL, &why), ST_OK);
     cr_assert_eq(document_key_seal_field(made, FIELD_CHUNK_TEXT, &chunk, "warfarin", 8, mem, &sealed, &why), ST_OK);
 
     CLEANUP(document_key_destroy) struct document_key *opened = NULL;
-    cr_assert_eq(document_key_open(ours, &document, wrapped.data, wrapped.len, &opened, &why), ST_OK);
+    cr_assert_eq(document_key_open(ours, &document, wrapped.data, wrapped.len, NULL, &opened, &why), ST_OK);
     cr_assert_eq(document_key_open_field(opened, FIELD_CHUNK_TEXT, &chunk, sealed.data, sealed.len, mem, &plain, &why), ST_OK);
     cr_assert_str_eq((char *)plain.data, "warfarin");
     cr_assert_eq(document_key_open_field(opened, FIELD_FILE_NAME, &chunk, sealed.data, sealed.len, mem, &plain, &why), ST_INTERNAL);
     cr_assert_eq(document_key_open_field(opened, FIELD_CHUNK_TEXT, &stranger, sealed.data, sealed.len, mem, &plain, &why), ST_INTERNAL);
 
     struct document_key *wrong = NULL;
-    cr_assert_eq(document_key_open(ours, &stranger, wrapped.data, wrapped.len, &wrong, &why), ST_INTERNAL);
+    cr_assert_eq(document_key_open(ours, &stranger, wrapped.data, wrapped.len, NULL, &wrong, &why), ST_INTERNAL);
     CLEANUP(tenant_key_release) struct tenant_key *theirs = NULL;
     cr_assert_eq(get(&other, TENANT_KEY_DATA, 0, &theirs), ST_OK);
-    cr_assert_eq(document_key_open(theirs, &document, wrapped.data, wrapped.len, &wrong, &why), ST_INTERNAL);
+    cr_assert_eq(document_key_open(theirs, &document, wrapped.data, wrapped.len, NULL, &wrong, &why), ST_INTERNAL);
     CLEANUP(tenant_key_release) struct tenant_key *older = NULL;
     cr_assert_eq(get(&acme, TENANT_KEY_DATA, 1, &older), ST_OK);
-    cr_assert_eq(document_key_open(older, &document, wrapped.data, wrapped.len, &wrong, &why), ST_INTERNAL);
+    cr_assert_eq(document_key_open(older, &document, wrapped.data, wrapped.len, NULL, &wrong, &why), ST_INTERNAL);
     cr_assert_null(wrong);
 }
 
@@ -195,8 +195,8 @@ Test(crypto_document_key, the_original_streams_through_frames, .init = open_keyr
     struct uuid one = uuid_v7(), two = uuid_v7();
     CLEANUP(document_key_destroy) struct document_key *first = NULL, *second = NULL;
     struct blob wrapped;
-    cr_assert_eq(document_key_new(ours, &one, mem, &first, &wrapped, &why), ST_OK);
-    cr_assert_eq(document_key_new(ours, &two, mem, &second, &wrapped, &why), ST_OK);
+    cr_assert_eq(document_key_new(ours, &one, mem, &first, &wrapped, NULL, &why), ST_OK);
+    cr_assert_eq(document_key_new(ours, &two, mem, &second, &wrapped, NULL, &why), ST_OK);
     CLEANUP(frames_sealer_destroy) struct frames_sealer *sealer = NULL;
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL, *wrong = NULL;
     CLEANUP(buffer_end) struct buffer sealed = { 0 }, plain = { 0 };

@@ -80,6 +80,16 @@ static bool list_uploads(struct fake_cloud *c, const char *query, int fd) {
     return loopback_answer(fd, 200, "", arena_printf(mem, "%s</R>", body));
 }
 
+/* A bucket with versions, of which each object has one. */
+static bool list_versions(struct fake_cloud *c, const char *query, int fd) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    const char *body = "<R>", *p = strstr(query, "prefix=");
+    for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
+        if (str_starts_with(c->objects[i].key, BUCKET) && strstr(p ? p : "", strrchr(c->objects[i].key, '/') + 1))
+            body = arena_printf(mem, "%s<Version><Key>%s</Key><VersionId>v</VersionId></Version>", body, c->objects[i].key + strlen(BUCKET));
+    return loopback_answer(fd, 200, "", arena_printf(mem, "%s</R>", body));
+}
+
 static bool answer_s3(struct fake_cloud *c, const struct loopback_request *r, int fd) {
     char key[256];
     const char *query = strchr(r->target, '?') ? strchr(r->target, '?') + 1 : "";
@@ -114,6 +124,8 @@ static bool answer_s3(struct fake_cloud *c, const struct loopback_request *r, in
         return loopback_answer(fd, c->get_status, "", "");
     if (strstr(query, "uploads"))
         return list_uploads(c, query, fd);
+    if (strstr(query, "versions"))
+        return list_versions(c, query, fd);
     return answer_object(c, key, str_equal(r->method, "GET"), fd);
 }
 
@@ -151,13 +163,21 @@ void fake_cloud_stop(struct fake_cloud *c) {
     pthread_mutex_destroy(&c->lock);
 }
 
-unsigned fake_cloud_count(struct fake_cloud *c) {
+static unsigned count(struct fake_cloud *c, const char *bucket) {
     unsigned n = 0;
     pthread_mutex_lock(&c->lock);
     for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
-        n += c->objects[i].key[0] != '\0';
+        n += str_starts_with(c->objects[i].key, bucket);
     pthread_mutex_unlock(&c->lock);
     return n;
+}
+
+unsigned fake_cloud_count(struct fake_cloud *c) {
+    return count(c, BUCKET);
+}
+
+unsigned fake_cloud_shares(struct fake_cloud *c) {
+    return count(c, "/shares/");
 }
 
 unsigned fake_cloud_uploads(struct fake_cloud *c) {

@@ -25,7 +25,9 @@ struct fake_cloud {
 void fake_cloud_start(struct fake_cloud *cloud);
 void fake_cloud_stop(struct fake_cloud *cloud);
 
+/* Originals, and second shares of document keys. */
 unsigned fake_cloud_count(struct fake_cloud *cloud);
+unsigned fake_cloud_shares(struct fake_cloud *cloud);
 /* Do the objects hold these bytes? */
 bool fake_cloud_shows(struct fake_cloud *cloud, const char *text);
 /* Multipart uploads that are neither completed nor aborted. */

@@ -90,7 +90,7 @@ static struct secret *secret_of(const char *text) {
 static void fill_settings(struct ingest_settings *s) {
     *s = (struct ingest_settings){
         .database_url = secret_of(pg_url("cordon_ingest")), .jobs_database_url = secret_of(pg_url("cordon_jobs")),
-        .db_connections_count = 4, .bucket = "docs", .upload_max_bytes = RIG_UPLOAD_MAX_BYTES, .upload_lease_ms = RIG_UPLOAD_LEASE_MS,
+        .db_connections_count = 4, .bucket = "docs", .share_bucket = "shares", .upload_max_bytes = RIG_UPLOAD_MAX_BYTES, .upload_lease_ms = RIG_UPLOAD_LEASE_MS,
         .sandbox_path = CORDON_BINARY_DIR "/services/ingest-worker/cordon-sandbox", .pdftotext_path = "/usr/bin/pdftotext",
         .extract_memory_bytes = 1 << 30, .extract_time_ms = 10000, .text_max_bytes = 8 << 20, .job_threads_count = 2,
         .lease_ms = RIG_LEASE_MS, .poll_ms = RIG_POLL_MS, .s3_endpoint = loopback_url(rig.cloud.server),

@@ -1,0 +1,34 @@
+/* shares — the second shares of document keys: one small object for each document, in a bucket of its own that keeps
+ * no versions and is in no backup, so that deleting it is the end of the document everywhere (ADR 0023). Shares that
+ * were read are kept a short while in locked memory, at most SHARES_KEPT of them; whoever had one cached can still
+ * only use it together with what the database gives. Any thread. */
+#ifndef CORDON_KEYSTORE_SHARES_H
+#define CORDON_KEYSTORE_SHARES_H
+
+#include "aws/s3.h"
+#include "core/arena.h"
+#include "core/secret.h"
+#include "core/uuid.h"
+
+enum { SHARES_KEPT = 4096 };
+
+struct shares;
+
+/* bucket: as s3_new. keep_ms: how long a share is used without asking again; 0: not at all. */
+struct shares *shares_new(struct aws *aws, const char *endpoint, const char *bucket, int64_t keep_ms);
+void shares_destroy(struct shares **shares_p);
+
+/* Key in the bucket, "tenants/<tenant>/<document>"; in mem. IAM policies rely on the first folders. */
+const char *share_object_key(struct arena *mem, const struct uuid *tenant, const struct uuid *document);
+
+/* Keep a new share; one that is there is never replaced. ST_CONFLICT: there is another. Failures as s3_put. */
+enum status shares_put(struct shares *shares, const struct uuid *tenant, const struct uuid *document, const struct secret *share,
+                       int64_t deadline_ms, struct why *why) MUST_USE;
+/* The caller owns *ret_share. ST_NOT_FOUND: it was destroyed; ST_UNAVAILABLE STORE_003: no share; failures as s3_get. */
+enum status shares_get(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,
+                       struct secret **ret_share, struct why *why) MUST_USE;
+/* Destroy it, for ever. ST_OK also when there was none. */
+enum status shares_delete(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,
+                          struct why *why) MUST_USE;
+
+#endif
