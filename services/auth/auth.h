@@ -2,17 +2,20 @@
 #ifndef CORDON_AUTH_AUTH_H
 #define CORDON_AUTH_AUTH_H
 
+#include <pthread.h>
+
 #include "aws/kms.h"
 #include "aws/sts.h"
 #include "db/pool.h"
 #include "http/client.h"
+#include "denials.h"
 #include "directory.h"
 #include "issuers.h"
 #include "service/service.h"
 
 struct auth_settings {
     struct secret *database_url, *directory_key;
-    int64_t db_connections_count;
+    int64_t db_connections_count, denials_per_minute;
     const char *preset, *issuer_url, *audience, *audience_claim, *tenant_claim, *roles_claim, *issuers_json;
     int64_t leeway_s, max_lifetime_s;
     bool is_mfa_required;
@@ -29,6 +32,9 @@ struct auth {
     struct http_client *http;
     struct aws *aws;
     struct kms *kms;
+    struct denials *denials;
+    pthread_t refusals_thread;                      /* records what denials held back */
+    bool has_refusals_thread;
     struct counter *accepted;
     struct counter *refused[JWT_REFUSAL_COUNT];     /* by reason */
     struct counter *refused_by_database;

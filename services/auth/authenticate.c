@@ -39,7 +39,7 @@ static const struct mint_refusal *mint_refusal(const struct why *why) {
 /* Put the refusal on the record and answer. The record may fail; the refusal stands. */
 static enum status refuse(struct auth *a, struct call *call, enum error_code code, const char *reason, const char *tenant,
                           const char *remote_address) {
-    if (record_refused_token(call, code, reason, tenant, remote_address) != ST_OK)
+    if (record_refused_token(a, call, code, reason, tenant, remote_address) != ST_OK)
         counter_add(a->unrecorded, 1);
     return fail_as(&call->why, code, "token refused: %s", reason);
 }

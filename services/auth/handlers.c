@@ -17,11 +17,8 @@ enum { BOOT_MS = 20000, READY_MS = 2000, ISSUER_FETCH_MS = 3000 };
 /* DeniedRequest -> {}. ST_UNAVAILABLE: not on record. */
 enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Auth__DeniedRequest *req = (const void *)in;
-    (void)self;
     (void)out;
-    if (req->locked_s)
-        return record_lockout(call, req->locked, req->locked_s, req->http_method, req->path, req->remote_address);
-    return record_denial(call, error_from_text(req->code), req->http_method, req->path, req->remote_address);
+    return record_denial(self, call, req);
 }
 
 static const struct route ROUTES[] = {
@@ -73,6 +70,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_ISSUERS",                SET_TEXT,   "",          0,  65536, "", OFF(issuers_json),         "More about the issuer, and other issuers, as a JSON array (docs/identity.md)." },
     { "CORDON_REQUIRE_MFA",            SET_BOOL,   "false",     0,  0,    "",  OFF(is_mfa_required),      "Withhold the scopes to PHI from people whose token does not tell of several factors." },
     { "CORDON_DIRECTORY_KEY",          SET_SECRET, NULL,        64, 64,   "",  OFF(directory_key),        "Key for the names and addresses of users: 64 hexadecimal digits, the same in every replica, for good." },
+    { "CORDON_DENIALS_PER_MINUTE",     SET_INT,    "10",        0,  100000, "1/min", OFF(denials_per_minute), "Refusals of one kind that go on the audit log one by one; more go on it together, with their number. 0: all one by one." },
     AWS_SETTINGS(struct auth_settings, aws),
     AWS_ENDPOINT_SETTING(struct auth_settings, kms_endpoint, "KMS"),
     { "CORDON_AWS_IDENTITY",           SET_TEXT,   "auth",      1,  64,   "",  OFF(aws_identity),         "User or role that AWS must say this process is." },
@@ -144,6 +142,7 @@ static void auth_close(void **self_p) {
         return;
     issuers_end(&a->issuers);
     directory_destroy(&a->directory);
+    denials_destroy(&a->denials);
     http_client_destroy(&a->http);
     kms_destroy(&a->kms);
     aws_destroy(&a->aws);
@@ -173,6 +172,7 @@ static enum status auth_open(void **ret_self, const void *settings, struct runti
     void *self = a;
     a->settings = s;
     a->runtime = rt;
+    a->denials = denials_new(s->denials_per_minute);
     make_counters(a, rt->metrics);
     enum status st = read_settings(a, s, why);
     if (st == ST_OK)
@@ -193,5 +193,5 @@ static enum status auth_open(void **ret_self, const void *settings, struct runti
 const struct service AUTH = {
     .name = "auth", .peer = PEER_AUTH, .about = "Says who is asking and for which tenant; makes tenants and their keys.",
     .calls = PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct auth_settings),
-    .routes = ROUTES, .ready = READY, .open = auth_open, .close = auth_close,
+    .routes = ROUTES, .ready = READY, .open = auth_open, .start = refusals_start, .drain = refusals_drain, .close = auth_close,
 };

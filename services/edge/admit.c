@@ -6,6 +6,7 @@
 #include "auth.pb-c.h"
 #include "auth_cache.h"
 #include "core/clock.h"
+#include "core/wire.h"
 #include "obs/metrics.h"
 #include "obs/trace.h"
 
@@ -72,6 +73,7 @@ static void record(struct exchange *x, enum error_code code, int64_t locked_s, c
     req.remote_address = x->sender.text;
     req.locked_s = (uint32_t)locked_s;
     req.locked = (char *)whom;
+    req.user_id = wire_optional_id(call.mem, &x->user_id);
     call.deadline_ms = clock_mono_ms() + DENIED_MS;
     if (bus_ask(&call, "auth.Denied", &req.base, &auth__denied_reply__descriptor, &message) != ST_OK)
         counter_add(x->edge->denials_lost, 1);
@@ -119,6 +121,7 @@ enum status admit(struct exchange *x) {
         auth_cache_keep(x->edge->tickets, key, asked_ms, &pass);
     }
     x->call.ticket = pass.ticket;
+    x->user_id = pass.user_id;
     trace_tenant(&pass.tenant_id);
     enum status st = quotas_take_user(&x->edge->quotas, x->route->rate, &pass.tenant_id, &pass.user_id, &x->quotas, &x->call.why);
     return st == ST_OK ? check_scope(x, &pass) : st;

@@ -24,6 +24,7 @@ struct exchange {
     struct fill fill;                   /* the request message; set by exchange_fill */
     char detail[200];                   /* for the client, when the answer is a problem; "" for the code's own text */
     struct sender sender;               /* whose request it is */
+    struct uuid user_id;                /* as auth said; nil before */
     struct quota_use quotas;            /* what was taken for it */
     const char *origin;                 /* an allowed Origin to be echoed; NULL */
     struct vigil vigil;                 /* bounds each read and write on the connection */
@@ -41,6 +42,7 @@ enum status serve_upload(struct exchange *x);       /* upload.c */
 enum status serve_content(struct exchange *x);      /* download.c */
 enum status serve_tile(struct exchange *x);         /* audit.c */
 enum status serve_export(struct exchange *x);
+const char *export_content_type(const struct http_route *route);    /* of serve_export's, when no format is asked for */
 enum status serve_live(struct exchange *x);         /* health.c */
 enum status serve_ready(struct exchange *x);
 enum status serve_health(struct exchange *x);
