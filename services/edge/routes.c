@@ -13,7 +13,8 @@
 
 #define MESSAGE(package, name) &package##__##name##__descriptor
 
-enum { JSON_MAX_BYTES = 64 << 10, QUICK_MS = 5000, READ_MS = 15000, ANSWER_MS = 60000, UPLOAD_MS = 900000 };
+enum { JSON_MAX_BYTES = 64 << 10, QUICK_MS = 5000, READ_MS = 15000, ANSWER_MS = 60000, UPLOAD_MS = 900000,
+       EXPORT_MS = 3600000 };
 
 const struct http_route ROUTES[] = {
     /* verb    path                                        auth        scope                  rate         body         body max */
@@ -37,6 +38,9 @@ const struct http_route ROUTES[] = {
     { "GET", "/api/v1/documents/{document_id}/content", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_DOWNLOAD, BODY_NONE, 0,
       UPLOAD_MS, serve_content, "query.GetContent", MESSAGE(query, get_content_request), MESSAGE(query, get_content_reply), 200,
       "documents", "Download a document's original" },
+    { "POST", "/api/v1/subjects/lookup", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_JSON, JSON_MAX_BYTES,
+      READ_MS, serve_unary, "query.FindSubject", MESSAGE(query, find_subject_request), MESSAGE(query, find_subject_reply), 200,
+      "documents", "Find the id that stands for a patient" },
     { "GET", "/api/v1/jobs/{job_id}", AUTH_TOKEN, SCOPE_DOCUMENTS_READ, RATE_READ, BODY_NONE, 0,
       READ_MS, serve_unary, "query.GetJob", MESSAGE(query, get_job_request), MESSAGE(query, get_job_reply), 200,
       "jobs", "Follow the work on a document" },
@@ -55,9 +59,18 @@ const struct http_route ROUTES[] = {
     { "POST", "/api/v1/query", AUTH_TOKEN, SCOPE_QUERY, RATE_MODEL, BODY_JSON, JSON_MAX_BYTES,
       ANSWER_MS, serve_unary, "query.Query", MESSAGE(query, query_request), MESSAGE(query, query_reply), 200,
       "questions", "Ask a question; the answer cites its sources" },
+    { "GET", "/api/v1/query/{answer_id}/receipt", AUTH_TOKEN, SCOPE_QUERY, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.GetReceipt", MESSAGE(query, get_receipt_request), MESSAGE(query, get_receipt_reply), 200,
+      "questions", "What an answer was made of, and the proof of it" },
     { "GET", "/api/v1/audit/events", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
       READ_MS, serve_unary, "query.ListAuditEvents", MESSAGE(query, list_audit_events_request), MESSAGE(query, list_audit_events_reply), 200,
       "audit", "Read the audit log, newest first" },
+    { "GET", "/api/v1/audit/disclosures", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      READ_MS, serve_unary, "query.ListDisclosures", MESSAGE(query, list_disclosures_request), MESSAGE(query, list_disclosures_reply), 200,
+      "audit", "Who saw a document or a patient's documents, people and models, newest first" },
+    { "GET", "/api/v1/audit/disclosures.csv", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
+      EXPORT_MS, serve_export, "query.ExportDisclosures", MESSAGE(query, list_disclosures_request), MESSAGE(query, export_disclosures_reply), 200,
+      "audit", "The same to its end, as CSV" },
     { "GET", "/api/v1/audit/checkpoint", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
       READ_MS, serve_unary, "query.GetAuditCheckpoint", MESSAGE(query, get_audit_checkpoint_request), MESSAGE(query, get_audit_checkpoint_reply), 200,
       "audit", "The newest signed head of the audit log" },
@@ -71,7 +84,7 @@ const struct http_route ROUTES[] = {
       READ_MS, serve_tile, "query.GetAuditTile", MESSAGE(query, get_audit_tile_request), MESSAGE(query, get_audit_tile_reply), 200,
       "audit", "256 hashes of the log's tree (c2sp.org/tlog-tiles)" },
     { "GET", "/api/v1/audit/export", AUTH_TOKEN, SCOPE_AUDIT_READ, RATE_READ, BODY_NONE, 0,
-      ANSWER_MS, serve_export, "query.ExportAudit", MESSAGE(query, export_audit_request), MESSAGE(query, export_audit_reply), 200,
+      EXPORT_MS, serve_export, "query.ExportAudit", MESSAGE(query, export_audit_request), MESSAGE(query, export_audit_reply), 200,
       "audit", "Export events with what proves that they are whole" },
     { "POST", "/api/v1/tenants", AUTH_TOKEN, SCOPE_TENANTS_MANAGE, RATE_ADMIN, BODY_JSON, JSON_MAX_BYTES,
       ANSWER_MS, serve_unary, "auth.CreateTenant", MESSAGE(auth, create_tenant_request), MESSAGE(auth, create_tenant_reply), 201,

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "audit/client.h"
-#include "audit_tree.h"
+#include "ledger/ledger.h"
 #include "core/text_codec.h"
 #include "json/writer.h"
 #include "query.h"

@@ -2,7 +2,7 @@
  * only, so reading them is no disclosure. */
 #include <string.h>
 
-#include "audit_tree.h"
+#include "ledger/ledger.h"
 #include "core/str.h"
 #include "core/wire.h"
 #include "query.h"

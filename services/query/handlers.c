@@ -14,11 +14,15 @@ static const struct route ROUTES[] = {
     { "query.ListDocuments",   PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__list_documents_request__descriptor,    &query__list_documents_reply__descriptor,    on_list_documents },
     { "query.GetDocument",     PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_document_request__descriptor,      &query__get_document_reply__descriptor,      on_get_document },
     { "query.GetContent",      PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_content_request__descriptor,       &query__get_content_reply__descriptor,       on_get_content },
+    { "query.FindSubject",     PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__find_subject_request__descriptor,      &query__find_subject_reply__descriptor,      on_find_subject },
     { "query.GetJob",          PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__get_job_request__descriptor,           &query__get_job_reply__descriptor,           on_get_job },
     { "query.ListJobs",        PEER_EDGE,    SCOPE_DOCUMENTS_READ, &query__list_jobs_request__descriptor,         &query__list_jobs_reply__descriptor,         on_list_jobs },
     { "query.Search",          PEER_EDGE,    SCOPE_QUERY,          &query__search_request__descriptor,            &query__search_reply__descriptor,            on_search },
     { "query.Query",           PEER_EDGE,    SCOPE_QUERY,          &query__query_request__descriptor,             &query__query_reply__descriptor,             on_query },
+    { "query.GetReceipt",      PEER_EDGE,    SCOPE_QUERY,          &query__get_receipt_request__descriptor,       &query__get_receipt_reply__descriptor,       on_get_receipt },
     { "query.ListAuditEvents", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_audit_events_request__descriptor, &query__list_audit_events_reply__descriptor, on_list_audit_events },
+    { "query.ListDisclosures", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_disclosures_request__descriptor, &query__list_disclosures_reply__descriptor,  on_list_disclosures },
+    { "query.ExportDisclosures", PEER_EDGE,  SCOPE_AUDIT_READ,     &query__list_disclosures_request__descriptor, &query__export_disclosures_reply__descriptor, on_export_disclosures },
     { "query.GetAuditCheckpoint", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_checkpoint_request__descriptor, &query__get_audit_checkpoint_reply__descriptor, on_get_audit_checkpoint },
     { "query.GetAuditProof", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_proof_request__descriptor, &query__get_audit_proof_reply__descriptor, on_get_audit_proof },
     { "query.GetAuditConsistency", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_consistency_request__descriptor, &query__get_audit_consistency_reply__descriptor, on_get_audit_consistency },
@@ -39,13 +43,13 @@ static const struct setting SETTINGS[] = {
     AWS_ENDPOINT_SETTING(struct query_settings, kms_endpoint, "KMS"),
     { "CORDON_AWS_IDENTITY",       SET_TEXT,   "query",  1,  64,      "",   OFF(aws_identity),         "User or role that AWS must say this process is." },
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,     3,  63,      "",   OFF(bucket),               "Bucket of the sealed originals." },
+    { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,     3,  63,      "",   OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000", 0,  3600000, "ms", OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
+    { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" , 0,  3600000, "ms", OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
     { 0 }
 };
 
-    { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,     3,  63,      "",   OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
 static enum status check_database(void *self, struct why *why) {
-    { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" , 0,  3600000, "ms", OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
     const struct query *q = self;
     return db_boot_check(q->db, "cordon_query", q->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
 }
@@ -72,11 +76,11 @@ static void query_close(void **self_p) {
     if (!q)
         return;
     keyring_destroy(&q->keyring);
+    shares_destroy(&q->shares);
     s3_destroy(&q->s3);
     kms_destroy(&q->kms);
     aws_destroy(&q->aws);
     db_pool_destroy(&q->db);
-    shares_destroy(&q->shares);
     db_pool_destroy(&q->audit_db);
     free(q);
     *self_p = NULL;
@@ -114,11 +118,11 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     q->kms = kms_new(q->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(q->kms);
     q->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
+    q->shares = shares_new(q->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
     *ret_self = q;
     return ST_OK;
 }
 
-    q->shares = shares_new(q->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
 const struct service QUERY = {
     .name = "query", .peer = PEER_QUERY, .about = "Answers questions over one tenant's documents, and every other read.",
     .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct query_settings),

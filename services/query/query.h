@@ -43,14 +43,21 @@ extern const struct sql NEAREST_CHUNKS;         /* answers.c; tests/bench measur
 enum status on_list_documents(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* subjects.c */
+enum status on_find_subject(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* jobs.c */
 enum status on_get_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_list_jobs(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* answers.c */
 enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* receipts.c */
+enum status on_get_receipt(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* audit_events.c */
 enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* disclosures.c */
+enum status on_list_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_export_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* audit_proofs.c */
 enum status on_get_audit_checkpoint(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_audit_proof(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "core/str.h"
+#include "core/text_codec.h"
+#include "crypto/commitment.h"
+#include "json/canonical.h"
 #include "rig.h"
 
 #define DOC_1   "01920000-0000-7000-8000-000000000001"
@@ -286,4 +289,97 @@ Test(query_answers, an_answer_is_stored_only_beside_its_own_disclosure) {
         pg_ask(conn, "ROLLBACK");
     }
     PQfinish(conn);
+}
+
+/* ---- receipts ---- */
+
+static Query__GetReceiptReply *receipt_of(const Query__QueryReply *answer, const char *ticket, bool open) {
+    Query__GetReceiptRequest req = QUERY__GET_RECEIPT_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.answer_id = answer->answer_id;
+    req.open = open;
+    (void)rig_call("query.GetReceipt", ticket, &req.base, &reply);
+    return (Query__GetReceiptReply *)reply;
+}
+
+static const char *member(const char *body, const char *path) {
+    return pg_ask(pg_admin(), "SELECT '%s'::jsonb #>> '%s'", body, path);
+}
+
+static void expect_commitment(const char *body, const char *path, const char *kind, ProtobufCBinaryData salt, const char *text) {
+    uint8_t commitment[COMMITMENT_BYTES];
+    char hex[2 * COMMITMENT_BYTES + 1];
+    cr_assert_eq(salt.len, COMMITMENT_SALT_BYTES, "%s", path);
+    commitment_make(kind, salt.data, text, strlen(text), commitment);
+    cr_expect_str_eq(member(body, path), hex_encode(commitment, sizeof commitment, hex), "%s", path);
+}
+
+Test(query_answers, every_answer_has_a_receipt_whose_commitments_open_to_what_was_asked_given_and_shown) {
+    rig.answer = "Metformin 500 mg twice a day. [1]";
+    const Query__QueryReply *a = ask("Which dose?");
+    cr_assert_not_null(a, "%s", rig.why.text);
+    const Query__GetReceiptReply *r = receipt_of(a, clinician(), true);
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_expect_str_eq(r->question, "Which dose?");
+    cr_expect_str_eq(r->output, a->answer);
+    cr_assert_eq(r->n_chunk_texts, 2);
+    cr_expect_str_eq(r->chunk_texts[1], "HbA1c 7.2 %.");
+    expect_commitment(r->receipt, "{question}", "question", r->question_salt, "Which dose?");
+    expect_commitment(r->receipt, "{output}", "output", r->output_salt, a->answer);
+    expect_commitment(r->receipt, "{chunks,0}", "chunk", r->chunk_salts[0], "Metformin 500 mg twice a day.");
+    expect_commitment(r->receipt, "{chunks,1}", "chunk", r->chunk_salts[1], "HbA1c 7.2 %.");
+    expect_commitment(r->receipt, "{prompt}", "prompt", r->prompt_salt, "the prompt");
+    cr_expect_str_eq(member(r->receipt, "{chunk_ids,0}"), CHUNK_1);
+    cr_expect_str_eq(member(r->receipt, "{disclosure_id}"), rig_id_text(a->event_id));
+    cr_expect_str_eq(member(r->receipt, "{model}"), "claude-test");
+    cr_expect_str_eq(member(r->receipt, "{policy,decision}"), "allow");
+    cr_expect(json_is_canonical(r->receipt, strlen(r->receipt)));
+    cr_expect_eq(memcmp(r->chunk_salts[0].data, r->chunk_salts[1].data, COMMITMENT_SALT_BYTES) != 0, 1);
+    cr_expect_not_null(strstr(rig_last("question.ask")->detail, member(r->receipt, "{question}")), "the question was committed to before it was sent");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT detail ->> 'receipt' = encode(sha256(convert_to('%s', 'UTF8')), 'hex') FROM audit.audit_outbox "
+                                        "WHERE action = 'answer.receipt' AND resource_id = '%s'", r->receipt, rig_id_text(a->answer_id)), "t");
+}
+
+Test(query_answers, a_receipt_shows_no_text_unless_it_is_opened_and_either_way_it_is_on_the_record_first) {
+    rig.answer = "Metformin. [1]";
+    const Query__QueryReply *a = ask("Which dose?");
+    cr_assert_not_null(a, "%s", rig.why.text);
+    const Query__GetReceiptReply *r = receipt_of(a, clinician(), false);
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_expect(!*r->question && !*r->output && r->n_chunk_texts == 0 && r->question_salt.len == 0 && r->prompt_salt.len == 0);
+    cr_expect_null(strstr(r->receipt, "Metformin"));
+    cr_expect_str_eq(r->state, "pending");
+    const struct rig_event *e = rig_last("answer.receipt.read");
+    cr_expect_str_eq(e->detail, "{\"opened\":false}");
+    cr_expect_eq(e->document_count, 2);
+    rig.audit_away_for = "answer.receipt.read";
+    cr_expect_null(receipt_of(a, clinician(), true));
+    cr_expect_eq(rig.why.code, ERR_AUDIT_UNAVAILABLE, "%s", rig.why.text);
+}
+
+Test(query_answers, a_receipt_is_for_whom_the_answer_was_and_nobody_can_change_or_remove_it) {
+    rig.answer = "Metformin. [1]";
+    const Query__QueryReply *a = ask("Which dose?");
+    cr_assert_not_null(a, "%s", rig.why.text);
+    cr_expect_null(receipt_of(a, pg_ticket(PG_SLUG_A, "clinician", "bob"), true));
+    cr_expect_eq(rig.why.code, ERR_NOT_FOUND, "%s", rig.why.text);
+    cr_expect_null(receipt_of(a, pg_ticket(PG_SLUG_B, "clinician", "eve"), true));
+    cr_expect_eq(rig.why.code, ERR_NOT_FOUND, "%s", rig.why.text);
+    cr_expect_str_eq(pg_try(pg_admin(), "UPDATE app.receipts SET body = replace(body, 'allow', 'deny')"), "42501");
+    cr_expect_str_eq(pg_try(pg_admin(), "DELETE FROM app.receipts"), "42501");
+    cr_expect_str_eq(pg_try(pg_admin(), "INSERT INTO app.receipts (tenant_id, answer_id, user_id, body) SELECT tenant_id, '" DOC_1 "', user_id, body FROM app.receipts"), "23514");
+}
+
+Test(query_answers, of_an_erased_source_the_receipt_keeps_the_commitment_and_nobody_has_its_salt) {
+    rig.answer = "Metformin. [1]";
+    const Query__QueryReply *a = ask("Which dose?");
+    cr_assert_not_null(a, "%s", rig.why.text);
+    pg_ask(pg_admin(), "UPDATE app.documents SET status = 'deleted', deleted_at = now() WHERE id = '" DOC_1 "'");
+    const Query__GetReceiptReply *r = receipt_of(a, clinician(), true);
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_assert_eq(r->n_chunk_salts, 2);
+    cr_expect(r->chunk_salts[0].len == 0 && !*r->chunk_texts[0]);
+    cr_expect_str_eq(r->chunk_texts[1], "HbA1c 7.2 %.");
+    cr_expect_eq(r->prompt_salt.len, 0, "the prompt held its text too");
+    cr_expect_eq(strlen(member(r->receipt, "{chunks,0}")), 64);
 }

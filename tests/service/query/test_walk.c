@@ -102,6 +102,15 @@ static struct outcome query(const char *ticket, const char *id) {
     return after(st, reply ? ((Query__QueryReply *)reply)->n_citations : 0);
 }
 
+/* Of an answer that was made before, about the document. */
+static struct outcome get_receipt(const char *ticket, const char *id) {
+    Query__GetReceiptRequest req = QUERY__GET_RECEIPT_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.answer_id = rig_id(pg_ask(pg_admin(), "SELECT coalesce((SELECT r.answer_id FROM app.receipts r WHERE r.body::jsonb -> 'document_ids' ? '%s' "
+                                              "ORDER BY r.answer_id DESC LIMIT 1), '%s')", id, id));
+    return after(rig_call("query.GetReceipt", ticket, &req.base, &reply), 1);
+}
+
 static struct outcome list_audit_events(const char *ticket, const char *id) {
     Query__ListAuditEventsRequest req = QUERY__LIST_AUDIT_EVENTS_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
@@ -165,6 +174,7 @@ static const struct sample {
     { "query.ListJobs",        "clinician", "auditor",   DOC_A, DOC_B, list_jobs,         "job.list" },
     { "query.Search",          "clinician", "auditor",   DOC_A, DOC_B, search,            "search.disclose" },
     { "query.Query",           "clinician", "auditor",   DOC_A, DOC_B, query,             "answer.disclose" },
+    { "query.GetReceipt",      "clinician", "auditor",   DOC_A, DOC_B, get_receipt,       "answer.receipt.read" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
     { "query.GetAuditCheckpoint",  "auditor", "clinician", DOC_A, NULL, get_checkpoint,  NULL },
     { "query.GetAuditProof",       "auditor", "clinician", DOC_A, NULL, get_proof,       NULL },

@@ -1,19 +1,13 @@
-#include "audit_tree.h"
+#include "ledger/ledger.h"
 
 #include <string.h>
 
-static const struct uuid PLATFORM;
-
 enum status audit_head_find(struct tenant_tx *tx, struct arena *mem, int64_t size, bool is_platform, struct audit_head *ret_head,
                             struct why *why) {
-    static const struct sql FIND = { "find_checkpoint",
-        "SELECT c.size, c.root, c.note || coalesce((SELECT pg_catalog.string_agg(w.line, '' ORDER BY w.key_name) FROM audit.cosignatures w "
-        "WHERE w.tenant_id = c.tenant_id AND w.size = c.size), ''), c.verifier, c.signed_at FROM audit.checkpoints c "
-        "WHERE c.tenant_id = $1 AND ($2::bigint = 0 OR c.size = $2::bigint) ORDER BY c.size DESC LIMIT 1", 2 };
+    static const struct sql FIND = { "find_checkpoint", "SELECT size, root, note, verifier, signed_at FROM audit.find_checkpoint($1, $2)", 2 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     size_t len;
-    enum status st = tenant_tx_run(tx, &FIND, (struct db_param[]){ DB_UUID(is_platform ? &PLATFORM : &tx->claims.tenant_id), DB_INT(size) },
-                                   &rows, why);
+    enum status st = tenant_tx_run(tx, &FIND, (struct db_param[]){ size ? DB_INT(size) : DB_NULL, DB_BOOL(is_platform) }, &rows, why);
     if (st != ST_OK)
         return st;
     if (db_count(rows) == 0)
@@ -54,15 +48,10 @@ static enum status compute(struct tenant_tx *tx, unsigned level, uint64_t first,
 }
 
 enum status audit_tree_read(void *ctx, unsigned level, uint64_t first, size_t count, struct merkle_hash ret_hashes[], struct why *why) {
-    static const struct sql LEAVES = { "tree_leaves",
-        "SELECT l.leaf_hash FROM audit.audit_logs l WHERE l.tenant_id = $1 AND l.seq >= $2::bigint AND l.seq < $3::bigint ORDER BY l.seq", 3 };
-    static const struct sql NODES = { "tree_nodes",
-        "SELECT n.hash FROM audit.tree_nodes n WHERE n.tenant_id = $1 AND n.index >= $2::bigint AND n.index < $3::bigint "
-        "AND n.level = $4::smallint ORDER BY n.index", 4 };
+    static const struct sql HASHES = { "tree_hashes", "SELECT hash FROM audit.tree_hashes($1, $2, $3)", 3 };
     struct tenant_tx *tx = ctx;
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = tenant_tx_run(tx, level == 0 ? &LEAVES : &NODES,
-        (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_INT((int64_t)first), DB_INT((int64_t)(first + count)), DB_INT(level) }, &rows, why);
+    enum status st = tenant_tx_run(tx, &HASHES, (struct db_param[]){ DB_INT(level), DB_INT((int64_t)first), DB_INT((int64_t)count) }, &rows, why);
     if (st != ST_OK)
         return st;
     if ((size_t)db_count(rows) == count)

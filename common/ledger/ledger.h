@@ -1,7 +1,7 @@
-/* audit_tree — the tenant's log as a tree: its newest checkpoint, and its hashes for proofs (audit/proof.h). Inside a
- * transaction of the tenant's auditor. */
-#ifndef CORDON_QUERY_AUDIT_TREE_H
-#define CORDON_QUERY_AUDIT_TREE_H
+/* ledger — the tenant's log as a tree: its newest checkpoint, and its hashes for proofs (audit/proof.h), inside a
+ * transaction of somebody who may have proofs: they are hashes and signatures, and show nothing of the events. */
+#ifndef CORDON_LEDGER_LEDGER_H
+#define CORDON_LEDGER_LEDGER_H
 
 #include "audit/proof.h"
 #include "db/tenant_tx.h"
