@@ -11,7 +11,7 @@ struct embedding_settings {
     struct aws_settings aws;
     const char *bedrock_endpoint, *aws_identity;
     const char *embed_model, *chat_model;
-    int64_t model_connections_count;
+    int64_t model_connections_count, first_text_ms, idle_ms;
 };
 
 struct embedding_worker {
@@ -23,7 +23,7 @@ struct embedding_worker {
     struct preflight *preflight;            /* NULL until start() */
     struct counter *texts, *repeated_texts; /* asked for; served by another text of the same call */
     struct counter *embed_tokens, *chat_input_tokens, *chat_output_tokens;
-    struct counter *answers_found, *answers_not_found;
+    struct counter *answers_found, *answers_not_found, *answers_left, *answers_broken;
 };
 
 extern const struct service EMBEDDING_WORKER;

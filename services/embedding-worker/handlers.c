@@ -9,9 +9,10 @@
 #include "embedding.pb-c.h"
 #include "embedding_worker.h"
 #include "prompt.h"
+#include "text/tokens.h"
 
 enum {
-    TEXTS_MAX = 64, TEXT_MAX_BYTES = 20000, QUESTION_MAX_BYTES = 4000, SOURCES_MAX = 32, TITLE_MAX_BYTES = 1024, TOKENS_MAX = 4096,
+    TEXTS_MAX = 64, HISTORY_MAX = 16, TEXT_MAX_BYTES = 20000, QUESTION_MAX_BYTES = 4000, SOURCES_MAX = 32, TITLE_MAX_BYTES = 1024, TOKENS_MAX = 4096,
     BOOT_MS = 20000, READY_MS = 2000,
 };
 
@@ -94,7 +95,69 @@ static enum status check_sources(const Embedding__GenerateRequest *req, struct w
     return ST_OK;
 }
 
-/* GenerateRequest{question, sources, max_tokens} -> GenerateReply. The text's citations are the model's claim. */
+/* An answer on its way from the model to the caller. */
+struct answering {
+    struct call *call;
+    struct prompt_reader reader;
+    struct buffer text;             /* of a caller that takes no stream */
+};
+
+static enum status pass_text(void *ctx, const char *text, size_t len, struct why *why) {
+    struct answering *a = ctx;
+    if (!call_is_stream(a->call)) {
+        (void)buffer_add(&a->text, text, len);
+        return ST_OK;
+    }
+    enum status st = call_write(a->call, text, len);
+    *why = a->call->why;
+    return st;
+}
+
+static enum status take_text(void *ctx, const char *text, size_t len, struct why *why) {
+    struct answering *a = ctx;
+    return prompt_feed(&a->reader, text, len, pass_text, a, why);
+}
+
+static bool is_unwanted(void *ctx) {
+    struct answering *a = ctx;
+    return call_is_cancelled(a->call);
+}
+
+/* Before the model is asked: whoever has to do without the reply knows what was asked of which model. */
+static enum status write_head(struct call *call, const Embedding__GenerateReply *reply) {
+    Embedding__GenerateHead head = EMBEDDING__GENERATE_HEAD__INIT;
+    uint8_t packed[1024];
+    head.model = reply->model;
+    head.prompt_commitment = reply->prompt_commitment;
+    if (!call_is_stream(call))
+        return ST_OK;
+    if (protobuf_c_message_get_packed_size(&head.base) > sizeof packed)
+        return fail(&call->why, ST_INTERNAL, "the model's id is too long");
+    return call_write(call, packed, protobuf_c_message_pack(&head.base, packed));
+}
+
+/* What a model says of an answer's cost comes last; of one that ended before, its texts tell it roughly. */
+static void count_answer(struct embedding_worker *w, struct call *call, enum status st, const char *user, bool is_found,
+                         const struct converse_reply *answer) {
+    bool is_left = st != ST_OK && call_is_cancelled(call), is_known = st == ST_OK || answer->output_tokens > 0;
+    bool was_asked = st == ST_OK || *answer->text || is_left;       /* a refusal costs nothing */
+    if (was_asked) {
+        counter_add(w->chat_input_tokens, is_known ? answer->input_tokens : tokens_estimate(user, strlen(user)));
+        counter_add(w->chat_output_tokens, is_known ? answer->output_tokens : tokens_estimate(answer->text, strlen(answer->text)));
+    }
+    counter_add(is_left ? w->answers_left : st != ST_OK ? w->answers_broken : is_found ? w->answers_found : w->answers_not_found, 1);
+}
+
+static enum status check_history(const Embedding__GenerateRequest *req, struct why *why) {
+    if (req->n_history > HISTORY_MAX)
+        return fail(why, ST_INVALID, "history: %zu, up to %d are served", req->n_history, HISTORY_MAX);
+    for (size_t i = 0; i < req->n_history; i++)
+        if (!is_text(req->history[i]->question, QUESTION_MAX_BYTES) || !is_text(req->history[i]->answer, TEXT_MAX_BYTES))
+            return fail(why, ST_INVALID, "history[%zu]: not two texts of UTF-8", i);
+    return ST_OK;
+}
+
+/* GenerateRequest{question, sources, max_tokens, history} -> parts, GenerateReply. The text's citations are the model's claim. */
 static enum status on_generate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Embedding__GenerateRequest *req = (const void *)in;
     Embedding__GenerateReply *reply = (void *)out;
@@ -104,34 +167,39 @@ static enum status on_generate(void *self, struct call *call, const ProtobufCMes
     if (req->max_tokens < 1 || req->max_tokens > TOKENS_MAX)
         return fail(&call->why, ST_INVALID, "max_tokens: 1 to %d", TOKENS_MAX);
     enum status st = check_sources(req, &call->why);
+    if (st == ST_OK)
+        st = check_history(req, &call->why);
     if (st != ST_OK)
         return st;
     char *user = NULL;
+    reply->model = arena_strdup(call->mem, w->settings->chat_model);
     st = prompt_write(req, call->mem, &user, &call->why);
     if (st == ST_OK)
         st = prompt_commit(req->prompt_salt, user, call->mem, &reply->prompt_commitment, &call->why);
     if (st == ST_OK)
         st = fault_status(FAULT_MODEL_BEFORE_ANSWER, &call->why);
+    if (st == ST_OK)
+        st = write_head(call, reply);
     if (st != ST_OK)
         return st;
     struct converse_request converse = { w->settings->chat_model, PROMPT_SYSTEM, user, req->max_tokens };
-    struct converse_reply answer;
-    st = bedrock_converse(w->bedrock, &converse, call->deadline_ms, call->mem, &answer, &call->why);
+    struct answering a = { .call = call };
+    struct converse_sink sink = { .on_text = take_text, .is_unwanted = is_unwanted, .ctx = &a,
+                                  .first_ms = w->settings->first_text_ms, .idle_ms = w->settings->idle_ms };
+    struct converse_reply answer = { .text = (char *)"" };
+    st = bedrock_converse_stream(w->bedrock, &converse, &sink, call->deadline_ms, call->mem, &answer, &call->why);
+    if (st == ST_OK)
+        st = prompt_end(&a.reader, pass_text, &a, &call->why);
     if (st == ST_OK)
         st = fault_status(FAULT_MODEL_ANSWERED, &call->why);
-    if (st != ST_OK)
-        return st;
-    bool is_found = false;
-    reply->text = prompt_read(call->mem, answer.text, &is_found);
-    reply->found = is_found;
-    reply->model = arena_strdup(call->mem, w->settings->chat_model);
+    count_answer(w, call, st, user, a.reader.state == PROMPT_FOUND, &answer);
+    reply->text = arena_strdup(call->mem, a.text.data ? a.text.data : "");
+    buffer_end(&a.text);
+    reply->found = a.reader.state == PROMPT_FOUND;
     reply->stop_reason = answer.stop_reason;
     reply->input_tokens = answer.input_tokens;
     reply->output_tokens = answer.output_tokens;
-    counter_add(w->chat_input_tokens, answer.input_tokens);
-    counter_add(w->chat_output_tokens, answer.output_tokens);
-    counter_add(is_found ? w->answers_found : w->answers_not_found, 1);
-    return ST_OK;
+    return st;
 }
 
 static const struct route ROUTES[] = {
@@ -153,6 +221,8 @@ static const struct setting SETTINGS[] = {
     { "CORDON_EMBED_MODEL_ID",     SET_TEXT, "amazon.titan-embed-text-v2:0",     1,  256, "",  OFF(embed_model),             "Titan Text Embeddings V2, or an inference profile of it." },
     { "CORDON_CHAT_MODEL_ID",      SET_TEXT, "anthropic.claude-sonnet-4-5-20250929-v1:0", 1, 256, "", OFF(chat_model),       "Model that answers by Converse, or an inference profile of one." },
     { "CORDON_MODEL_CONNECTIONS",  SET_INT,  "32",                               2,  256, "",  OFF(model_connections_count), "Texts embedded at once." },
+    { "CORDON_MODEL_FIRST_TEXT_MS", SET_INT, "20000",                            100, 300000, "ms", OFF(first_text_ms),      "How long the chat model may take to begin an answer." },
+    { "CORDON_MODEL_IDLE_MS",      SET_INT,  "10000",                            100, 300000, "ms", OFF(idle_ms),            "How long the chat model may fall silent within an answer." },
     { 0 }
 };
 
@@ -175,6 +245,7 @@ static const struct ready_check READY[] = {
 static void make_counters(struct embedding_worker *w, struct metrics *m) {
     static const char TOKENS[] = "cordon_model_tokens_total", TOKENS_HELP[] = "Tokens that the models counted.";
     static const char ANSWERS[] = "cordon_answers_total", ANSWERS_HELP[] = "Answers of the chat model.";
+    static const char BROKEN[] = "cordon_answers_broken_total", BROKEN_HELP[] = "Answers of the chat model that were not heard to their end.";
     w->texts = metrics_counter(m, "cordon_embed_texts_total", "Texts that callers wanted as vectors.", "");
     w->repeated_texts = metrics_counter(m, "cordon_embed_repeated_texts_total", "Texts that equalled another one of the same call.", "");
     w->embed_tokens = metrics_counter(m, TOKENS, TOKENS_HELP, "model=\"embed\",direction=\"input\"");
@@ -182,6 +253,8 @@ static void make_counters(struct embedding_worker *w, struct metrics *m) {
     w->chat_output_tokens = metrics_counter(m, TOKENS, TOKENS_HELP, "model=\"chat\",direction=\"output\"");
     w->answers_found = metrics_counter(m, ANSWERS, ANSWERS_HELP, "found=\"true\"");
     w->answers_not_found = metrics_counter(m, ANSWERS, ANSWERS_HELP, "found=\"false\"");
+    w->answers_left = metrics_counter(m, BROKEN, BROKEN_HELP, "by=\"caller\"");
+    w->answers_broken = metrics_counter(m, BROKEN, BROKEN_HELP, "by=\"model\"");
 }
 
 static void embedding_close(void **self_p) {

@@ -1,6 +1,9 @@
 /* prompt — what the chat model is told, and how its answer is read. Sources are untrusted text: they are fenced by
  * markup that nothing inside them can end, because & < > " ' of the text are entities.
  *
+ *   <history>                                      only in a conversation
+ *   <turn><asked>TEXT</asked><answered>TEXT</answered></turn>
+ *   </history>
  *   <sources>
  *   <source id="1" document="discharge.pdf" page="2">
  *   TEXT
@@ -26,7 +29,18 @@ enum status prompt_write(const Embedding__GenerateRequest *req, struct arena *me
  * ST_INVALID: a salt of another length. */
 enum status prompt_commit(ProtobufCBinaryData salt, const char *user, struct arena *mem, ProtobufCBinaryData *ret_commitment, struct why *why) MUST_USE;
 
-/* The model's text without white space around it, in mem; "" and *ret_found false when it says NOT_FOUND or nothing. */
-char *prompt_read(struct arena *mem, const char *text, bool *ret_found);
+/* The model's text, read as it comes: white space before it is dropped, and all of it when it says NOT_FOUND. Zero-initialise. */
+struct prompt_reader {
+    char head[16];              /* kept back while it may still become NOT_FOUND */
+    size_t head_len;
+    enum { PROMPT_UNSURE, PROMPT_FOUND, PROMPT_NOT_FOUND } state;
+};
+/* Take len bytes of text and pass on what is sure to be answer: up to twice, or not at all. What pass returns unless
+ * ST_OK is the result. */
+enum status prompt_feed(struct prompt_reader *reader, const char *text, size_t len,
+                        enum status (*pass)(void *ctx, const char *text, size_t len, struct why *why), void *ctx, struct why *why) MUST_USE;
+/* The model has ended: pass on what was kept back. reader->state is PROMPT_FOUND when there was an answer. */
+enum status prompt_end(struct prompt_reader *reader,
+                       enum status (*pass)(void *ctx, const char *text, size_t len, struct why *why), void *ctx, struct why *why) MUST_USE;
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "core/str.h"
 #include "json/writer.h"
+#include "support/event_frames.h"
 
 static bool refuse(int fd, int status, const char *code) {
     char header[128];
@@ -45,6 +46,35 @@ static bool converse(struct fake_bedrock *fake, const char *body, int fd) {
     return true;
 }
 
+static bool converse_stream(struct fake_bedrock *fake, const char *body, int fd) {
+    static const char HEAD[] = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nConnection: close\r\n\r\n";
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    (void)snprintf(fake->last_body, sizeof fake->last_body, "%s", body);
+    (void)buffer_add(&out, HEAD, sizeof HEAD - 1);
+    add_event(&out, "event", ":event-type", "messageStart", "{\"role\":\"assistant\"}");
+    for (size_t at = 0, len = strlen(fake->answer); at < len && fake->ends != STREAM_SILENT; at += fake->piece_bytes) {
+        CLEANUP(buffer_end) struct buffer piece = { 0 };
+        struct json_writer w;
+        (void)buffer_add_str(&piece, "{\"contentBlockIndex\":0,\"delta\":{\"text\":");
+        json_begin(&w, &piece);
+        json_put_text(&w, strndupa(fake->answer + at, fake->piece_bytes));
+        (void)buffer_add_str(&piece, "}}");
+        add_event(&out, "event", ":event-type", "contentBlockDelta", piece.data);
+    }
+    if (fake->ends == STREAM_EXCEPTION)
+        add_event(&out, "exception", ":exception-type", "modelStreamErrorException", "{\"message\":\"no\"}");
+    if (fake->ends == STREAM_WHOLE) {
+        add_event(&out, "event", ":event-type", "messageStop", "{\"stopReason\":\"end_turn\"}");
+        add_event(&out, "event", ":event-type", "metadata", "{\"usage\":{\"inputTokens\":21,\"outputTokens\":7}}");
+    }
+    loopback_write(fd, out.data, out.len);
+    if (fake->ends == STREAM_HANG || fake->ends == STREAM_SILENT) {
+        char byte;
+        fake->was_left = read(fd, &byte, 1) <= 0;
+    }
+    return false;
+}
+
 static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     struct fake_bedrock *fake = ctx;
     const char *body = request->body.data ? request->body.data : "";
@@ -56,12 +86,15 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
         return refuse(fd, 403, "AccessDeniedException");
     if (atomic_load(&fake->throttles) > 0 && atomic_fetch_sub(&fake->throttles, 1) > 0)
         return refuse(fd, 429, "ThrottlingException");
+    if (str_ends_with(request->target, "/converse-stream"))
+        return converse_stream(fake, body, fd);
     return is_invoke ? invoke(fake, body, fd) : converse(fake, body, fd);
 }
 
 void fake_bedrock_start(struct fake_bedrock *fake) {
     memset(fake, 0, sizeof *fake);
     fake->answer = "Yes [1].";
+    fake->piece_bytes = 3;
     fake->server = loopback_start(answer, fake);
 }
 
