@@ -268,12 +268,20 @@ own_environment_of() {
         edge)
             echo "PORT=$(http_port_of "$1")"
             echo "CORDON_HTTP_HOST=${CORDON_HTTP_HOST:-127.0.0.1}"
+            echo "CORDON_EDGE_REPLICAS=$(replicas_of edge | wc -l)"
+            # A laptop, its tests and its storms are one address and a handful of users.
+            echo "CORDON_RATE_ADDRESS=${CORDON_RATE_ADDRESS:-0}"
+            echo "CORDON_RATE_USER=${CORDON_RATE_USER:-read=0}"
+            echo "CORDON_RATE_TENANT=${CORDON_RATE_TENANT:-read=0}"
+            echo "CORDON_LOGIN_FAILURES=${CORDON_LOGIN_FAILURES:-0}"
+            [[ -z ${CORDON_TRUSTED_PROXIES:-} ]] || echo "CORDON_TRUSTED_PROXIES=$CORDON_TRUSTED_PROXIES"
             ;;
         auth)
             echo "DATABASE_URL=$(process_database_url cordon_auth db-auth)"
             echo "OIDC_ISSUER_URL=$ISSUER"
             echo "OIDC_CLIENT_ID=cordon"
             echo "CORDON_DIRECTORY_KEY=$(made directory)"
+            echo "CORDON_DENIALS_PER_MINUTE=${CORDON_DENIALS_PER_MINUTE:-0}"
             [[ -z ${CORDON_REQUIRE_MFA:-} ]] || echo "CORDON_REQUIRE_MFA=$CORDON_REQUIRE_MFA"
             [[ -z ${CORDON_ISSUERS:-} ]] || echo "CORDON_ISSUERS=$CORDON_ISSUERS"
             aws_environment auth KMS STS
