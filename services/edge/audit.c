@@ -1,5 +1,7 @@
+#include "admit.h"
 #include "answer.h"
 #include "core/clock.h"
+#include "core/str.h"
 #include "query.pb-c.h"
 
 /* ---- tiles ---- */
@@ -20,7 +22,44 @@ enum status serve_tile(struct exchange *x) {
     return answer_whole(x, &head, tile->data.data, tile->data.len);
 }
 
-/* ---- export ---- */
+/* ---- exports ---- */
+
+enum { TICKET_MS = 20000 };             /* a ticket lives a minute */
+
+static const struct export_type { const char *method, *format, *content_type, *disposition; } TYPES[] = {
+    { "query.ExportAudit",        "fhir", "application/fhir+json", "attachment; filename=\"audit-log.fhir.json\"" },
+    { "query.ExportAudit",        "ocsf", "application/jsonl",     "attachment; filename=\"audit-log.ocsf.jsonl\"" },
+    { "query.ExportAudit",        "",     "application/jsonl",     "attachment; filename=\"audit-log.jsonl\"" },
+    { "query.ExportDisclosures",  "",     "text/csv; charset=utf-8", "attachment; filename=\"disclosures.csv\"" },
+};
+
+/* The row of the format that was asked for; the last one of a method is its own. */
+static const struct export_type *export_type(const struct exchange *x) {
+    const char *format = str_equal(x->route->method, "query.ExportAudit") ? ((const Query__ExportAuditRequest *)x->fill.msg)->format : "";
+    const struct export_type *found = NULL;
+    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
+        if (str_equal(TYPES[i].method, x->route->method) && (!found || !str_equal(found->format, format)))
+            found = &TYPES[i];
+    return found;
+}
+
+const char *export_content_type(const struct http_route *route) {
+    const char *type = NULL;
+    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
+        if (str_equal(TYPES[i].method, route->method))
+            type = TYPES[i].content_type;
+    return type;
+}
+
+/* A fresh ticket now and then: whoever loses access loses the rest of what is under way too. */
+static enum status renew(struct exchange *x, struct bus_stream *stream, int64_t *renewed_ms) {
+    const char *ticket = NULL;
+    if (clock_mono_ms() - *renewed_ms < TICKET_MS || !bus_stream_has_room(stream))
+        return ST_OK;
+    enum status st = admit_again(x, &ticket);
+    *renewed_ms = clock_mono_ms();
+    return st == ST_OK ? bus_stream_write(stream, "", 0, false, ticket) : st;
+}
 
 static bool send_chunk(struct exchange *x, const void *data, size_t len) {
     char size[24];
@@ -30,8 +69,10 @@ static bool send_chunk(struct exchange *x, const void *data, size_t len) {
 
 /* The head goes out with the first part. A failure behind it can only be told by breaking off before the last chunk. */
 static enum status send_parts(struct exchange *x, struct bus_stream *stream) {
-    struct answer_head head = { .http_status = x->route->success, .content_type = "application/jsonl", .length_bytes = -1,
-                                .disposition = "attachment; filename=\"audit-log.jsonl\"" };
+    const struct export_type *type = export_type(x);
+    struct answer_head head = { .http_status = x->route->success, .content_type = type->content_type, .length_bytes = -1,
+                                .disposition = type->disposition };
+    int64_t renewed_ms = clock_mono_ms();
     bool is_begun = false;
     for (;;) {
         const void *data = NULL;
@@ -40,6 +81,8 @@ static enum status send_parts(struct exchange *x, struct bus_stream *stream) {
         enum status st = bus_stream_read(stream, &data, &len);
         if (st == ST_OK && !data)
             st = bus_stream_finish(stream, x->route->reply, &reply);
+        else if (st == ST_OK)
+            st = renew(x, stream, &renewed_ms);
         if (st != ST_OK)
             return st;
         if (!is_begun && !answer_begin(x, &head))

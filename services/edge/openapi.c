@@ -178,7 +178,7 @@ static void put_success_content(struct json_writer *w, const struct http_route *
     } else if (r->handle == serve_tile) {
         put_empty_type(w, "application/octet-stream");
     } else if (r->handle == serve_export) {
-        put_empty_type(w, "application/jsonl");
+        put_empty_type(w, export_content_type(r));
     } else if (r->reply) {
         put_document_types(w);
         put_empty_type(w, "application/octet-stream");

@@ -3,11 +3,10 @@
 
 #include "audit/client.h"
 #include "columns.h"
-#include "core/clock.h"
 #include "core/wire.h"
 #include "cursor.h"
 #include "db/tenant_tx.h"
-#include "json/writer.h"
+#include "detail.h"
 #include "query.h"
 #include "query.pb-c.h"
 
@@ -67,49 +66,23 @@ static void add_events(struct arena *mem, const PGresult *rows, size_t count, Qu
     }
 }
 
-static void put_id(struct json_writer *w, const char *name, const ProtobufCBinaryData *in) {
-    struct uuid id;
-    char text[UUID_TEXT_BYTES];
-    if (!uuid_from_bytes(in->data, in->len, &id))
-        return;
-    json_put_name(w, name);
-    json_put_text(w, uuid_format(&id, text));
-}
-
-static void put_time(struct json_writer *w, const char *name, int64_t unix_us) {
-    char text[CLOCK_TEXT_BYTES];
-    if (!unix_us)
-        return;
-    json_put_name(w, name);
-    json_put_text(w, clock_format(unix_us, text));
-}
-
 /* What was asked for and how much of it was shown. */
 static enum status print_detail(struct call *call, const Query__ListAuditEventsRequest *req, const int64_t *before_seq,
                                 size_t count, struct buffer *out) {
     struct json_writer w;
     json_begin(&w, out);
     json_open_object(&w);
-    json_put_name(&w, "events");
-    json_put_u64(&w, count);
-    if (*req->action) {
-        json_put_name(&w, "action");
-        json_put_text(&w, req->action);
-    }
-    put_id(&w, "actor_id", &req->actor_id);
-    put_id(&w, "document_id", &req->document_id);
-    put_id(&w, "resource_id", &req->resource_id);
-    put_id(&w, "request_id", &req->request_id);
-    if (*req->outcome) {
-        json_put_name(&w, "outcome");
-        json_put_text(&w, req->outcome);
-    }
-    put_time(&w, "from", req->from_us);
-    put_time(&w, "to", req->to_us);
-    if (before_seq) {
-        json_put_name(&w, "before_seq");
-        json_put_i64(&w, *before_seq);
-    }
+    detail_put_number(&w, "events", (int64_t)count);
+    detail_put_code(&w, "action", req->action);
+    detail_put_id(&w, "actor_id", &req->actor_id);
+    detail_put_id(&w, "document_id", &req->document_id);
+    detail_put_id(&w, "resource_id", &req->resource_id);
+    detail_put_id(&w, "request_id", &req->request_id);
+    detail_put_code(&w, "outcome", req->outcome);
+    detail_put_time(&w, "from", req->from_us);
+    detail_put_time(&w, "to", req->to_us);
+    if (before_seq)
+        detail_put_number(&w, "before_seq", *before_seq);
     json_close_object(&w);
     return json_finish(&w) ? ST_OK : fail(&call->why, ST_INTERNAL, "detail of a read");
 }

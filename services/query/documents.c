@@ -15,7 +15,7 @@ enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 
 #define DOCUMENT_COLUMNS \
     "d.id, d.content_type, d.bytes, d.status, d.reason_code, d.pages, d.chunks, d.created_by, d.created_at, d.ready_at, " \
-    "d.name_enc, d.key_version, j.id, j.stage, j.chunks_done, j.pages_done, j.chunks_total, NULL::bigint, NULL::bigint "
+    "d.name_enc, d.key_version, j.id, j.stage, j.chunks_done, j.pages_done, j.chunks_total, NULL::bigint, NULL::bigint, d.subject_id "
 #define LATEST_JOB \
     "LEFT JOIN LATERAL (SELECT k.id, k.stage, k.chunks_done, k.pages_done, k.chunks_total FROM jobs.jobs k " \
     "WHERE k.tenant_id = d.tenant_id AND k.document_id = d.id ORDER BY k.created_at DESC LIMIT 1) j ON true "
@@ -29,7 +29,7 @@ static const char UPLOADING[] = "uploading";
 
 enum { COL_ID, COL_TYPE, COL_BYTES, COL_STATUS, COL_REASON, COL_PAGES, COL_CHUNKS, COL_CREATED_BY, COL_CREATED_AT,
        COL_READY_AT, COL_NAME_ENC, COL_KEY_VERSION, COL_JOB_ID, COL_STAGE, COL_CHUNKS_DONE, COL_PAGES_DONE, COL_CHUNKS_TOTAL,
-       COL_RECEIVED, COL_ANNOUNCED };
+       COL_RECEIVED, COL_ANNOUNCED, COL_SUBJECT };
 
 /* Everything but the name, which needs its key. */
 static Query__Document *document_from_row(struct arena *mem, const PGresult *rows, int row) {
@@ -52,6 +52,7 @@ static Query__Document *document_from_row(struct arena *mem, const PGresult *row
     d->chunks_total = column_count(rows, row, COL_CHUNKS_TOTAL);
     d->bytes_received = db_is_null(rows, row, COL_RECEIVED) ? d->bytes : db_i64(rows, row, COL_RECEIVED);
     d->bytes_announced = db_is_null(rows, row, COL_ANNOUNCED) ? d->bytes : db_i64(rows, row, COL_ANNOUNCED);
+    d->subject_id = column_id(mem, rows, row, COL_SUBJECT);
     return d;
 }
 
@@ -98,7 +99,7 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
     static const struct sql LIST = { "list_documents",
         "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
         "WHERE d.tenant_id = $1 AND d.status <> 'deleted' AND ($2::uuid IS NULL OR d.id < $2::uuid) "
-        "AND ($3 = '' OR d.status = $3) ORDER BY d.id DESC LIMIT $4", 4 };
+        "AND ($3 = '' OR d.status = $3) AND ($5::uuid IS NULL OR d.subject_id = $5::uuid) ORDER BY d.id DESC LIMIT $4", 5 };
     static const struct sql LIST_UPLOADS = { "list_uploads",
         "SELECT " UPLOAD_COLUMNS "FROM app.uploads u WHERE u.tenant_id = $1 AND u.swept_at IS NULL "
         "AND ($2::uuid IS NULL OR u.document_id < $2::uuid) ORDER BY u.document_id DESC LIMIT $3", 3 };
@@ -113,7 +114,10 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
         is_known |= strcmp(STATUSES[i], req->status) == 0;
     if (limit > LIST_LIMIT_MAX || !is_known)
         return fail_as(&call->why, ERR_REQ_FIELD, "limit or status");
-    struct uuid last;
+    struct uuid last, subject_id;
+    bool has_subject = req->subject_id.len > 0;
+    if (has_subject && (is_uploading || !uuid_from_bytes(req->subject_id.data, req->subject_id.len, &subject_id)))
+        return fail_as(&call->why, ERR_REQ_FIELD, "subject_id: of an upload under way it is not known");
     enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
     if (st != ST_OK)
         return st;
@@ -128,7 +132,7 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
                                DB_INT(limit + 1) }, &rows, &call->why);
         else if (st == ST_OK)
             st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(is_first ? NULL : &last),
-                               DB_TEXT(req->status), DB_INT(limit + 1) }, &rows, &call->why);
+                               DB_TEXT(req->status), DB_INT(limit + 1), DB_UUID(has_subject ? &subject_id : NULL) }, &rows, &call->why);
         if (st == ST_OK)
             st = tenant_tx_commit(&tx, &call->why);
         if (st != ST_OK)

@@ -84,15 +84,15 @@ static PGresult *door_ask(struct asker *a, struct db_param question) {
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     bench_check(tenant_tx_begin(&tx, pool, a->ticket, NULL, SCOPE_QUERY, clock_mono_ms() + ANSWER_MS, &why), &why, "begin");
     bench_check(tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), question, DB_TEXT("bench"),
-                DB_INT(TOP_K), DB_TEXT("{}") }, &rows, &why), &why, "nearest_chunks");
+                DB_INT(TOP_K), DB_TEXT("{}"), DB_NULL }, &rows, &why), &why, "nearest_chunks");
     bench_check(tenant_tx_commit(&tx, &why), &why, "commit");
     return rows;
 }
 
 static PGresult *bare_ask(struct asker *a, const char *sql, int n_params, struct db_param question) {
     bench_do(a->conn, "BEGIN");
-    PGresult *rows = PQexecParams(a->conn, sql, n_params, NULL, (const char *const[]){ a->tenant->id, question.data, "bench", "8", "{}" },
-                                  (const int[]){ 0, question.len, 0, 0, 0 }, (const int[]){ 0, 1, 0, 0, 0 }, 1);
+    PGresult *rows = PQexecParams(a->conn, sql, n_params, NULL, (const char *const[]){ a->tenant->id, question.data, "bench", "8", "{}", NULL },
+                                  (const int[]){ 0, question.len, 0, 0, 0, 0 }, (const int[]){ 0, 1, 0, 0, 0, 0 }, 1);
     if (PQntuples(rows) != TOP_K)
         bench_fail("%s", PQresultErrorMessage(rows));
     bench_do(a->conn, "COMMIT");
@@ -111,7 +111,7 @@ static void door_search(void *state, struct stopwatch *watch) {
 static void same_search(void *state, struct stopwatch *watch) {
     struct db_param question = next_question(state);
     stopwatch_restart(watch);
-    PQclear(bare_ask(state, NEAREST_CHUNKS.text, 5, question));
+    PQclear(bare_ask(state, NEAREST_CHUNKS.text, 6, question));
 }
 
 static void bare_search(void *state, struct stopwatch *watch) {

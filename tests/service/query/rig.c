@@ -14,7 +14,7 @@
 #include "support/loopback.h"
 #include "unit/bus_fixture.h"
 
-enum { KEY_BYTES = 32, DIMENSIONS = 1024 };
+enum { KEY_BYTES = 32, DIMENSIONS = 1024, SEARCH_KEY_BYTE = 's' };
 
 struct rig rig;
 
@@ -263,6 +263,9 @@ static void add_tenant(const char *tenant, const char *slug) {
     make_tenant_key(tenant, key);
     pg_ask(pg_admin(), "INSERT INTO keys.tenant_keys (tenant_id, kind, version, kms_key_id, blob) VALUES ('%s', 'data', 1, 'k', '\\x%s')",
            tenant, hex((struct blob){ key, sizeof key }));
+    memset(key, SEARCH_KEY_BYTE, sizeof key);
+    pg_ask(pg_admin(), "INSERT INTO keys.tenant_keys (tenant_id, kind, version, kms_key_id, blob) VALUES ('%s', 'search', 1, 'k', '\\x%s')",
+           tenant, hex((struct blob){ key, sizeof key }));
     pg_ticket(slug, "clinician", "owner");          /* makes the user */
 }
 
@@ -298,6 +301,20 @@ void rig_document(const char *tenant, const char *id, const char *status, const 
         "SELECT tenant_id, '%s', 'text/plain', %zu, 1, id, '%s', %s, '\\x%s', 3 FROM auth.users WHERE tenant_id = '%s' AND subject = 'owner';"
         "INSERT INTO keys.document_keys (tenant_id, document_id, version, wrapped) VALUES ('%s', '%s', 1, '\\x%s')",
         id, len, status, strcmp(status, "failed") == 0 ? "'DOC_003'" : "NULL", hex(name_enc), tenant, tenant, id, hex(wrapped));
+}
+
+void rig_subject(const char *tenant, const char *id, const char *mrn, const char *document_id) {
+    struct uuid owner = rig_uuid(tenant);
+    struct why why = { 0 };
+    uint8_t key[KEY_BYTES], blind[32];
+    memset(key, SEARCH_KEY_BYTE, sizeof key);
+    struct tenant_key_blob row = { TENANT_KEY_SEARCH, 1, "k", { .data = key, .len = sizeof key } };
+    CLEANUP(tenant_key_release) struct tenant_key *search_key = NULL;
+    cr_assert_eq(keyring_tenant(sealer, &owner, &row, 1, TENANT_KEY_SEARCH, 0, clock_mono_ms() + 1000, &search_key, &why), ST_OK);
+    tenant_key_blind(search_key, "mrn", mrn, strlen(mrn), blind);
+    pg_ask(pg_admin(), "INSERT INTO app.subjects (tenant_id, id, mrn_blind, mrn_enc) VALUES ('%s', '%s', '\\x%s', '\\x00');"
+                       "UPDATE app.documents SET subject_id = '%s' WHERE tenant_id = '%s' AND id = '%s'",
+           tenant, id, hex((struct blob){ blind, sizeof blind }), id, tenant, document_id);
 }
 
 void rig_chunk(const char *document_id, const char *id, const char *text, double distance) {

@@ -54,6 +54,9 @@ void rig_document(const char *tenant, const char *id, const char *status, const 
 /* A chunk of it on page 2; the smaller `distance` (0 or more), the nearer to every question. */
 void rig_chunk(const char *document_id, const char *id, const char *text, double distance);
 
+/* A patient with this record number, whose the document is. */
+void rig_subject(const char *tenant, const char *id, const char *mrn, const char *document_id);
+
 /* One call from edge. *ret_reply lives in rig.mem; rig.why is set. */
 enum status rig_call(const char *method, const char *ticket, const ProtobufCMessage *req, ProtobufCMessage **ret_reply);
 /* Ask for the original; what arrived is in *out. max_parts: the reader goes after so many; 0: reads on. */

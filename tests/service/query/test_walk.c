@@ -11,6 +11,8 @@
 #define DOC_B    "01920000-0000-7000-8000-0000000000b1"
 #define CHUNK_B  "01920000-0000-7000-8000-00000000c0b1"
 #define JOB_B    "01920000-0000-7000-8000-0000000000fb"
+#define PATIENT_A "01920000-0000-7000-8000-0000000000d1"
+#define PATIENT_B "01920000-0000-7000-8000-0000000000d2"
 #define ABSENT   "01920000-0000-7000-8000-0000000000ee"
 
 static void add_job(const char *id, const char *document_id) {
@@ -23,9 +25,11 @@ static void set_up(void) {
     rig_document(PG_TENANT_A, DOC_A, "ready", "ours.txt", "ours", 4);
     rig_chunk(DOC_A, CHUNK_A, "Ours.", 0.1);
     add_job(JOB_A, DOC_A);
+    rig_subject(PG_TENANT_A, PATIENT_A, PATIENT_A, DOC_A);
     rig_document(PG_TENANT_B, DOC_B, "ready", "theirs.txt", "theirs", 6);
     rig_chunk(DOC_B, CHUNK_B, "Theirs.", 0);
     add_job(JOB_B, DOC_B);
+    rig_subject(PG_TENANT_B, PATIENT_B, PATIENT_B, DOC_B);
     rig.answer = "It says so. [1]";
 }
 
@@ -119,6 +123,32 @@ static struct outcome list_audit_events(const char *ticket, const char *id) {
     return after(st, reply ? ((Query__ListAuditEventsReply *)reply)->n_events : 0);
 }
 
+static struct outcome find_subject(const char *ticket, const char *id) {
+    Query__FindSubjectRequest req = QUERY__FIND_SUBJECT_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.mrn = (char *)id;           /* in this file a patient's number is its id */
+    enum status st = rig_call("query.FindSubject", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__FindSubjectReply *)reply)->subject_id.len : 0);
+}
+
+static struct outcome list_disclosures(const char *ticket, const char *id) {
+    Query__ListDisclosuresRequest req = QUERY__LIST_DISCLOSURES_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.document_id = rig_id(id);
+    enum status st = rig_call("query.ListDisclosures", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListDisclosuresReply *)reply)->n_disclosures : 0);
+}
+
+/* What comes behind the line of names. */
+static struct outcome export_disclosures(const char *ticket, const char *id) {
+    Query__ListDisclosuresRequest req = QUERY__LIST_DISCLOSURES_REQUEST__INIT;
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    req.document_id = rig_id(id);
+    enum status st = rig_stream("query.ExportDisclosures", ticket, &req.base, &query__export_disclosures_reply__descriptor, &out);
+    const char *end = out.data ? strstr(out.data, "\r\n") : NULL;
+    return after(st, end ? strlen(end + 2) : 0);
+}
+
 static struct outcome get_checkpoint(const char *ticket, const char *id) {
     Query__GetAuditCheckpointRequest req = QUERY__GET_AUDIT_CHECKPOINT_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
@@ -176,6 +206,9 @@ static const struct sample {
     { "query.Query",           "clinician", "auditor",   DOC_A, DOC_B, query,             "answer.disclose" },
     { "query.GetReceipt",      "clinician", "auditor",   DOC_A, DOC_B, get_receipt,       "answer.receipt.read" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
+    { "query.FindSubject",     "clinician", "auditor",   PATIENT_A, PATIENT_B, find_subject, "subject.find" },
+    { "query.ListDisclosures", "auditor",   "clinician", DOC_A, DOC_B, list_disclosures,  "audit.disclosures" },
+    { "query.ExportDisclosures", "auditor", "clinician", DOC_A, DOC_B, export_disclosures, "audit.disclosures" },
     { "query.GetAuditCheckpoint",  "auditor", "clinician", DOC_A, NULL, get_checkpoint,  NULL },
     { "query.GetAuditProof",       "auditor", "clinician", DOC_A, NULL, get_proof,       NULL },
     { "query.GetAuditConsistency", "auditor", "clinician", DOC_A, NULL, get_consistency, NULL },
