@@ -185,6 +185,10 @@ static int unescape(const char **p, const char *end) {
     uint8_t value;
     switch (*(*p)++) {
     case 'n':  return '\n';
+    case 'r':  return '\r';
+    case 't':  return '\t';
+    case 'b':  return '\b';
+    case 'f':  return '\f';
     case '"':  return '"';
     case '\\': return '\\';
     case '/':  return '/';
@@ -198,12 +202,11 @@ static int unescape(const char **p, const char *end) {
     }
 }
 
-bool json_text(const struct object *o, const char *name, char *out, size_t size, size_t *out_len) {
-    struct text t;
+bool text_unescape(struct text quoted, char *out, size_t size, size_t *out_len) {
     size_t len = 0;
-    if (!find(o, name, &t) || t.data[0] != '"')
+    if (quoted.len < 2 || quoted.data[0] != '"')
         return false;
-    for (const char *p = t.data + 1, *end = t.data + t.len - 1; p < end;) {
+    for (const char *p = quoted.data + 1, *end = quoted.data + quoted.len - 1; p < end;) {
         int c = (unsigned char)*p++;
         if (c == '\\')
             c = p < end ? unescape(&p, end) : -1;
@@ -212,6 +215,28 @@ bool json_text(const struct object *o, const char *name, char *out, size_t size,
         out[len++] = (char)c;
     }
     *out_len = len;
+    return true;
+}
+
+bool json_text(const struct object *o, const char *name, char *out, size_t size, size_t *out_len) {
+    struct text t;
+    return find(o, name, &t) && text_unescape(t, out, size, out_len);
+}
+
+bool json_value(const struct object *o, const char *name, struct text *out) {
+    return find(o, name, out);
+}
+
+bool json_next_item(struct text *array, struct text *out) {
+    const char *p = array->data, *end = p + array->len;
+    if (array->len < 2 || (*p != '[' && *p != ',') || p[1] == ']')
+        return false;
+    const char *item = p + 1;
+    p = skip_value(item, end - 1);
+    if (!p || p == end || (*p != ',' && !(*p == ']' && p + 1 == end)))
+        return false;
+    *out = (struct text){ item, (size_t)(p - item) };
+    *array = (struct text){ p, (size_t)(end - p) };
     return true;
 }
 

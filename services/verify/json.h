@@ -27,6 +27,11 @@ bool json_hash(const struct object *o, const char *name, struct hash *out);     
 /* An array of hashes; *out_count of them. */
 bool json_hashes(const struct object *o, const char *name, struct hash out[], size_t max, size_t *out_count);
 bool json_has(const struct object *o, const char *name);
+bool json_value(const struct object *o, const char *name, struct text *out);        /* any; its JSON text */
+/* Cut the next item off an array's JSON text. False: none is left, or what is there is no array. */
+bool json_next_item(struct text *array, struct text *out);
+/* A string's JSON text without its quotes and escapes; as json_text. */
+bool text_unescape(struct text quoted, char *out, size_t size, size_t *out_len);
 
 bool hex_read(struct text t, uint8_t *out, size_t len);         /* exactly len bytes */
 

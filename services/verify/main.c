@@ -9,14 +9,17 @@
 #include <string.h>
 
 #include "export.h"
+#include "record.h"
 
-enum { VERIFIED = 0, REFUTED = 1, USAGE_EXIT = 2, UNREADABLE = 3, FILE_MAX_BYTES = 1 << 20 };
+enum { VERIFIED = 0, REFUTED = 1, USAGE_EXIT = 2, UNREADABLE = 3, FILE_MAX_BYTES = 8 << 20 };
 
 static const char USAGE[] =
     "usage: cordon-verify --key KEY [--checkpoint FILE]... [--witness KEY]... [EXPORT]\n"
     "       cordon-verify inclusion [--key KEY] FILE     the answer of GET /api/v1/audit/events/{seq}/proof\n"
     "       cordon-verify consistency [--key KEY] FILE   the answer of GET /api/v1/audit/consistency\n"
     "       cordon-verify note --key KEY FILE            a checkpoint by itself\n"
+    "       cordon-verify record --key KEY [--prompt FILE] FILE\n"
+    "                                                    an answer's receipt (GET /api/v1/query/{id}/receipt) or a certificate\n"
     "\n"
     "Checks an exported audit log, from a file or standard input: every event is hashed into a Merkle tree (RFC 6962) in\n"
     "its order, and the root must be the one that a checkpoint signed with KEY names.\n"
@@ -25,6 +28,7 @@ static const char USAGE[] =
     "  --no-key          check the tree only; the checkpoint may then be anybody's\n"
     "  --checkpoint FILE a checkpoint kept from before, or taken from the anchor bucket or a witness: the log must begin with it\n"
     "  --witness KEY     this witness must have cosigned the export's checkpoint\n"
+    "  --prompt FILE     what the model was given, to be compared with the receipt\n"
     "  --help\n"
     "\n"
     "Exit status: 0 verified; 1 not verified, and the first wrong event is named; 2 usage; 3 a file cannot be read.\n";
@@ -33,7 +37,7 @@ struct options {
     struct verifier key;
     bool has_key, is_keyless;
     struct expected expected;
-    const char *command, *file;
+    const char *command, *file, *prompt;
     char *kept[OUTSIDE_MAX];            /* texts of the checkpoints */
 };
 
@@ -85,6 +89,14 @@ static int add_checkpoint(struct options *o, const char *path) {
     return VERIFIED;
 }
 
+static bool is_command(const char *word) {
+    static const char *const COMMANDS[] = { "inclusion", "consistency", "note", "record" };
+    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++)
+        if (strcmp(word, COMMANDS[i]) == 0)
+            return true;
+    return false;
+}
+
 static int parse(int argc, char **argv, struct options *o) {
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -98,9 +110,11 @@ static int parse(int argc, char **argv, struct options *o) {
             st = add_checkpoint(o, argv[++i]);
         } else if (value && strcmp(argv[i], "--witness") == 0 && o->expected.witness_count < WITNESSES_MAX) {
             st = read_key(argv[++i], &o->expected.witnesses[o->expected.witness_count++]) ? VERIFIED : give_up("not a verifier key", "--witness");
+        } else if (value && strcmp(argv[i], "--prompt") == 0) {
+            o->prompt = argv[++i];
         } else if (argv[i][0] == '-' && argv[i][1]) {
             return USAGE_EXIT;
-        } else if (!o->command && !o->file && (strcmp(argv[i], "inclusion") == 0 || strcmp(argv[i], "consistency") == 0 || strcmp(argv[i], "note") == 0)) {
+        } else if (!o->command && !o->file && is_command(argv[i])) {
             o->command = argv[i];
         } else if (!o->file) {
             o->file = argv[i];
@@ -230,6 +244,29 @@ static int verify_consistency(const struct options *o, struct proof_file *p) {
     return VERIFIED;
 }
 
+static int verify_record(const struct options *o) {
+    size_t len, prompt_len = 0;
+    char *data = o->file ? read_file(o->file, &len) : NULL, *prompt = o->prompt ? read_file(o->prompt, &prompt_len) : NULL;
+    if (!data || (o->prompt && !prompt)) {
+        free(data);
+        free(prompt);
+        return give_up("cannot be read", !data && o->file ? o->file : o->prompt ? o->prompt : "no file");
+    }
+    struct record r;
+    struct text given = { prompt, prompt_len };
+    bool is_good = record_check((struct text){ data, len }, o->has_key ? &o->key : NULL, prompt ? &given : NULL, &r);
+    free(data);
+    free(prompt);
+    free(r.bytes);
+    if (!is_good)
+        return refute(r.text);
+    (void)printf("verified: %s of %s, event %" PRIu64 " of a tree of %" PRIu64 "\nkey: %s\n", r.kind, *r.resource_id ? r.resource_id : "the log",
+                 r.seq, r.size, o->has_key ? o->key.name : "NONE - the tree was checked, not who vouches for it");
+    if (r.opened_count + r.closed_count > 0)
+        (void)printf("commitments opened: %u, still closed: %u\n", r.opened_count, r.closed_count);
+    return VERIFIED;
+}
+
 static int verify_proof(struct options *o) {
     size_t len;
     char *data = o->file ? read_file(o->file, &len) : NULL;
@@ -262,14 +299,15 @@ static int run(int argc, char **argv, struct options *o) {
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return fputs(USAGE, stdout) < 0 ? UNREADABLE : VERIFIED;
     int st = parse(argc, argv, o);
-    bool needs_key = !o->command || strcmp(o->command, "note") == 0;
-    if (st == VERIFIED && needs_key && !o->has_key && !(o->is_keyless && !o->command))
+    bool is_record = o->command && strcmp(o->command, "record") == 0, may_be_keyless = !o->command || is_record;
+    bool needs_key = may_be_keyless || strcmp(o->command, "note") == 0;
+    if (st == VERIFIED && needs_key && !o->has_key && !(o->is_keyless && may_be_keyless))
         st = USAGE_EXIT;
     if (st == USAGE_EXIT)
         (void)fputs(USAGE, stderr);
     if (st != VERIFIED)
         return st;
-    return o->command ? verify_proof(o) : verify_export(o);
+    return is_record ? verify_record(o) : o->command ? verify_proof(o) : verify_export(o);
 }
 
 int main(int argc, char **argv) {

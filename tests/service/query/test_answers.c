@@ -6,6 +6,8 @@
 #include "core/text_codec.h"
 #include "crypto/commitment.h"
 #include "json/canonical.h"
+#include "json/writer.h"
+#include "log.h"
 #include "rig.h"
 
 #define DOC_1   "01920000-0000-7000-8000-000000000001"
@@ -382,4 +384,90 @@ Test(query_answers, of_an_erased_source_the_receipt_keeps_the_commitment_and_nob
     cr_expect_str_eq(r->chunk_texts[1], "HbA1c 7.2 %.");
     cr_expect_eq(r->prompt_salt.len, 0, "the prompt held its text too");
     cr_expect_eq(strlen(member(r->receipt, "{chunks,0}")), 64);
+}
+
+/* ---- receipts, for a stranger ---- */
+
+/* The receipt's record from the outbox onto the log, as audit-writer puts it there. */
+static void put_receipt_on_the_log(void) {
+    pg_ask(pg_admin(),
+        "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, actor_id, resource_id, document_ids, content_digest, event, leaf_hash) "
+        "SELECT x.event_id, x.tenant_id, x.seq, now(), now(), 'mutation', 'answer.receipt', 'success', x.actor_id, x.resource_id, '{}', sha256(''), e, sha256('\\x00'::bytea || e) "
+        "FROM (SELECT o.*, n.seq, convert_to(format('{\"action\":\"answer.receipt\",\"detail\":{\"receipt\":\"%%s\"},\"resource_id\":\"%%s\",\"seq\":%%s,\"tenant_id\":\"%%s\",\"v\":1}', "
+        "o.detail ->> 'receipt', o.resource_id, n.seq, o.tenant_id), 'UTF8') e FROM audit.audit_outbox o, (SELECT count(*) AS seq FROM audit.audit_logs WHERE tenant_id = '" PG_TENANT_A "') n "
+        "WHERE o.action = 'answer.receipt') x");
+}
+
+static void put_bytes(struct json_writer *w, ProtobufCBinaryData bytes) {
+    json_put_text(w, hex_encode(bytes.data, bytes.len, arena_alloc(rig.mem, 2 * bytes.len + 1)));
+}
+
+static void put_texts(struct json_writer *w, const Query__GetReceiptReply *r) {
+    const struct { const char *name, *value; } TEXTS[] = { { "receipt", r->receipt }, { "event", r->event }, { "checkpoint", r->checkpoint },
+                                                           { "question", r->question }, { "output", r->output } };
+    for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
+        json_put_name(w, TEXTS[i].name);
+        json_put_text(w, TEXTS[i].value);
+    }
+    const struct { const char *name; ProtobufCBinaryData value; } BYTES[] = { { "leaf_hash", r->leaf_hash }, { "question_salt", r->question_salt },
+                                                                              { "output_salt", r->output_salt }, { "prompt_salt", r->prompt_salt } };
+    for (size_t i = 0; i < sizeof BYTES / sizeof *BYTES; i++)
+        if (BYTES[i].value.len > 0) {
+            json_put_name(w, BYTES[i].name);
+            put_bytes(w, BYTES[i].value);
+        }
+}
+
+/* As the edge prints it. */
+static void print_receipt(const Query__GetReceiptReply *r, struct buffer *out) {
+    struct json_writer w;
+    json_begin(&w, out);
+    json_open_object(&w);
+    put_texts(&w, r);
+    json_put_name(&w, "seq");
+    json_put_i64(&w, r->seq);
+    json_put_name(&w, "size");
+    json_put_i64(&w, r->size);
+    json_put_name(&w, "hashes");
+    json_open_array(&w);
+    for (size_t i = 0; i < r->n_hashes; i++)
+        put_bytes(&w, r->hashes[i]);
+    json_close_array(&w);
+    json_put_name(&w, "chunk_texts");
+    json_open_array(&w);
+    for (size_t i = 0; i < r->n_chunk_texts; i++)
+        json_put_text(&w, r->chunk_texts[i]);
+    json_close_array(&w);
+    json_put_name(&w, "chunk_salts");
+    json_open_array(&w);
+    for (size_t i = 0; i < r->n_chunk_salts; i++)
+        put_bytes(&w, r->chunk_salts[i]);
+    json_close_array(&w);
+    json_close_object(&w);
+    cr_assert(json_finish(&w));
+}
+
+Test(query_answers, a_stranger_verifies_a_receipt_and_no_byte_of_it_can_be_changed) {
+    static const char *const ARGS[] = { "record", "--key", LOG_VERIFIER, NULL };
+    rig.answer = "Metformin \"500\" mg\ttwice a day. [1]";
+    const Query__QueryReply *a = ask("Which dose, \\ and why?");
+    cr_assert_not_null(a, "%s", rig.why.text);
+    put_receipt_on_the_log();
+    log_fill(PG_TENANT_A, 300);
+    log_sign(PG_TENANT_A);
+    const Query__GetReceiptReply *r = receipt_of(a, clinician(), true);
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_assert_str_eq(r->state, "signed");
+    CLEANUP(buffer_end) struct buffer json = { 0 }, said = { 0 };
+    print_receipt(r, &json);
+    cr_expect_eq(log_verify(ARGS, json.data, json.len, &said), 0, "%s", said.data);
+    cr_expect_not_null(strstr(said.data, "commitments opened: 4, still closed: 1"), "%s", said.data);
+    for (size_t i = 1; i + 2 < json.len; i += 37) {         /* names of members are not covered: another one is as good as none */
+        buffer_clear(&said);
+        char kept = json.data[i];
+        json.data[i] = (char)(kept == 'a' ? 'b' : 'a');
+        int status = log_verify(ARGS, json.data, json.len, &said);
+        cr_expect(status == 1 || (status == 0 && !strstr(said.data, "opened: 4")), "byte %zu of %s: %s", i, json.data, said.data);
+        json.data[i] = kept;
+    }
 }
