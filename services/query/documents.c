@@ -24,7 +24,7 @@ enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 #define UPLOAD_COLUMNS \
     "u.document_id, u.content_type, 0::bigint, 'uploading', NULL::text, NULL::integer, NULL::integer, u.user_id, u.started_at, " \
     "NULL::timestamptz, NULL::bytea, NULL::integer, NULL::uuid, NULL::text, NULL::integer, NULL::integer, NULL::integer, " \
-    "u.bytes_received, u.bytes_announced "
+    "u.bytes_received, u.bytes_announced, NULL::uuid "
 static const char UPLOADING[] = "uploading";
 
 enum { COL_ID, COL_TYPE, COL_BYTES, COL_STATUS, COL_REASON, COL_PAGES, COL_CHUNKS, COL_CREATED_BY, COL_CREATED_AT,
