@@ -99,6 +99,40 @@ void config_wipe_environment(void) {
         *kept = NULL;
 }
 
+bool config_is_environment_wiped(void) {
+    for (char **variable = environ; variable && *variable; variable++)
+        if (!is_kept(*variable))
+            return false;
+    return true;
+}
+
+/* The folder of the path that begins at text and ends before any of `ends`. */
+static void visit_folder(const char *text, const char *ends, void (*visit)(void *ctx, const char *path), void *ctx) {
+    char path[1024];
+    (void)snprintf(path, sizeof path, "%.*s", (int)strcspn(text, ends), text);
+    char *slash = strrchr(path, '/');
+    if (*path != '/')
+        return;
+    slash[slash == path] = '\0';
+    visit(ctx, path);
+}
+
+void config_each_folder(const struct setting *table, const void *settings, void (*visit)(void *ctx, const char *path), void *ctx) {
+    static const char *const IN_URLS[] = { "sslrootcert=", "sslcert=", "sslkey=", "sslcrl=" };
+    for (const struct setting *row = table; row->name; row++) {
+        const void *at = (const char *)settings + row->offset;
+        const char *text = row->type == SET_TEXT ? *(const char *const *)at : row->type == SET_SECRET ? secret_text(*(struct secret *const *)at) : NULL;
+        if (!text)
+            continue;
+        visit_folder(str_starts_with(text, "file://") ? text + sizeof "file://" - 1 : text, "", visit, ctx);
+        for (size_t i = 0; i < sizeof IN_URLS / sizeof *IN_URLS; i++) {
+            const char *found = strstr(text, IN_URLS[i]);
+            if (found)
+                visit_folder(found + strlen(IN_URLS[i]), "& ", visit, ctx);
+        }
+    }
+}
+
 void config_release(const struct setting *table, void *settings) {
     for (const struct setting *row = table; row->name; row++)
         if (row->type == SET_SECRET) {

@@ -4,6 +4,7 @@
 #ifndef CORDON_CONFIG_CONFIG_H
 #define CORDON_CONFIG_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,6 +37,12 @@ enum status config_load(const struct setting *table, void *settings, struct why 
 
 /* Overwrite and clear every environment variable but PATH, LANG, TZ. Call after the last config_load. */
 void config_wipe_environment(void);
+
+/* The folders that settings name: of texts that are an absolute path or file:///path, and of sslrootcert=, sslcert=, sslkey=
+ * and sslcrl= in texts and secrets. path is borrowed for the call. */
+void config_each_folder(const struct setting *table, const void *settings, void (*visit)(void *ctx, const char *path), void *ctx);
+/* Is nothing left in the environment but what config_wipe_environment keeps? */
+bool config_is_environment_wiped(void);
 
 /* Release texts and secrets of settings; may run twice. */
 void config_release(const struct setting *table, void *settings);

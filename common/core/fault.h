@@ -19,4 +19,9 @@ void fault_point(enum fault at);
 /* The same, and it may fail: ST_UNAVAILABLE, to be treated as any failure of this step. */
 enum status fault_status(enum fault at, struct why *why) MUST_USE;
 
+/* What the tests' implementation needs of a hardened process: a folder to change files in and system calls by name (it ends
+ * with NULL). The product's needs nothing: NULL. */
+struct fault_needs { const char *folder; const char *const *calls; };
+const struct fault_needs *fault_needs(void);
+
 #endif

@@ -21,12 +21,16 @@ struct listener {
     pthread_mutex_t lock;           /* collect and ready run one at a time */
 };
 
-void health_report_add(struct health_report *report, const char *name, enum status st, const char *why) {
-    char name_json[96], why_json[512];
+void health_report_note(struct health_report *report, const char *name, const char *text) {
+    char name_json[96], text_json[512];
     (void)json_text_put(name_json, sizeof name_json, name);
-    (void)json_text_put(why_json, sizeof why_json, st == ST_OK ? "ok" : why);
-    (void)buffer_printf(&report->json, "%s%s:%s", report->has_rows ? "," : "", name_json, why_json);
+    (void)json_text_put(text_json, sizeof text_json, text);
+    (void)buffer_printf(&report->json, "%s%s:%s", report->has_rows ? "," : "", name_json, text_json);
     report->has_rows = true;
+}
+
+void health_report_add(struct health_report *report, const char *name, enum status st, const char *why) {
+    health_report_note(report, name, st == ST_OK ? "ok" : why);
     report->is_ready = report->is_ready && st == ST_OK;
 }
 

@@ -14,6 +14,9 @@ struct health_report;
 /* One named check of a readiness answer; any status but ST_OK makes the answer 503. why: for operators. */
 void health_report_add(struct health_report *report, const char *name, enum status st, const char *why);
 
+/* A line of the answer that does not decide about readiness. */
+void health_report_note(struct health_report *report, const char *name, const char *text);
+
 /* What the listener asks; called on its threads, one call of each at a time. */
 struct listener_source {
     void *ctx;

@@ -1,31 +1,44 @@
-#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "confine/confine.h"
 #include "service/skeleton.h"
 
-static void collect_memory(struct metrics *m) {
-    long whole = 0, resident = 0;
-    FILE *statm = fopen("/proc/self/statm", "re");
-    if (!statm)
-        return;
-    if (fscanf(statm, "%ld %ld", &whole, &resident) == 2) {
-        double page_bytes = (double)sysconf(_SC_PAGESIZE);
-        gauge_set(metrics_gauge(m, "process_virtual_memory_bytes", "Virtual memory.", ""), (double)whole * page_bytes);
-        gauge_set(metrics_gauge(m, "process_resident_memory_bytes", "Resident memory.", ""), (double)resident * page_bytes);
-    }
-    (void)fclose(statm);
+void health_open(struct health *h) {
+    h->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    h->open_files = opendir("/proc/self/fd");
 }
 
-static void collect_files(struct metrics *m) {
+void health_close(struct health *h) {
+    if (h->statm_fd >= 0)
+        (void)close(h->statm_fd);
+    if (h->open_files)
+        (void)closedir(h->open_files);
+    h->statm_fd = -1;
+    h->open_files = NULL;
+}
+
+static void collect_memory(const struct health *h) {
+    struct metrics *m = h->rt->metrics;
+    char text[128] = "";
+    long whole = 0, resident = 0;
+    if (pread(h->statm_fd, text, sizeof text - 1, 0) <= 0 || sscanf(text, "%ld %ld", &whole, &resident) != 2)
+        return;
+    double page_bytes = (double)sysconf(_SC_PAGESIZE);
+    gauge_set(metrics_gauge(m, "process_virtual_memory_bytes", "Virtual memory.", ""), (double)whole * page_bytes);
+    gauge_set(metrics_gauge(m, "process_resident_memory_bytes", "Resident memory.", ""), (double)resident * page_bytes);
+}
+
+static void collect_files(const struct health *h) {
+    struct metrics *m = h->rt->metrics;
     struct rlimit limit;
-    DIR *open_files = opendir("/proc/self/fd");
-    if (open_files) {
-        int count = -3;             /* ".", ".." and the directory itself */
-        while (readdir(open_files))
+    if (h->open_files) {
+        int count = -2;             /* "." and ".." */
+        rewinddir(h->open_files);
+        while (readdir(h->open_files))
             count++;
-        (void)closedir(open_files);
         gauge_set(metrics_gauge(m, "process_open_fds", "Open file descriptors.", ""), count);
     }
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
@@ -43,8 +56,8 @@ static void collect_process(const struct health *h) {
     if (getrusage(RUSAGE_SELF, &used) == 0)
         gauge_set(metrics_total(m, "process_cpu_seconds_total", "User and system time.", ""),
                   seconds(used.ru_utime) + seconds(used.ru_stime));
-    collect_memory(m);
-    collect_files(m);
+    collect_memory(h);
+    collect_files(h);
     gauge_set(metrics_gauge(m, "process_start_time_seconds", "Start time since the epoch.", ""),
               (double)h->started_us / 1e6);
     char labels[96];
@@ -73,5 +86,11 @@ void health_ready(void *health, struct health_report *report) {
         struct why why = { 0 };
         enum status st = c->check(h->self, &why);
         health_report_add(report, c->name, st, why.text);
+    }
+    for (unsigned i = 0; i < HARDEN_COUNT; i++) {
+        char name[48];
+        bool is_lost = i == HARDEN_LOCKED_MEMORY && h->hardening->steps[i].is_done && !memory_is_lockable();
+        (void)snprintf(name, sizeof name, "hardening:%s", hardening_name(i));
+        health_report_note(report, name, is_lost ? "no more keys can be locked: RLIMIT_MEMLOCK" : h->hardening->steps[i].text);
     }
 }

@@ -3,8 +3,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -26,6 +24,7 @@ struct process {
     void *self;
     struct bus_options bus_options;
     struct pool *pool;
+    struct hardening hardening;
     struct health health;
     struct listener *listener;
     struct otlp *otlp;
@@ -49,19 +48,6 @@ static int answer_option(const struct service *svc, const char *option) {
         return EXIT_USAGE;
     }
     return EXIT_SUCCESS;
-}
-
-/* No dump, no debugger of the same user, no new rights through exec, and as many descriptors as allowed. */
-static enum status harden(struct why *why) {
-    struct rlimit none = { 0, 0 }, files;
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0 ||
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return fail(why, ST_INTERNAL, "the process cannot be hardened");
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
-    return ST_OK;
 }
 
 /* Signals are read by the main thread only; blocked before any other thread exists. */
@@ -121,17 +107,20 @@ static enum status start_bus(struct process *p, struct why *why) {
 }
 
 static enum status start_listener(struct process *p, struct why *why) {
-    p->health = (struct health){ p->svc, p->self, &p->runtime, clock_unix_us() };
+    p->health.self = p->self;
     struct listener_source source = { &p->health, p->runtime.metrics, health_collect, health_ready };
     return *p->values.metrics_listen ? listener_start(p->values.metrics_listen, &source, &p->listener, why) : ST_OK;
 }
 
 static enum status start(struct process *p, struct why *why) {
-    enum status st = harden(why);
+    enum status st = harden_begin(&p->hardening, why);
     if (st == ST_OK)
         st = catch_signals(&p->signal_fd, why);
     if (st == ST_OK)
         st = load_settings(p, why);
+    health_open(&p->health);
+    if (st == ST_OK)
+        st = harden_finish(&p->hardening, p->svc, p->settings, &p->values, p->table.rows, p->runtime.is_production, why);
     if (st != ST_OK)
         return st;
     p->runtime.process = p->svc->name;
@@ -193,6 +182,7 @@ static bool stop(struct process *p) {
         config_release(p->svc->settings, p->settings);
     free(p->settings);
     config_release(p->table.rows, &p->values);
+    health_close(&p->health);
     if (p->signal_fd >= 0)
         (void)close(p->signal_fd);
     return true;
@@ -202,6 +192,7 @@ int service_main(int argc, char **argv, const struct service *svc) {
     if (argc > 1)
         return argc == 2 ? answer_option(svc, argv[1]) : answer_option(svc, "");
     struct process p = { .svc = svc, .signal_fd = -1 };
+    p.health = (struct health){ .svc = svc, .rt = &p.runtime, .hardening = &p.hardening, .started_us = clock_unix_us(), .statm_fd = -1 };
     struct why why = { 0 };
     log_open(svc->name, LOG_INFO);
     enum status st = start(&p, &why);

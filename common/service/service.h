@@ -56,6 +56,12 @@ struct ready_check {
     enum status (*check)(void *self, struct why *why);
 };
 
+struct needs;
+
+/* For service.needs: a file that may be executed, and a port that is listened on. */
+void needs_program(struct needs *needs, const char *path);
+void needs_port(struct needs *needs, int64_t port);
+
 struct service {
     const char *name;                           /* "query" */
     enum peer peer;
@@ -65,7 +71,9 @@ struct service {
     size_t settings_size;                       /* sizeof its settings struct */
     const struct route *routes;                 /* ends with method == NULL; NULL: binds no bus socket */
     const struct ready_check *ready;            /* ends with name == NULL; peers and drain are checked by the skeleton */
-    /* Make *ret_self. settings lives until close. Everything that needs rights happens here: connect,
+    /* Optional: what its settings add to common/confine/hardening.def; the folders that they name may be read anyway. */
+    void (*needs)(const void *settings, struct needs *needs);
+    /* Make *ret_self. settings lives until close. The process is hardened already. Connect,
      * verify the database role (boot check), assert the AWS identity. */
     enum status (*open)(void **ret_self, const void *settings, struct runtime *rt, struct why *why);
     /* Optional: the bus is up; start threads (job loops, the HTTP listener). */

@@ -12,6 +12,8 @@ static const struct setting EVERY[] = {
     { "LOG_LEVEL",              SET_TEXT,   "info",       1,  8,     "",  OFF(log_level),        "debug, info, warn or error." },
     { "CORDON_METRICS_LISTEN",  SET_TEXT,   "",           0,  64,    "",  OFF(metrics_listen),   "Address of /metrics and /health, 127.0.0.1:9100 or [::]:9100; none when empty." },
     { "CORDON_CURVE_SECRET_KEY", SET_SECRET, NULL,        40, 40,    "",  OFF(curve_secret_key), "This process's CURVE secret key, Z85." },
+    { "CORDON_REQUIRE_HARDENING", SET_TEXT, "no_new_privs,capabilities,no_core_dumps,environment,system_calls", 0, 256, "", OFF(required_hardening),
+      "Without which of these the process does not start; also landlock and locked_memory, which not every platform has." },
     OTLP_SETTINGS(struct skeleton_values, otlp),
 };
 

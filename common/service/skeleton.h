@@ -3,6 +3,7 @@
 #ifndef CORDON_SERVICE_SKELETON_H
 #define CORDON_SERVICE_SKELETON_H
 
+#include <dirent.h>
 #include <pthread.h>
 
 #include "bus/options.h"
@@ -16,7 +17,7 @@
 /* ---- settings of every process: rows depend on whom it talks with and whether it serves ---- */
 
 struct skeleton_values {
-    const char *environment, *log_level, *metrics_listen, *bus_listen;
+    const char *environment, *log_level, *metrics_listen, *bus_listen, *required_hardening;
     struct secret *curve_secret_key;
     int64_t worker_count, queue_count;
     const char *public_keys[PEER_COUNT], *endpoints[PEER_COUNT];
@@ -44,14 +45,39 @@ enum status pool_start(const struct service *svc, void *self, const struct runti
 /* After bus_halt: join all; false when some still run at deadline_ms (the pool then stays). */
 bool pool_join(struct pool **pool_p, int64_t deadline_ms);
 
+/* ---- hardening: what the process gave up, in the order in which it does (harden.c) ---- */
+
+enum hardening_step {
+    HARDEN_NO_NEW_PRIVS, HARDEN_CAPABILITIES, HARDEN_NO_CORE_DUMPS, HARDEN_LOCKED_MEMORY, HARDEN_ENVIRONMENT, HARDEN_LANDLOCK,
+    HARDEN_SYSTEM_CALLS, HARDEN_COUNT
+};
+
+enum { HARDENING_TEXT_BYTES = 160 };
+
+struct hardening { struct { bool is_done; char text[HARDENING_TEXT_BYTES]; } steps[HARDEN_COUNT]; };
+
+const char *hardening_name(enum hardening_step step);
+/* Before settings are read: new rights, capabilities, dumps, limits. ST_INTERNAL: the kernel refused. */
+enum status harden_begin(struct hardening *h, struct why *why) MUST_USE;
+/* After they are read and before the first thread: files, ports and system calls. ST_INVALID: the setting names no step.
+ * ST_FORBIDDEN: a step that is required is not to be had here. */
+enum status harden_finish(struct hardening *h, const struct service *svc, const void *settings, const struct skeleton_values *values,
+                          const struct setting *rows, bool is_production, struct why *why) MUST_USE;
+
 /* ---- health ---- */
 
 struct health {
     const struct service *svc;
     void *self;
     const struct runtime *rt;
+    const struct hardening *hardening;
     int64_t started_us;
+    int statm_fd;               /* of /proc/self, open since before it was out of reach; -1 */
+    DIR *open_files;            /* likewise; NULL */
 };
+
+void health_open(struct health *h);
+void health_close(struct health *h);
 
 void health_collect(void *health);
 void health_ready(void *health, struct health_report *report);

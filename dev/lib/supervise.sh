@@ -41,7 +41,7 @@ exec 2>&1
 ulimit -c 0
 exec env -i PATH=/usr/bin:/bin LANG=C.UTF-8 ${CORDON_FAULT_DIR:+CORDON_FAULT_DIR=$CORDON_FAULT_DIR} \\
     s6-envdir $STATE/secrets/$1 \\
-    s6-setuidgid $(user_of "$1") \\
+    setpriv --reuid=$(user_of "$1") --regid=$(user_of "$1") --init-groups --inh-caps=-all --bounding-set=-all \\
     $(command_of "$1")
 EOT
 }

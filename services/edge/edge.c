@@ -10,6 +10,7 @@
 #include "patience.h"
 #include "red.h"
 #include "serve.h"
+#include "watch.h"
 
 enum { LAST_ANSWERS_MS = 300 };
 
@@ -43,6 +44,7 @@ static void edge_close(void **self_p) {
     serve_stop(edge, clock_mono_ms() + LAST_ANSWERS_MS);
     doors_end(&edge->doors);
     quotas_close(&edge->quotas);
+    watch_destroy(&edge->watch);
     patience_destroy(&edge->patience);
     auth_cache_destroy(&edge->tickets);
     red_destroy(&edge->red);
@@ -81,8 +83,9 @@ static enum status edge_open(void **ret_self, const void *settings, struct runti
 }
 
 static enum status edge_start(void *self, struct runtime *rt, struct why *why) {
-    (void)rt;
-    return serve_start(self, why);
+    struct edge *edge = self;
+    edge->watch = watch_new(rt->bus, rt->metrics);
+    return serve_start(edge, why);
 }
 
 static void edge_drain(void *self, int64_t deadline_ms) {
@@ -92,6 +95,11 @@ static void edge_drain(void *self, int64_t deadline_ms) {
     serve_wait(edge, deadline_ms);          /* what is not done by then is told 503, as the bus halts, and cut in close() */
 }
 
+static void edge_needs(const void *settings, struct needs *needs) {
+    const struct edge_settings *s = settings;
+    needs_port(needs, s->port);
+}
+
 const struct service EDGE = {
     .name = "edge",
     .peer = PEER_EDGE,
@@ -99,6 +107,7 @@ const struct service EDGE = {
     .calls = PEER_AUTH | PEER_INGEST_WORKER | PEER_QUERY,
     .settings = SETTINGS,
     .settings_size = sizeof(struct edge_settings),
+    .needs = edge_needs,
     .open = edge_open,
     .start = edge_start,
     .drain = edge_drain,

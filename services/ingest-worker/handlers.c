@@ -199,9 +199,15 @@ static void ingest_drain(void *self, int64_t deadline_ms) {
     (void)!job_pool_destroy(&g->jobs, give_up_ms);      /* close() asks again, and says when a thread stays */
 }
 
+static void ingest_needs(const void *settings, struct needs *needs) {
+    const struct ingest_settings *s = settings;
+    needs_program(needs, s->sandbox_path);
+    needs_program(needs, s->pdftotext_path);
+}
+
 const struct service INGEST_WORKER = {
     .name = "ingest-worker", .peer = PEER_INGEST_WORKER, .about = "Takes uploads in and turns documents into searchable chunks.",
     .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct ingest_settings),
-    .routes = ROUTES, .ready = READY, .open = ingest_open, .start = ingest_start, .drain = ingest_drain, .close = ingest_close,
+    .needs = ingest_needs, .routes = ROUTES, .ready = READY, .open = ingest_open, .start = ingest_start, .drain = ingest_drain, .close = ingest_close,
     .collect = collect,
 };

@@ -1,11 +1,14 @@
 /* fault — the tests' implementation of core/fault.h: looks into the folder CORDON_FAULT_DIR for a file
  * <point>, or <point>@<program>, that says what shall happen there:
  *
- *   kill | stop | fail | delay <ms>   [after <n>]     after: let n of them pass first
+ *   kill | stop | fail | delay <ms> | try <what>   [after <n>]     after: let n of them pass first
+ *
+ * try: what a process that was taken over would do (trials.c); how it went is in <point>.tried.<pid>.
  *
  * Whoever renames the file away has claimed it, so that one arming fires once over all processes; it leaves
  * <point>.fired.<pid> (moved into place before anything happens). Binaries that hold this refuse production. */
 #include "core/fault.h"
+#include "trials.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +29,7 @@ enum { PATH_BYTES = 512, ORDER_BYTES = 64 };
 
 static char folder[PATH_BYTES / 2];        /* read before main(): settings take the environment away; "" without one */
 
-struct order { char verb[8]; int delay_ms, after; };
+struct order { char verb[8], trial[ORDER_BYTES / 2]; int delay_ms, after; };
 
 static void __attribute__((constructor)) begin(void) {
     const char *environment = getenv("ENVIRONMENT"), *dir = getenv("CORDON_FAULT_DIR");
@@ -50,7 +53,10 @@ static bool read_order(const char *path, struct order *ret_order) {
     struct order order = { 0 };
     char *rest = NULL;
     for (char *word = strtok_r(text, " \n", &rest); word; word = strtok_r(NULL, " \n", &rest)) {
-        if (strcmp(word, "after") == 0 || strcmp(word, "delay") == 0) {
+        if (strcmp(word, "try") == 0) {
+            const char *trial = strtok_r(NULL, " \n", &rest);
+            (void)snprintf(order.trial, sizeof order.trial, "%s", trial ? trial : "");
+        } else if (strcmp(word, "after") == 0 || strcmp(word, "delay") == 0) {
             const char *number = strtok_r(NULL, " \n", &rest);
             int value = number ? (int)strtol(number, NULL, 10) : 0;
             *(*word == 'a' ? &order.after : &order.delay_ms) = value;
@@ -95,7 +101,24 @@ static bool happens(enum fault at, struct order *ret_order) {
     return *folder && (take(NAMES[at], "", ret_order) || take(NAMES[at], program_invocation_short_name, ret_order));
 }
 
-static void obey(const struct order *order) {
+/* Before, so that a trial which ends the process has said what it was; and after, what came of it. */
+static void make_trial(const char *point, const char *trial) {
+    char path[PATH_BYTES], result[TRIAL_RESULT_BYTES] = "begun";
+    (void)snprintf(path, sizeof path, "%s/%s.tried.%ld", folder, point, (long)getpid());
+    for (int turn = 0; turn < 2; turn++) {
+        FILE *f = fopen(path, "we");
+        if (f) {
+            (void)fprintf(f, "%s\n", result);
+            (void)fclose(f);
+        }
+        if (turn == 0)
+            trial_run(trial, result);
+    }
+}
+
+static void obey(const char *point, const struct order *order) {
+    if (*order->trial)
+        make_trial(point, order->trial);
     if (strcmp(order->verb, "kill") == 0)
         (void)kill(getpid(), SIGKILL);
     if (strcmp(order->verb, "stop") == 0)
@@ -108,13 +131,19 @@ static void obey(const struct order *order) {
 void fault_point(enum fault at) {
     struct order order;
     if (happens(at, &order))
-        obey(&order);
+        obey(NAMES[at], &order);
 }
 
 enum status fault_status(enum fault at, struct why *why) {
     struct order order;
     if (!happens(at, &order))
         return ST_OK;
-    obey(&order);
+    obey(NAMES[at], &order);
     return strcmp(order.verb, "fail") == 0 ? fail(why, ST_UNAVAILABLE, "fault: %s", NAMES[at]) : ST_OK;
+}
+
+const struct fault_needs *fault_needs(void) {
+    static const char *const CALLS[] = { "rename", "renameat2", "kill", NULL };
+    static const struct fault_needs NEEDS = { folder, CALLS };
+    return &NEEDS;
 }
