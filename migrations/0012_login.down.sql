@@ -3,7 +3,7 @@ DROP FUNCTION authz.begin_login(bytea, bytea, text, text, boolean), authz.take_l
     authz.log_in(text, text, text, timestamptz, text, text[], text[], boolean, boolean, boolean, bytea, bytea, bytea, bytea, bytea, integer,
                  timestamptz, timestamptz, bytea, bytea),
     authz.admit_cookie(bytea, boolean, integer), authz.refresh_login(bytea, text, text, text[], boolean, timestamptz, bytea),
-    authz.end_login(bytea, text), authz.login_times(), authz.log_out(), authz.ended_sessions(uuid[], uuid[]), authz.sweep_logins(),
+    authz.end_login(bytea, text), authz.log_out(), authz.ended_sessions(uuid[], uuid[]), authz.sweep_logins(),
     authz.on_key_revoked(), authz.login_end(auth.logins, timestamptz);
 DROP POLICY auth_reads_platform ON auth.sessions;
 DROP POLICY auth_changes_platform ON auth.sessions;

@@ -53,7 +53,6 @@ END $$;
 GRANT SELECT, INSERT, DELETE ON auth.login_attempts TO cordon_authz_definer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.logins TO cordon_authz_definer;
 GRANT UPDATE (revoked_at, revoked_reason) ON auth.sessions TO cordon_authz_definer;
-GRANT SELECT (id, token_hash) ON auth.sessions TO cordon_authz_definer;
 
 -- People of the platform have sessions as well; authz.tenant() is NULL for them.
 CREATE POLICY auth_reads_platform ON auth.sessions FOR SELECT TO cordon_auth
@@ -62,6 +61,10 @@ CREATE POLICY auth_changes_platform ON auth.sessions FOR UPDATE TO cordon_auth
     USING (tenant_id = '00000000-0000-0000-0000-000000000000' AND (SELECT authz.tenant()) IS NULL AND user_id = (SELECT authz.user_id()));
 CREATE POLICY auth_reads_platform ON auth.users FOR SELECT TO cordon_auth
     USING (tenant_id = '00000000-0000-0000-0000-000000000000' AND (SELECT authz.tenant()) IS NULL AND id = (SELECT authz.user_id()));
+-- Times only, of sessions that the reader sees.
+CREATE POLICY auth_reads ON auth.logins FOR SELECT TO cordon_auth
+    USING (EXISTS (SELECT FROM auth.sessions s WHERE s.tenant_id = logins.tenant_id AND s.id = logins.session_id));
+GRANT SELECT (tenant_id, session_id, authenticated_at, idle_s, seen_at) ON auth.logins TO cordon_auth;
 
 ------------------------------------------------------------------------------------------------- definer functions
 
@@ -181,16 +184,6 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         FROM auth.logins l WHERE l.cookie_hash = p_cookie AND s.tenant_id = l.tenant_id AND s.id = l.session_id AND s.revoked_at IS NULL
 $$;
 
--- When the browser's session of this transaction's ticket ends; NULLs for those of tokens and keys.
-CREATE FUNCTION authz.login_times(OUT idle_at timestamptz, OUT authenticated_at timestamptz)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    c  authz.claims := authz.current_claims();
-BEGIN
-    SELECT l.seen_at + l.idle_s * interval '1 s', l.authenticated_at INTO login_times.idle_at, login_times.authenticated_at FROM auth.logins l
-        WHERE l.tenant_id = coalesce(c.tenant_id, '00000000-0000-0000-0000-000000000000') AND l.session_id = c.session_id;
-END $$;
-
 -- End the session of this transaction's ticket. What the provider must be told comes back, and is kept no longer.
 CREATE FUNCTION authz.log_out(OUT issuer text, OUT cookie_hash bytea, OUT refresh_enc bytea, OUT id_token_enc bytea)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -261,7 +254,7 @@ GRANT EXECUTE ON FUNCTION authz.begin_login(bytea, bytea, text, text, boolean), 
     authz.log_in(text, text, text, timestamptz, text, text[], text[], boolean, boolean, boolean, bytea, bytea, bytea, bytea, bytea, integer,
                  timestamptz, timestamptz, bytea, bytea),
     authz.admit_cookie(bytea, boolean, integer), authz.refresh_login(bytea, text, text, text[], boolean, timestamptz, bytea),
-    authz.end_login(bytea, text), authz.login_times(), authz.log_out(), authz.ended_sessions(uuid[], uuid[]), authz.sweep_logins() TO cordon_auth;
+    authz.end_login(bytea, text), authz.log_out(), authz.ended_sessions(uuid[], uuid[]), authz.sweep_logins() TO cordon_auth;
 GRANT EXECUTE ON FUNCTION authz.on_key_revoked() TO cordon_owner;
 
 RESET ROLE;

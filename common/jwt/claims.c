@@ -203,6 +203,11 @@ static bool has_required(const json_t *claims, const struct jwt_pair *required) 
     return true;
 }
 
+static bool is_for_party(const json_t *claims, const char *party) {
+    const json_t *azp = json_object_get(claims, "azp");
+    return !party || (azp ? str_equal(json_string_value(azp), party) : json_array_size(json_object_get(claims, "aud")) <= 1);
+}
+
 static const char *optional_text(struct arena *mem, const json_t *claims, const char *name) {
     const char *text = text_claim(claims, name, CLAIMS_TEXT_MAX_BYTES);
     return text ? arena_strdup(mem, text) : NULL;
@@ -216,7 +221,7 @@ enum jwt_refusal jwt_claims_read(struct arena *mem, const struct jws *jws, const
         return JWT_CLAIMS;
     if (!str_equal(json_string_value(json_object_get(claims, "iss")), policy->issuer))
         return JWT_ISSUER;
-    if (!has_audience(claim_at(claims, policy->audience_claim), policy->audience))
+    if (!has_audience(claim_at(claims, policy->audience_claim), policy->audience) || !is_for_party(claims, policy->authorized_party))
         return JWT_AUDIENCE;
     if (!has_required(claims, policy->required))
         return JWT_REQUIRED;

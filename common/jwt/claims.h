@@ -36,6 +36,7 @@ struct jwt_policy {
     /* What may be left out: NULL and 0. */
     const struct jwt_pair *role_map;        /* value of the roles claim -> our role, which may repeat; others mean nothing */
     const struct jwt_pair *required;        /* claims that must have just this text: token_use=access */
+    const char *authorized_party;           /* what azp must be where there is one, or several audiences (OpenID Connect Core, 3.1.3.7) */
     const char *amr_claim, *acr_claim;      /* RFC 8176, OpenID Connect Core 2: how the person was authenticated */
     const char *const *amr_values, *const *acr_values;      /* any of these means several factors; end with NULL */
     bool is_mfa_assumed;                    /* the issuer lets nobody in without */

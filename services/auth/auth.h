@@ -12,12 +12,14 @@
 #include "directory.h"
 #include "issuers.h"
 #include "service/service.h"
+#include "sweeper.h"
 
 struct auth_settings {
-    struct secret *database_url, *directory_key;
+    struct secret *database_url, *directory_key, *client_secret, *login_secrets;
     int64_t db_connections_count, denials_per_minute;
     const char *preset, *issuer_url, *audience, *audience_claim, *tenant_claim, *roles_claim, *issuers_json;
-    int64_t leeway_s, max_lifetime_s;
+    const char *public_url, *login_client_id;
+    int64_t leeway_s, max_lifetime_s, session_idle_s, session_absolute_s;
     bool is_mfa_required;
     struct aws_settings aws;
     const char *kms_endpoint, *aws_identity;
@@ -32,6 +34,7 @@ struct auth {
     struct http_client *http;
     struct aws *aws;
     struct kms *kms;
+    struct sweeper *sweeper;                        /* NULL until start() */
     struct denials *denials;
     pthread_t refusals_thread;                      /* records what denials held back */
     bool has_refusals_thread;
@@ -47,6 +50,16 @@ extern const struct service AUTH;
 /* One function per rpc of proto/auth.proto; each is a handler_fn. */
 enum status on_authenticate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* authenticate.c */
 enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;          /* handlers.c */
+enum status on_begin_login(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* login.c */
+enum status on_complete_login(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_logout(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* sessions.c */
+enum status on_get_me(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_validate_session(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_end_session(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_list_user_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_end_user_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
+enum status on_check_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;   /* tenants.c */
 enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 enum status on_update_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* tenants.c */

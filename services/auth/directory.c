@@ -6,7 +6,8 @@
 #include "core/buffer.h"
 #include "core/text_codec.h"
 
-static const char *const PURPOSES[] = { "cordon user name v1", "cordon user email v1", "cordon break-glass reason v1" };
+static const char *const PURPOSES[] = { "cordon user name v1", "cordon user email v1", "cordon break-glass reason v1",
+                                        "cordon refresh token v1", "cordon id token v1" };
 
 struct directory { struct secret *sealing, *blinding; };
 
@@ -41,19 +42,21 @@ void directory_destroy(struct directory **directory_p) {
     free(d);
 }
 
-enum status directory_seal(const struct directory *directory, enum directory_field field, const char *text, struct arena *mem,
-                           struct blob *ret_sealed, struct why *why) {
+enum status directory_seal_for(const struct directory *directory, enum directory_field field, const uint8_t row[SHA256_BYTES], const char *text,
+                               struct arena *mem, struct blob *ret_sealed, struct why *why) {
     struct aad aad;
     if (!text) {
         *ret_sealed = (struct blob){ NULL, 0 };
         return ST_OK;
     }
     aad_begin(&aad, PURPOSES[field]);
+    if (row)
+        aad_add_bytes(&aad, row, SHA256_BYTES);
     return aead_seal(directory->sealing, &aad, text, strlen(text), mem, ret_sealed, why);
 }
 
-enum status directory_open(const struct directory *directory, enum directory_field field, const void *sealed, size_t len, struct arena *mem,
-                           const char **ret_text, struct why *why) {
+enum status directory_open_for(const struct directory *directory, enum directory_field field, const uint8_t row[SHA256_BYTES], const void *sealed,
+                               size_t len, struct arena *mem, const char **ret_text, struct why *why) {
     struct aad aad;
     struct blob plain = { 0 };
     if (!len) {
@@ -61,13 +64,25 @@ enum status directory_open(const struct directory *directory, enum directory_fie
         return ST_OK;
     }
     aad_begin(&aad, PURPOSES[field]);
+    if (row)
+        aad_add_bytes(&aad, row, SHA256_BYTES);
     enum status st = aead_open(directory->sealing, &aad, sealed, len, mem, &plain, why);
     if (st == ST_OK)
         *ret_text = (const char *)plain.data;
     return st;
 }
 
-static void blind(const struct directory *directory, const char *kind, const char *first, const char *second, uint8_t out[SHA256_BYTES]) {
+enum status directory_seal(const struct directory *directory, enum directory_field field, const char *text, struct arena *mem,
+                           struct blob *ret_sealed, struct why *why) {
+    return directory_seal_for(directory, field, NULL, text, mem, ret_sealed, why);
+}
+
+enum status directory_open(const struct directory *directory, enum directory_field field, const void *sealed, size_t len, struct arena *mem,
+                           const char **ret_text, struct why *why) {
+    return directory_open_for(directory, field, NULL, sealed, len, mem, ret_text, why);
+}
+
+void directory_blind(const struct directory *directory, const char *kind, const char *first, const char *second, uint8_t out[SHA256_BYTES]) {
     CLEANUP(buffer_end) struct buffer text = { 0 };
     if (!buffer_printf(&text, "%s:%zu:%s%s", kind, strlen(first), first, second))
         abort();        /* without a limit this only fails when memory is out */
@@ -80,9 +95,9 @@ void directory_email_blind(const struct directory *directory, const char *email,
     for (; email && email[len] && len < sizeof lower - 1; len++)
         lower[len] = (char)(email[len] >= 'A' && email[len] <= 'Z' ? email[len] + 'a' - 'A' : email[len]);
     lower[len] = '\0';
-    blind(directory, "email", lower, "", out);
+    directory_blind(directory, "email", lower, "", out);
 }
 
 void directory_profile_blind(const struct directory *directory, const char *name, const char *email, uint8_t out[SHA256_BYTES]) {
-    blind(directory, "profile", name ? name : "", email ? email : "", out);
+    directory_blind(directory, "profile", name ? name : "", email ? email : "", out);
 }

@@ -10,6 +10,7 @@
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
 #include "db/rows.h"
+#include "login.h"
 #include "refusals.h"
 
 enum { BOOT_MS = 20000, READY_MS = 2000, ISSUER_FETCH_MS = 3000 };
@@ -25,6 +26,16 @@ static const struct route ROUTES[] = {
     /* method               who may call  scope                  request                                reply                                handler */
     { "auth.Authenticate",  PEER_EDGE,    SCOPE_NONE,            &auth__authenticate_request__descriptor,  &auth__authenticate_reply__descriptor,  on_authenticate },
     { "auth.Denied",        PEER_EDGE,    SCOPE_NONE,            &auth__denied_request__descriptor,        &auth__denied_reply__descriptor,        on_denied },
+    { "auth.CheckSessions",    PEER_EDGE,    SCOPE_NONE,               &auth__check_sessions_request__descriptor, &auth__check_sessions_reply__descriptor, on_check_sessions },
+    { "auth.BeginLogin",       PEER_EDGE,    SCOPE_NONE,               &auth__begin_login_request__descriptor, &auth__begin_login_reply__descriptor, on_begin_login },
+    { "auth.CompleteLogin",    PEER_EDGE,    SCOPE_NONE,               &auth__complete_login_request__descriptor, &auth__complete_login_reply__descriptor, on_complete_login },
+    { "auth.Logout",           PEER_EDGE,    SCOPE_NONE,               &auth__logout_request__descriptor, &auth__logout_reply__descriptor, on_logout },
+    { "auth.GetMe",            PEER_EDGE,    SCOPE_NONE,               &auth__get_me_request__descriptor, &auth__get_me_reply__descriptor, on_get_me },
+    { "auth.ValidateSession",  PEER_EDGE,    SCOPE_NONE,               &auth__validate_session_request__descriptor, &auth__validate_session_reply__descriptor, on_validate_session },
+    { "auth.ListSessions",     PEER_EDGE,    SCOPE_NONE,               &auth__list_sessions_request__descriptor, &auth__list_sessions_reply__descriptor, on_list_sessions },
+    { "auth.EndSession",       PEER_EDGE,    SCOPE_NONE,               &auth__end_session_request__descriptor, &auth__end_session_reply__descriptor, on_end_session },
+    { "auth.ListUserSessions", PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__list_user_sessions_request__descriptor, &auth__list_user_sessions_reply__descriptor, on_list_user_sessions },
+    { "auth.EndUserSessions",  PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__end_user_sessions_request__descriptor, &auth__end_user_sessions_reply__descriptor, on_end_user_sessions },
     { "auth.CreateTenant",  PEER_EDGE,    SCOPE_TENANTS_MANAGE,  &auth__create_tenant_request__descriptor, &auth__create_tenant_reply__descriptor, on_create_tenant },
     { "auth.ListTenants",   PEER_EDGE,    SCOPE_TENANTS_MANAGE,  &auth__list_tenants_request__descriptor,  &auth__list_tenants_reply__descriptor,  on_list_tenants },
     { "auth.UpdateTenant",     PEER_EDGE,    SCOPE_TENANTS_MANAGE,     &auth__update_tenant_request__descriptor, &auth__update_tenant_reply__descriptor, on_update_tenant },
@@ -69,7 +80,13 @@ static const struct setting SETTINGS[] = {
     { "CORDON_JWT_MAX_LIFETIME_S",     SET_INT,    "86400",     60, 604800, "s", OFF(max_lifetime_s),     "Tokens that live longer are refused." },
     { "CORDON_ISSUERS",                SET_TEXT,   "",          0,  65536, "", OFF(issuers_json),         "More about the issuer, and other issuers, as a JSON array (docs/identity.md)." },
     { "CORDON_REQUIRE_MFA",            SET_BOOL,   "false",     0,  0,    "",  OFF(is_mfa_required),      "Withhold the scopes to PHI from people whose token does not tell of several factors." },
-    { "CORDON_DIRECTORY_KEY",          SET_SECRET, NULL,        64, 64,   "",  OFF(directory_key),        "Key for the names and addresses of users: 64 hexadecimal digits, the same in every replica, for good." },
+    { "CORDON_PUBLIC_URL",             SET_TEXT,   "",          0,  255,  "",  OFF(public_url),           "Origin at which browsers reach the edge, such as https://cordon.example; https in production. Empty: nobody logs in from a browser." },
+    { "OIDC_CLIENT_SECRET",            SET_SECRET, "",          1,  512,  "",  OFF(client_secret),        "Secret of the client by which people log in at OIDC_ISSUER_URL; without it they do not." },
+    { "CORDON_LOGIN_CLIENT_ID",        SET_TEXT,   "",          0,  255,  "",  OFF(login_client_id),      "That client's id; empty: OIDC_CLIENT_ID." },
+    { "CORDON_LOGIN_SECRETS",          SET_SECRET, "",          2,  65536, "", OFF(login_secrets),        "Secrets of the clients at the other issuers: a JSON object by issuer." },
+    { "CORDON_SESSION_IDLE_S",         SET_INT,    "900",       2,  86400, "s", OFF(session_idle_s),      "Automatic logoff: a browser's session ends when its user does nothing for so long." },
+    { "CORDON_SESSION_ABSOLUTE_S",     SET_INT,    "28800",     5,  604800, "s", OFF(session_absolute_s), "A browser's session ends after so long, whatever its user does." },
+    { "CORDON_DIRECTORY_KEY",          SET_SECRET, NULL,        64, 64,   "",  OFF(directory_key),        "Key for the names and addresses of users, and the tokens that a browser's session holds: 64 hexadecimal digits, the same in every replica, for good." },
     { "CORDON_DENIALS_PER_MINUTE",     SET_INT,    "10",        0,  100000, "1/min", OFF(denials_per_minute), "Refusals of one kind that go on the audit log one by one; more go on it together, with their number. 0: all one by one." },
     AWS_SETTINGS(struct auth_settings, aws),
     AWS_ENDPOINT_SETTING(struct auth_settings, kms_endpoint, "KMS"),
@@ -140,6 +157,7 @@ static void auth_close(void **self_p) {
     struct auth *a = *self_p;
     if (!a)
         return;
+    sweeper_destroy(&a->sweeper);
     issuers_end(&a->issuers);
     directory_destroy(&a->directory);
     denials_destroy(&a->denials);
@@ -161,8 +179,11 @@ static enum status open_database(struct auth *a, struct why *why) {
 static enum status read_settings(struct auth *a, const struct auth_settings *s, struct why *why) {
     struct issuers_settings issuers = { .preset = s->preset, .issuer_url = s->issuer_url, .audience = s->audience,
         .audience_claim = s->audience_claim, .tenant_claim = s->tenant_claim, .roles_claim = s->roles_claim, .json = s->issuers_json,
+        .login_client_id = s->login_client_id, .login_secret = s->client_secret, .login_secrets = s->login_secrets,
         .leeway_s = s->leeway_s, .max_lifetime_s = s->max_lifetime_s, .allows_http = !a->runtime->is_production };
-    enum status st = issuers_read(&issuers, &a->issuers, why);
+    enum status st = login_check_public_url(s->public_url, a->runtime->is_production, why);
+    if (st == ST_OK)
+        st = issuers_read(&issuers, &a->issuers, why);
     return st == ST_OK ? directory_new(s->directory_key, &a->directory, why) : st;
 }
 
@@ -190,8 +211,14 @@ static enum status auth_open(void **ret_self, const void *settings, struct runti
     return ST_OK;
 }
 
+static enum status auth_start(void *self, struct runtime *rt, struct why *why) {
+    struct auth *a = self;
+    a->sweeper = sweeper_new(a->db, rt);
+    return refusals_start(self, rt, why);
+}
+
 const struct service AUTH = {
     .name = "auth", .peer = PEER_AUTH, .about = "Says who is asking and for which tenant; makes tenants and their keys.",
     .calls = PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct auth_settings),
-    .routes = ROUTES, .ready = READY, .open = auth_open, .start = refusals_start, .drain = refusals_drain, .close = auth_close,
+    .routes = ROUTES, .ready = READY, .open = auth_open, .start = auth_start, .drain = refusals_drain, .close = auth_close,
 };

@@ -11,6 +11,8 @@
 #include "core/str.h"
 #include "json/reader.h"
 
+#define URL_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?[]@!$&'()*+,;=%"
+
 enum { DISCOVERY_MAX_BYTES = 64 << 10, URL_MAX_BYTES = 2048, RETRY_MAX_MS = 5000 };
 
 struct issuer {
@@ -20,6 +22,8 @@ struct issuer {
     pthread_mutex_t lock;           /* guards everything below */
     pthread_cond_t changed;         /* a fetch ended, one is wanted, or the end is near */
     struct jwks *keys;              /* NULL before the first good fetch */
+    struct arena *metadata;         /* endpoints' texts; fetched with keys */
+    struct issuer_endpoints endpoints;
     uint64_t edition;               /* of keys: counts good fetches */
     uint64_t attempts;              /* counts fetches that ended */
     int64_t fetched_ms;             /* when keys were fetched */
@@ -35,8 +39,35 @@ static bool is_url_allowed(const struct issuer *issuer, const char *url) {
     return str_starts_with(url, "https://") || (issuer->options.allows_http && str_starts_with(url, "http://"));
 }
 
+/* An endpoint that is absent or may not be used is one that the issuer does not have: keys are good without. */
+static const char *read_endpoint(const struct issuer *issuer, struct arena *mem, const json_t *document, const char *name) {
+    const char *url = json_string_value(json_object_get(document, name));
+    bool is_good = url && strlen(url) <= URL_MAX_BYTES && is_url_allowed(issuer, url) && strspn(url, URL_CHARS) == strlen(url);
+    return is_good ? arena_strdup(mem, url) : NULL;
+}
+
+static bool lists(const json_t *array, const char *text) {
+    for (size_t i = 0; i < json_array_size(array); i++)
+        if (str_equal(json_string_value(json_array_get(array, i)), text))
+            return true;
+    return false;
+}
+
+static void read_endpoints(const struct issuer *issuer, struct arena *mem, const json_t *document, struct issuer_endpoints *out) {
+    const json_t *methods = json_object_get(document, "token_endpoint_auth_methods_supported");
+    *out = (struct issuer_endpoints){
+        .authorization = read_endpoint(issuer, mem, document, "authorization_endpoint"),
+        .token = read_endpoint(issuer, mem, document, "token_endpoint"),
+        .end_session = read_endpoint(issuer, mem, document, "end_session_endpoint"),
+        .revocation = read_endpoint(issuer, mem, document, "revocation_endpoint"),
+        .names_itself = json_is_true(json_object_get(document, "authorization_response_iss_parameter_supported")),
+        .wants_secret_in_body = lists(methods, "client_secret_post") && !lists(methods, "client_secret_basic"),
+    };
+}
+
 /* OpenID Connect Discovery 1.0, 4: the document's issuer must be the one that we were told. */
-static enum status read_discovery(const struct issuer *issuer, struct arena *mem, const char **ret_keys_url, struct why *why) {
+static enum status read_discovery(const struct issuer *issuer, struct arena *mem, const char **ret_keys_url,
+                                  struct issuer_endpoints *ret_endpoints, struct why *why) {
     CLEANUP(buffer_end) struct buffer body;
     buffer_init(&body, DISCOVERY_MAX_BYTES);
     enum status st = issuer->options.fetch(issuer->options.fetch_ctx, issuer->discovery_url, &body, why);
@@ -57,13 +88,14 @@ static enum status read_discovery(const struct issuer *issuer, struct arena *mem
     if (!is_url_allowed(issuer, keys_url))
         return fail(why, ST_INVALID, "jwks_uri is not https");
     *ret_keys_url = arena_strdup(mem, keys_url);
+    read_endpoints(issuer, mem, document, ret_endpoints);
     return ST_OK;
 }
 
-static enum status fetch_keys(const struct issuer *issuer, struct jwks **ret_keys, struct why *why) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+static enum status fetch_keys(const struct issuer *issuer, struct arena *mem, struct jwks **ret_keys, struct issuer_endpoints *ret_endpoints,
+                              struct why *why) {
     const char *keys_url = NULL;
-    enum status st = read_discovery(issuer, mem, &keys_url, why);
+    enum status st = read_discovery(issuer, mem, &keys_url, ret_endpoints, why);
     if (st != ST_OK)
         return st;
     CLEANUP(buffer_end) struct buffer body;
@@ -87,7 +119,9 @@ static void fetch_once(struct issuer *issuer) {
 
     struct jwks *keys = NULL;
     struct why why = { 0 };
-    enum status st = fetch_keys(issuer, &keys, &why);
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct issuer_endpoints endpoints = { 0 };
+    enum status st = fetch_keys(issuer, mem, &keys, &endpoints, &why);
 
     pthread_mutex_lock(&issuer->lock);
     int64_t now = clock_mono_ms();
@@ -101,6 +135,10 @@ static void fetch_once(struct issuer *issuer) {
     if (st == ST_OK) {
         jwks_destroy(&issuer->keys);
         issuer->keys = keys;
+        arena_destroy(&issuer->metadata);
+        issuer->metadata = mem;
+        mem = NULL;
+        issuer->endpoints = endpoints;
         issuer->edition++;
         issuer->fetched_ms = now;
         issuer->retry_ms = issuer->options.retry_ms;
@@ -176,6 +214,7 @@ void issuer_destroy(struct issuer **issuer_p) {
     pthread_cond_destroy(&issuer->changed);
     pthread_mutex_destroy(&issuer->lock);
     jwks_destroy(&issuer->keys);
+    arena_destroy(&issuer->metadata);
     free(issuer->url);
     free(issuer->discovery_url);
     free(issuer);
@@ -189,18 +228,39 @@ static enum status out_of_reach(const struct issuer *issuer, struct why *why) {
     return fail_as(why, ERR_AUTH_PROVIDER, "no keys of the issuer: %.200s", issuer->last_failure.text);
 }
 
-enum status issuer_keys(struct issuer *issuer, int64_t deadline_ms, struct jwks **ret_keys, uint64_t *ret_edition,
-                        struct why *why) {
-    enum status st = ST_OK;
-    pthread_mutex_lock(&issuer->lock);
-    /* A fetch under way is waited for, the next one is not: a provider that is down must not hold up workers. */
+/* Locked. A fetch under way is waited for, the next one is not: a provider that is down must not hold up workers. */
+static enum status wait_for_keys(struct issuer *issuer, int64_t deadline_ms, struct why *why) {
     while (!has_keys(issuer) && (issuer->attempts == 0 || issuer->is_fetching) && wait_until(issuer, deadline_ms))
         continue;
-    if (has_keys(issuer)) {
+    return has_keys(issuer) ? ST_OK : out_of_reach(issuer, why);
+}
+
+enum status issuer_keys(struct issuer *issuer, int64_t deadline_ms, struct jwks **ret_keys, uint64_t *ret_edition,
+                        struct why *why) {
+    pthread_mutex_lock(&issuer->lock);
+    enum status st = wait_for_keys(issuer, deadline_ms, why);
+    if (st == ST_OK) {
         *ret_keys = jwks_share(issuer->keys);
         *ret_edition = issuer->edition;
-    } else {
-        st = out_of_reach(issuer, why);
+    }
+    pthread_mutex_unlock(&issuer->lock);
+    return st;
+}
+
+static const char *copy(struct arena *mem, const char *text) {
+    return text ? arena_strdup(mem, text) : NULL;
+}
+
+enum status issuer_endpoints(struct issuer *issuer, int64_t deadline_ms, struct arena *mem, struct issuer_endpoints *ret_endpoints,
+                             struct why *why) {
+    pthread_mutex_lock(&issuer->lock);
+    enum status st = wait_for_keys(issuer, deadline_ms, why);
+    if (st == ST_OK) {
+        *ret_endpoints = issuer->endpoints;
+        ret_endpoints->authorization = copy(mem, issuer->endpoints.authorization);
+        ret_endpoints->token = copy(mem, issuer->endpoints.token);
+        ret_endpoints->end_session = copy(mem, issuer->endpoints.end_session);
+        ret_endpoints->revocation = copy(mem, issuer->endpoints.revocation);
     }
     pthread_mutex_unlock(&issuer->lock);
     return st;

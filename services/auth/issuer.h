@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/arena.h"
 #include "core/buffer.h"
 #include "core/status.h"
 #include "jwt/jwks.h"
@@ -30,6 +31,13 @@ struct issuer_options {
     int64_t stale_ms;               /* 1 h: how long keys serve after their last good fetch */
 };
 
+/* Where the issuer logs people in, as its discovery document has it; NULL: it does not say. */
+struct issuer_endpoints {
+    const char *authorization, *token, *end_session, *revocation;
+    bool names_itself;              /* its callbacks carry iss (RFC 9207), always */
+    bool wants_secret_in_body;      /* client_secret_post, and not client_secret_basic */
+};
+
 enum { ISSUER_WAITERS_MAX = 8 };    /* callers that may wait for a key nobody knows; the others are told to come again */
 
 struct issuer;
@@ -47,6 +55,10 @@ enum status issuer_keys(struct issuer *issuer, int64_t deadline_ms, struct jwks 
  * ST_NOT_FOUND: there are none. ST_UNAVAILABLE (AUTH_006): too many callers wait, or the fetch failed. */
 enum status issuer_newer_keys(struct issuer *issuer, uint64_t edition, int64_t deadline_ms, struct jwks **ret_keys,
                               struct why *why) MUST_USE;
+
+/* Copied into mem. Waits and fails as issuer_keys. */
+enum status issuer_endpoints(struct issuer *issuer, int64_t deadline_ms, struct arena *mem, struct issuer_endpoints *ret_endpoints,
+                             struct why *why) MUST_USE;
 
 /* For readiness: ST_OK, or why there are no keys. Does not wait. */
 enum status issuer_check(struct issuer *issuer, struct why *why) MUST_USE;

@@ -21,6 +21,9 @@ static const char *const AMR_VALUES[] = { "mfa", "otp", "hwk", "sc", NULL };
 static const char *const ACR_VALUES[] = { "http://schemas.openid.net/pape/policies/2007/06/multi-factor", "phr", "phrh", NULL };
 static const char *const EVERY_TENANT[] = { "*", "cordon-platform", NULL };
 
+/* offline_access is for the refresh token, without which a session ends with its access token. */
+static const char LOGIN_SCOPES[] = "openid profile email offline_access";
+
 static const struct preset *find_preset(const char *name) {
     for (const struct preset *p = PRESETS; p->name; p++)
         if (str_equal(p->name, name))
@@ -138,6 +141,21 @@ static enum status read_policy(struct arena *mem, const json_t *object, struct j
     return st == ST_OK ? read_mfa(mem, object, policy, why) : st;
 }
 
+/* {"client_id": ..., "scopes": ..., "parameters": {...}} */
+static enum status read_login(struct arena *mem, const json_t *object, struct login_client *login, struct why *why) {
+    static const char *const MEMBERS[] = { "client_id", "scopes", "parameters", NULL };
+    const json_t *member = NULL;
+    enum status st = json_get_object(object, "login", JSON_OPTIONAL, &member, why);
+    if (st != ST_OK || !member)
+        return st;
+    st = json_only_members(member, MEMBERS, why);
+    if (st == ST_OK)
+        st = read_text(mem, member, "client_id", NAME_MAX_BYTES, &login->id, why);
+    if (st == ST_OK)
+        st = read_text(mem, member, "scopes", VALUE_MAX_BYTES, &login->scopes, why);
+    return st == ST_OK ? read_pairs(mem, member, "parameters", false, &login->parameters, why) : st;
+}
+
 static bool is_url_allowed(const char *url, bool allows_http) {
     return str_starts_with(url, "https://") || (allows_http && str_starts_with(url, "http://"));
 }
@@ -145,7 +163,7 @@ static bool is_url_allowed(const char *url, bool allows_http) {
 /* One member of CORDON_ISSUERS: about an issuer that is there already, or a new one. */
 static enum status read_entry(struct issuers *issuers, const json_t *object, const struct issuers_settings *s, struct why *why) {
     static const char *const MEMBERS[] = { "issuer", "preset", "audience", "audience_claim", "tenant_claim", "roles_claim", "roles",
-                                           "require", "mfa", "leeway_s", "max_lifetime_s", "tenants", NULL };
+                                           "require", "mfa", "leeway_s", "max_lifetime_s", "tenants", "login", NULL };
     const char *url = NULL;
     enum status st = json_only_members(object, MEMBERS, why);
     if (st == ST_OK)
@@ -163,10 +181,13 @@ static enum status read_entry(struct issuers *issuers, const json_t *object, con
             return fail(why, ST_INVALID, "more than %d issuers", ISSUERS_MAX);
         b = &issuers->items[issuers->count++];
         *b = (struct believed){ .policy = { .issuer = arena_strdup(issuers->mem, url), .amr_values = AMR_VALUES, .acr_values = ACR_VALUES,
-                                            .leeway_s = s->leeway_s, .max_lifetime_s = s->max_lifetime_s } };
+                                            .leeway_s = s->leeway_s, .max_lifetime_s = s->max_lifetime_s },
+                                .login = { .id = "", .scopes = LOGIN_SCOPES } };
         apply_preset(issuers->mem, &b->policy, &PRESETS[0]);
     }
     st = read_policy(issuers->mem, object, &b->policy, why);
+    if (st == ST_OK)
+        st = read_login(issuers->mem, object, &b->login, why);
     if (st == ST_OK)
         st = read_texts(issuers->mem, object, "tenants", ISSUER_TENANTS_MAX, &b->tenants, &b->tenant_count, why);
     if (st != ST_OK)
@@ -210,6 +231,27 @@ static enum status read_first(struct issuers *issuers, const struct issuers_sett
     b->policy.acr_values = ACR_VALUES;
     b->policy.leeway_s = s->leeway_s;
     b->policy.max_lifetime_s = s->max_lifetime_s;
+    b->login = (struct login_client){ .id = arena_strdup(mem, s->login_client_id), .scopes = LOGIN_SCOPES, .secret = s->login_secret };
+    return ST_OK;
+}
+
+/* {"https://other.example": "its client's secret"} */
+static enum status read_secrets(struct issuers *issuers, const struct secret *text, struct why *why) {
+    CLEANUP(json_destroy) json_t *map = NULL;
+    const char *name;
+    json_t *value;
+    struct why detail = { 0 };
+    if (json_parse(text->bytes, text->len, ISSUERS_JSON_MAX_BYTES, &map, &detail) != ST_OK || !json_is_object(map))
+        return fail(why, ST_INVALID, "CORDON_LOGIN_SECRETS: not a JSON object");
+    json_object_foreach(map, name, value) {
+        size_t i = 1;
+        while (i < issuers->count && !str_equal(issuers->items[i].policy.issuer, name))
+            i++;
+        if (i >= issuers->count || !json_string_length(value))
+            return fail(why, ST_INVALID, "CORDON_LOGIN_SECRETS: an issuer that CORDON_ISSUERS does not add, or no text");
+        issuers->secrets[i] = secret_new(json_string_value(value), json_string_length(value));
+        issuers->items[i].login.secret = issuers->secrets[i];
+    }
     return ST_OK;
 }
 
@@ -223,13 +265,18 @@ enum status issuers_read(const struct issuers_settings *settings, struct issuers
         if (st != ST_OK)
             (void)!fail(why, ST_INVALID, "CORDON_ISSUERS: %.200s", detail.text);
     }
+    if (st == ST_OK && settings->login_secrets)
+        st = read_secrets(&made, settings->login_secrets, why);
+    for (size_t i = 0; st == ST_OK && i < made.count; i++)
+        if (!*made.items[i].login.id)
+            made.items[i].login.id = made.items[i].policy.audience;
     for (size_t i = 0; st == ST_OK && i < made.count; i++)
         if (!is_url_allowed(made.items[i].policy.issuer, settings->allows_http))
             st = fail(why, ST_INVALID, "%s: needs https in production", i ? "CORDON_ISSUERS" : "OIDC_ISSUER_URL");
     if (st == ST_OK)
         *ret_issuers = made;
     else
-        arena_destroy(&made.mem);
+        issuers_end(&made);
     return st == ST_OK ? ST_OK : ST_INVALID;
 }
 
@@ -244,6 +291,8 @@ void issuers_start(struct issuers *issuers, const struct issuer_options *options
 void issuers_end(struct issuers *issuers) {
     for (size_t i = 0; i < issuers->count; i++)
         issuer_destroy(&issuers->items[i].keys);
+    for (size_t i = 0; i < ISSUERS_MAX; i++)
+        secret_destroy(&issuers->secrets[i]);
     arena_destroy(&issuers->mem);
     *issuers = (struct issuers){ 0 };
 }
@@ -254,6 +303,34 @@ const struct believed *issuers_choose(const struct issuers *issuers, struct aren
         if (str_equal(issuers->items[i].policy.issuer, claimed))
             return &issuers->items[i];
     return &issuers->items[0];
+}
+
+const struct believed *issuers_find(const struct issuers *issuers, const char *name) {
+    for (size_t i = 0; i < issuers->count; i++)
+        if (str_equal(issuers->items[i].policy.issuer, name))
+            return &issuers->items[i];
+    return NULL;
+}
+
+static bool speaks_for(const struct believed *b, const char *tenant) {
+    for (size_t i = 0; i < b->tenant_count; i++)
+        if (str_equal(b->tenants[i], tenant))
+            return true;
+    return false;
+}
+
+const struct believed *issuers_for_login(const struct issuers *issuers, const char *name, const char *tenant) {
+    const struct believed *found = NULL;
+    for (size_t i = 0; i < issuers->count; i++) {
+        const struct believed *b = &issuers->items[i];
+        if (!b->login.secret || (*name && !str_equal(b->policy.issuer, name)))
+            continue;
+        if (*tenant && speaks_for(b, tenant))
+            return b;
+        if (!found && (!*tenant || speaks_for(b, "*")))
+            found = b;
+    }
+    return found;
 }
 
 enum status issuers_check(const struct issuers *issuers, struct why *why) {

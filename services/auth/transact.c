@@ -77,6 +77,17 @@ char **read_texts(struct arena *mem, const PGresult *rows, int row, int column, 
     return texts;
 }
 
+enum status read_sealed(struct auth *a, struct call *call, enum directory_field field, const PGresult *rows, int row, int column,
+                        char **ret_text) {
+    const char *text = "";
+    size_t len = 0;
+    const uint8_t *sealed = db_bytea(rows, row, column, &len);
+    enum status st = directory_open(a->directory, field, sealed, len, call->mem, &text, &call->why);
+    if (st == ST_OK)
+        *ret_text = arena_strdup(call->mem, text);
+    return st;
+}
+
 ProtobufCBinaryData id_column(struct arena *mem, const PGresult *rows, int row, int column) {
     struct uuid id = db_uuid(rows, row, column);
     return wire_optional_id(mem, &id);

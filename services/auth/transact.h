@@ -24,6 +24,9 @@ enum status id_array(struct call *call, const ProtobufCBinaryData ids[], size_t 
 enum status read_id(struct call *call, const ProtobufCBinaryData *bytes, const char *name, struct uuid *ret_id) MUST_USE;
 /* Elements of a text[] column, in mem. */
 char **read_texts(struct arena *mem, const PGresult *rows, int row, int column, size_t *ret_count);
+/* A sealed column of a user, opened; "" for NULL. */
+enum status read_sealed(struct auth *a, struct call *call, enum directory_field field, const PGresult *rows, int row, int column,
+                        char **ret_text) MUST_USE;
 ProtobufCBinaryData id_column(struct arena *mem, const PGresult *rows, int row, int column);        /* no bytes for NULL */
 
 /* An opaque cursor: the id of the last row that was given. */

@@ -8,17 +8,6 @@
 
 enum { LIST_DEFAULT = 50, LIST_MAX = 100, NAME_MAX_BYTES = 200, EMAIL_MAX_BYTES = 254 };
 
-static enum status open_field(struct auth *a, struct call *call, enum directory_field field, const PGresult *rows, int row, int column,
-                              char **ret_text) {
-    const char *text = "";
-    size_t len = 0;
-    const uint8_t *sealed = db_bytea(rows, row, column, &len);
-    enum status st = directory_open(a->directory, field, sealed, len, call->mem, &text, &call->why);
-    if (st == ST_OK)
-        *ret_text = arena_strdup(call->mem, text);
-    return st;
-}
-
 /* ListUsersRequest -> ListUsersReply, oldest first. */
 enum status on_list_users(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_users",
@@ -47,9 +36,9 @@ enum status on_list_users(void *self, struct call *call, const ProtobufCMessage 
         user->created_at_us = db_micros(rows, i, CREATED_AT);
         user->is_machine = db_bool(rows, i, IS_MACHINE);
         user->roles = read_texts(call->mem, rows, i, ROLES, &user->n_roles);
-        st = open_field(self, call, DIRECTORY_NAME, rows, i, NAME, &user->name);
+        st = read_sealed(self, call, DIRECTORY_NAME, rows, i, NAME, &user->name);
         if (st == ST_OK)
-            st = open_field(self, call, DIRECTORY_EMAIL, rows, i, EMAIL, &user->email);
+            st = read_sealed(self, call, DIRECTORY_EMAIL, rows, i, EMAIL, &user->email);
         reply->users[reply->n_users++] = user;
     }
     if (st == ST_OK && db_count(rows) > limit)

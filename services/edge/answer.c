@@ -14,7 +14,7 @@ enum { HEAD_MAX_BYTES = 8 << 10, BODY_MAX_BYTES = 8 << 20, WRITE_BYTES = 64 << 1
 
 static const char *reason(int http_status) {
     static const struct { int http_status; const char *text; } REASONS[] = {
-        { 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 400, "Bad Request" },
+        { 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 303, "See Other" }, { 400, "Bad Request" },
         { 401, "Unauthorized" }, { 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
         { 408, "Request Timeout" }, { 409, "Conflict" }, { 411, "Length Required" }, { 413, "Content Too Large" },
         { 415, "Unsupported Media Type" }, { 421, "Misdirected Request" }, { 422, "Unprocessable Content" }, { 429, "Too Many Requests" },
@@ -67,6 +67,10 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
         (void)buffer_add_str(out, "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n");
     if (head->disposition)
         (void)buffer_printf(out, "Content-Disposition: %s\r\n", head->disposition);
+    if (head->location)
+        (void)buffer_printf(out, "Location: %s\r\n", head->location);
+    if (head->cookies)
+        (void)buffer_add_str(out, head->cookies);
     if (head->allow)
         (void)buffer_printf(out, "Allow: %s\r\n", head->allow);
     if (head->http_status == 401)       /* RFC 6750, 3; RFC 9470, 3 */
@@ -107,6 +111,7 @@ bool answer_begin(struct exchange *x, const struct answer_head *head) {
     CLEANUP(buffer_end) struct buffer out = { .limit_bytes = HEAD_MAX_BYTES };
     struct answer_head whole = *head;
     whole.quotas = &x->quotas;
+    whole.cookies = x->cookies;
     answer_print_head(&out, &whole, &x->call.request_id, x->origin, x->edge->rt->is_production);
     x->http_status = head->http_status;
     if (out.is_overfull)
@@ -123,6 +128,7 @@ enum status answer_whole(struct exchange *x, const struct answer_head *head, con
     struct answer_head whole = *head;
     whole.length_bytes = (int64_t)len;
     whole.quotas = &x->quotas;
+    whole.cookies = x->cookies;
     answer_print_head(&out, &whole, &x->call.request_id, x->origin, x->edge->rt->is_production);
     x->http_status = head->http_status;
     (void)buffer_add(&out, data, len);

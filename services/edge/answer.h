@@ -14,6 +14,8 @@ struct answer_head {
     const char *disposition;        /* Content-Disposition; NULL: none */
     const char *allow;              /* of 405 and of preflights; NULL: none */
     int retry_after_ms;             /* 0: none */
+    const char *location;           /* of a 303; NULL: none */
+    const char *cookies;            /* whole Set-Cookie lines: the exchange's */
     const char *cache;              /* Cache-Control; NULL: no-store */
     bool wants_mfa;                 /* a 401 that another login, with several factors, would cure */
     const struct quota_use *quotas; /* NULL: none were asked */

@@ -20,6 +20,7 @@ struct pass {
     struct uuid tenant_id;          /* nil for who acts outside tenants */
     struct uuid user_id;
     int64_t expires_at_us;          /* of the ticket */
+    struct uuid session_id;
     uint64_t withheld;              /* the holder's, but for want of a second factor */
 };
 

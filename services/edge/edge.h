@@ -15,6 +15,7 @@
 struct auth_cache;
 struct patience;
 struct red;
+struct watch;
 
 struct edge_settings {
     const char *http_host, *allowed_origins, *allowed_hosts, *trusted_proxies, *address_header, *rate_user, *rate_tenant;
@@ -27,6 +28,7 @@ struct edge {
     struct mg_context *http;            /* NULL until start() */
     struct auth_cache *tickets;
     struct patience *patience;
+    struct watch *watch;                /* NULL until start() */
     struct red *red;                    /* rate, errors, durations per route */
     struct buffer openapi, docs_page, docs_policy;      /* printed once, then only read */
     struct counter *denials_lost;       /* refusals that auth did not take for the record */

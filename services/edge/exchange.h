@@ -6,12 +6,14 @@
 #include <civetweb.h>
 
 #include "bus/bus.h"
+#include "cookies.h"
 #include "core/buffer.h"
 #include "edge.h"
 #include "guard.h"
 #include "patience.h"
 #include "rest/fill.h"
 #include "routes.h"
+#include "watch.h"
 
 struct exchange {
     struct edge *edge;
@@ -26,6 +28,9 @@ struct exchange {
     struct sender sender;               /* whose request it is */
     struct uuid user_id;                /* as auth said; nil before */
     struct quota_use quotas;            /* what was taken for it */
+    char session[COOKIE_SECRET_BYTES + 1];      /* the credential, when it is a browser's cookie; else "" */
+    struct watched watched;             /* once it is admitted */
+    const char *cookies;                /* Set-Cookie lines for the answer; NULL: none */
     const char *origin;                 /* an allowed Origin to be echoed; NULL */
     struct vigil vigil;                 /* bounds each read and write on the connection */
     int64_t body_read_bytes;
@@ -38,6 +43,9 @@ struct exchange {
 
 /* ---- what the route table names; one per file ---- */
 enum status serve_unary(struct exchange *x);        /* unary.c: JSON in, one bus call, JSON out */
+enum status serve_login(struct exchange *x);        /* login.c */
+enum status serve_callback(struct exchange *x);
+enum status serve_logout(struct exchange *x);
 enum status serve_upload(struct exchange *x);       /* upload.c */
 enum status serve_content(struct exchange *x);      /* download.c */
 enum status serve_tile(struct exchange *x);         /* audit.c */

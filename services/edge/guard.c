@@ -28,6 +28,8 @@ static const struct { const char *name; int place; } SINGLES[] = {
     { "Cordon-Mrn", PLACE(mrn) },
     { "Cordon-Document-Id", PLACE(document_id) },
     { "Cordon-Priority", PLACE(priority) },
+    { "Cookie", PLACE(cookie) },
+    { "X-CSRF-Token", PLACE(csrf_token) },
 };
 enum { HOST, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONTENT_ENCODING, SINGLE_COUNT = sizeof SINGLES / sizeof *SINGLES };
 

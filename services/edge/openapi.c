@@ -21,6 +21,7 @@ static const struct { const char *name, *text; } TAGS[] = {
     { "questions", "Search and cited answers. What they show is on the audit record first." },
     { "audit", "Who did what, in an order that cannot be changed unseen." },
     { "tenants", "Organisations, for the platform's administrators." },
+    { "sessions", "Log in from a browser, and the sessions of every kind of credential (docs/login.md)." },
     { "health", "For load balancers and operators." },
     { "about", "This interface described by itself." },
 };
@@ -193,6 +194,10 @@ static void put_problem(struct json_writer *w, const char *status) {
     json_close_object(w);
 }
 
+static bool is_open(const struct http_route *r) {
+    return r->auth == AUTH_NONE || r->auth == AUTH_LOGIN;
+}
+
 static void put_responses(struct json_writer *w, const struct http_route *r) {
     char status[8];
     open_member(w, "responses");
@@ -204,14 +209,14 @@ static void put_responses(struct json_writer *w, const struct http_route *r) {
     put(w, "$ref", "#/components/headers/X-Request-ID");
     json_close_object(w);
     json_close_object(w);
-    if (r->success != 204) {
+    if (r->success != 204 && r->success != 303) {
         open_member(w, "content");
         put_success_content(w, r);
         json_close_object(w);
     }
     json_close_object(w);
     put_problem(w, "400");
-    if (r->auth == AUTH_TOKEN) {
+    if (!is_open(r)) {
         put_problem(w, "401");
         put_problem(w, "403");
     }
@@ -250,13 +255,14 @@ static void put_operation(struct json_writer *w, const struct http_route *r) {
     open_member(w, verb);
     put_operation_id(w, r);
     put(w, "summary", r->summary);
-    (void)snprintf(text, sizeof text, r->auth == AUTH_NONE ? "Open to everybody." : "Needs the scope `%s`.", scope_text(r->scope));
+    (void)snprintf(text, sizeof text, is_open(r) ? "Open to everybody." : r->auth == AUTH_TOKEN ? "Needs the scope `%s`." : "For whoever is logged in.",
+                   scope_text(r->scope));
     put(w, "description", text);
     json_put_name(w, "tags");
     json_open_array(w);
     json_put_text(w, r->tag);
     json_close_array(w);
-    if (r->auth == AUTH_NONE) {
+    if (is_open(r)) {
         json_put_name(w, "security");
         json_open_array(w);
         json_close_array(w);
@@ -343,6 +349,12 @@ static void put_components(struct json_writer *w) {
     put(w, "scheme", "bearer");
     put(w, "bearerFormat", "JWT");
     json_close_object(w);
+    open_member(w, "session");
+    put(w, "type", "apiKey");
+    put(w, "in", "cookie");
+    put(w, "name", COOKIE_SESSION);
+    put(w, "description", "A browser's session. Changes also need the header X-CSRF-Token with the value of the cookie " COOKIE_CSRF ".");
+    json_close_object(w);
     json_close_object(w);
     open_member(w, "headers");
     open_member(w, "X-Request-ID");
@@ -386,11 +398,13 @@ static void put_info(struct json_writer *w) {
     json_close_array(w);
     json_put_name(w, "security");
     json_open_array(w);
-    json_open_object(w);
-    json_put_name(w, "bearer");
-    json_open_array(w);
-    json_close_array(w);
-    json_close_object(w);
+    for (unsigned i = 0; i < 2; i++) {
+        json_open_object(w);
+        json_put_name(w, i ? "session" : "bearer");
+        json_open_array(w);
+        json_close_array(w);
+        json_close_object(w);
+    }
     json_close_array(w);
     json_put_name(w, "tags");
     json_open_array(w);
@@ -417,7 +431,9 @@ bool openapi_print(struct buffer *out) {
 
 void endpoints_print(struct buffer *out) {
     (void)buffer_add_str(out, "| endpoint | scope | answer | what it does |\n|---|---|---|---|\n");
-    for (const struct http_route *r = ROUTES; r->verb; r++)
-        (void)buffer_printf(out, "| `%s %s` | %s%s%s | %d | %s |\n", r->verb, r->path, r->auth == AUTH_NONE ? "" : "`",
-                            r->auth == AUTH_NONE ? "open" : scope_text(r->scope), r->auth == AUTH_NONE ? "" : "`", r->success, r->summary);
+    for (const struct http_route *r = ROUTES; r->verb; r++) {
+        const char *quote = r->auth == AUTH_TOKEN ? "`" : "";
+        (void)buffer_printf(out, "| `%s %s` | %s%s%s | %d | %s |\n", r->verb, r->path, quote,
+                            is_open(r) ? "open" : r->auth == AUTH_TOKEN ? scope_text(r->scope) : "any", quote, r->success, r->summary);
+    }
 }

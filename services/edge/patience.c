@@ -23,13 +23,10 @@ struct patience {
     atomic_bool is_crowded;
 };
 
-/* Who is to be cut at this tick. */
-struct cut { struct in_addr address; int port; bool is_writing; };
-
 /* Civetweb does not tell a connection's socket: find those to be cut among our own by who is at the other end, in one
  * pass. Their vigils are open and locked, so none of the connections can have been closed and its number reused
  * meanwhile. Not by /proc/self/fd, which a process that may not be dumped cannot read. */
-static void cut_all(const struct cut *cuts, unsigned count) {
+void patience_cut_all(const struct patience_cut *cuts, unsigned count) {
     struct rlimit files = { .rlim_cur = 1024 };
     (void)getrlimit(RLIMIT_NOFILE, &files);
     int files_count = files.rlim_cur < SCAN_MAX_COUNT ? (int)files.rlim_cur : SCAN_MAX_COUNT;
@@ -44,23 +41,29 @@ static void cut_all(const struct cut *cuts, unsigned count) {
     }
 }
 
+bool patience_cut_init(struct patience_cut *cut, const char *address, int port) {
+    cut->port = port;
+    cut->is_writing = true;
+    return inet_pton(AF_INET, address, &cut->address) == 1;
+}
+
 static bool is_over(const struct patience *p, const struct vigil *v, int64_t now_ms) {
     return now_ms > v->deadline_ms || (atomic_load(&p->is_crowded) && now_ms > v->begun_ms + HURRY_MS);
 }
 
 static void look(struct patience *p) {
-    struct cut cuts[CUTS_PER_TICK];
+    struct patience_cut cuts[CUTS_PER_TICK];
     unsigned count = 0;
     int64_t now_ms = clock_mono_ms();
     for (struct vigil *v = p->head; v && count < CUTS_PER_TICK; v = v->next)
         if (!v->is_cut && is_over(p, v, now_ms)) {
             v->is_cut = true;
-            cuts[count].port = v->port;
+            bool is_good = patience_cut_init(&cuts[count], v->address, v->port);
             cuts[count].is_writing = v->is_writing;
-            count += inet_pton(AF_INET, v->address, &cuts[count].address) == 1;
+            count += is_good;
         }
     if (count)
-        cut_all(cuts, count);
+        patience_cut_all(cuts, count);
 }
 
 static void *watch(void *arg) {

@@ -5,6 +5,7 @@
 #ifndef CORDON_EDGE_PATIENCE_H
 #define CORDON_EDGE_PATIENCE_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +22,11 @@ struct vigil {
     bool is_writing;                /* cut both ways; a read that is cut can still be answered */
     bool is_open, is_cut;
 };
+
+/* For others who cut: the other end of a connection that cannot be closed meanwhile, to be shut both ways. */
+struct patience_cut { struct in_addr address; int port; bool is_writing; };
+bool patience_cut_init(struct patience_cut *cut, const char *address, int port);        /* false: no IPv4 address */
+void patience_cut_all(const struct patience_cut *cuts, unsigned count);
 
 /* Begin to watch: v->address and v->port are set and live until patience_end. */
 void patience_begin(struct patience *p, struct vigil *v, int64_t deadline_ms);

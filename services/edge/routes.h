@@ -14,7 +14,13 @@
 
 struct exchange;
 
-enum route_auth { AUTH_NONE, AUTH_TOKEN };                          /* AUTH_NONE: open to everybody, on purpose */
+enum route_auth {
+    AUTH_NONE,              /* open to everybody, on purpose */
+    AUTH_LOGIN,             /* open to browsers that have no session yet; auth decides */
+    AUTH_TOKEN,             /* a credential (token, key, browser's session) with the row's scope */
+    AUTH_SESSION,           /* any credential: for what is one's own */
+    AUTH_PASSIVE,           /* the same, but never out of a cache, and no activity that would keep a session alive */
+};
 enum route_body { BODY_NONE, BODY_JSON, BODY_UPLOAD };
 enum route_rate { RATE_NONE, RATE_READ, RATE_WRITE, RATE_UPLOAD, RATE_DOWNLOAD, RATE_MODEL, RATE_ADMIN, RATE_COUNT };
 
@@ -24,7 +30,7 @@ typedef enum status (*http_fn)(struct exchange *x);
 struct http_route {
     const char *verb, *path;                    /* "/api/v1/documents/{document_id}" */
     enum route_auth auth;
-    uint64_t scope;                             /* one bit that the caller's ticket must carry; SCOPE_NONE with AUTH_NONE */
+    uint64_t scope;                             /* one bit that the caller's ticket must carry; SCOPE_NONE with all but AUTH_TOKEN */
     enum route_rate rate;
     enum route_body body;
     size_t body_max_bytes;                      /* 0: the setting CORDON_MAX_UPLOAD_BYTES */

@@ -149,6 +149,8 @@ static enum status serve_request(struct exchange *x) {
         st = fault_status(FAULT_EDGE_ADMITTED, &x->call.why);
     if (st == ST_OK)
         st = x->route->handle(x);
+    if (watch_end(x->edge->watch, &x->watched))
+        st = fail_as(&x->call.why, ERR_AUTH_SESSION, "its session ended while it was served");
     admit_record_refusal(x, st);
     return st;
 }
