@@ -3,7 +3,8 @@
 // it a skeleton key for whatever trusts this issuer, so it refuses to run anywhere but in development.
 //
 // Environment: IDP_PORT, IDP_STATE (folder for the signing keys), IDP_CLI_SECRET, IDP_CLIENT_SECRET,
-//              IDP_EDGE_PORT (where the browser login returns to), ENVIRONMENT=development
+//              IDP_EDGE_PORT (where the browser login returns to; several between commas), IDP_ACCESS_TOKEN_S (900),
+//              ENVIRONMENT=development
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import path from 'node:path';
@@ -47,16 +48,17 @@ const badRequest = (description) => Object.assign(new Error('invalid_request'), 
     expose: true, status: 400, statusCode: 400,
 });
 
-function createProvider({ issuer, edgePort, keys, users, secrets }) {
+function createProvider({ issuer, edgePorts, keys, users, secrets }) {
     const byUser = new Map(users.map((user) => [user.user, user]));
     const provider = new Provider(issuer, {
         jwks: { keys: keys.jwks },
         cookies: { keys: [keys.cookie] },
         clients: [{
-            client_id: AUDIENCE, client_secret: secrets.client, id_token_signed_response_alg: 'RS256',
+            // Not the audience of access tokens: an ID token must be good for nothing else.
+            client_id: 'cordon-web', client_secret: secrets.client, id_token_signed_response_alg: 'RS256',
             grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'],
-            redirect_uris: [`http://127.0.0.1:${edgePort}/api/v1/auth/callback`],
-            post_logout_redirect_uris: [`http://127.0.0.1:${edgePort}/`],
+            redirect_uris: edgePorts.map((port) => `http://127.0.0.1:${port}/api/v1/auth/callback`),
+            post_logout_redirect_uris: edgePorts.map((port) => `http://127.0.0.1:${port}/`),
         }, {
             client_id: 'cordon-cli', client_secret: secrets.cli,
             grant_types: [DEV_GRANT], response_types: [], redirect_uris: [],
@@ -65,7 +67,7 @@ function createProvider({ issuer, edgePort, keys, users, secrets }) {
         scopes: ['openid', 'profile', 'email', 'offline_access'],
         claims: { openid: ['sub', 'tenant', 'roles'], profile: ['name'], email: ['email'] },
         conformIdTokenClaims: false,
-        ttl: { AccessToken: (ctx) => ctx.oidc.devToken?.ttl_s ?? 900, Session: 12 * 3600, Grant: 12 * 3600, Interaction: 3600, IdToken: 900 },
+        ttl: { AccessToken: (ctx) => ctx.oidc.devToken?.ttl_s ?? Number(process.env.IDP_ACCESS_TOKEN_S ?? 900), Session: 12 * 3600, Grant: 12 * 3600, Interaction: 3600, IdToken: 900 },
         features: {
             devInteractions: { enabled: true },
             introspection: { enabled: true },
@@ -127,7 +129,7 @@ async function main() {
     const issuer = `http://127.0.0.1:${port}`;
     const provider = createProvider({
         issuer,
-        edgePort: setting('IDP_EDGE_PORT'),
+        edgePorts: list(setting('IDP_EDGE_PORT')),
         keys: await loadKeys(setting('IDP_STATE')),
         users: JSON.parse(await readFile(new URL('users.json', import.meta.url), 'utf8')),
         secrets: { cli: setting('IDP_CLI_SECRET'), client: setting('IDP_CLIENT_SECRET') },

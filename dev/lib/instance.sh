@@ -241,6 +241,7 @@ environment_of() {
             echo "IDP_PORT=$((BASE + 4))"
             echo "IDP_STATE=$STATE/idp"
             echo "IDP_EDGE_PORT=$PORT"
+            [[ -z ${IDP_ACCESS_TOKEN_S:-} ]] || echo "IDP_ACCESS_TOKEN_S=$IDP_ACCESS_TOKEN_S"
             echo "IDP_CLI_SECRET=$(made idp-cli)"
             echo "IDP_CLIENT_SECRET=$(made idp-client)"
             ;;
@@ -281,6 +282,10 @@ own_environment_of() {
             echo "OIDC_ISSUER_URL=$ISSUER"
             echo "OIDC_CLIENT_ID=cordon"
             echo "CORDON_DIRECTORY_KEY=$(made directory)"
+            echo "CORDON_PUBLIC_URL=$EDGE"
+            echo "CORDON_LOGIN_CLIENT_ID=cordon-web"
+            echo "OIDC_CLIENT_SECRET=$(made idp-client)"
+            env | grep -E '^CORDON_SESSION_(IDLE|ABSOLUTE)_S=.' || true
             echo "CORDON_DENIALS_PER_MINUTE=${CORDON_DENIALS_PER_MINUTE:-0}"
             [[ -z ${CORDON_REQUIRE_MFA:-} ]] || echo "CORDON_REQUIRE_MFA=$CORDON_REQUIRE_MFA"
             [[ -z ${CORDON_ISSUERS:-} ]] || echo "CORDON_ISSUERS=$CORDON_ISSUERS"
