@@ -1,31 +1,36 @@
 /* audit_export — the tenant's log as a file that a stranger can check (docs/AUDIT_FORMAT.md): events as they were
- * hashed, with the checkpoint and the hashes around them. Streamed in portions of 256 events, so memory is bounded. */
+ * hashed, with the checkpoint and the hashes around them. Streamed in portions of 256 events, so memory is bounded; the
+ * caller sends fresh tickets on the way, so that it ends with the access of whoever asked. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "audit/client.h"
+#include "audit/event.h"
+#include "audit_forms.h"
 #include "ledger/ledger.h"
 #include "core/text_codec.h"
+#include "json/reader.h"
 #include "json/writer.h"
 #include "query.h"
 #include "query.pb-c.h"
 
-/* A ticket lives a minute: more is asked for by its next beginning. */
-enum { EXPORT_EVENTS_MAX = 200000, HASH_HEX_BYTES = 2 * MERKLE_HASH_BYTES + 1 };
+enum { HASH_HEX_BYTES = 2 * MERKLE_HASH_BYTES + 1 };
 
 struct export {
     struct query *q;
     struct call *call;
     struct audit_head head;
     int64_t first, last;            /* last is behind the last */
-    struct buffer out;
-    const char *origin;
+    const struct audit_form *form;
+    bool has_begun;                 /* something stands before the next entry */
+    struct buffer line, out;
 };
 
 /* ---- lines ---- */
 
 static void begin_line(struct json_writer *w, struct export *x, const char *word) {
-    json_begin(w, &x->out);
+    buffer_clear(&x->line);
+    json_begin(w, &x->line);
     json_open_object(w);
     json_put_name(w, "cordon");
     json_put_text(w, word);
@@ -45,9 +50,28 @@ static void put_hashes(struct json_writer *w, const struct merkle_hash hashes[],
     json_close_array(w);
 }
 
+static void put_between(struct export *x) {
+    (void)buffer_add_str(&x->out, x->has_begun ? x->form->between : x->form->head);
+    x->has_begun = true;
+}
+
 static enum status end_line(struct json_writer *w, struct export *x) {
     json_close_object(w);
-    return json_finish(w) && buffer_add_str(&x->out, "\n") ? ST_OK : fail(&x->call->why, ST_INTERNAL, "export: a line does not print");
+    if (!json_finish(w) || !buffer_add_str(&x->line, "\n"))
+        return fail(&x->call->why, ST_INTERNAL, "export: a line does not print");
+    put_between(x);
+    return x->form->put_line(&x->out, x->line.data, x->line.len, &x->call->why);
+}
+
+static enum status put_event(struct export *x, const PGresult *rows, int row) {
+    CLEANUP(json_destroy) json_t *event = NULL;
+    struct audit_entry entry = { .occurred_at_us = db_micros(rows, row, 3) };
+    entry.bytes = (const char *)db_bytea(rows, row, 1, &entry.len);
+    if (x->form->wants_parsed && json_parse(entry.bytes, entry.len, AUDIT_EVENT_MAX_BYTES, &event, &x->call->why) != ST_OK)
+        return fail(&x->call->why, ST_INTERNAL, "an event of the log does not parse");
+    entry.event = event;
+    put_between(x);
+    return x->form->put_event(&x->out, &entry, &x->call->why);
 }
 
 static enum status flush(struct export *x) {
@@ -99,8 +123,6 @@ static enum status choose(struct export *x, struct tenant_tx *tx, const Query__E
         return fail_as(why, ERR_AUDIT_UNSIGNED, "the newest checkpoint is of %" PRId64 " events", x->head.size);
     if (x->last < x->first)
         x->last = x->first;
-    if (x->last - x->first > EXPORT_EVENTS_MAX)
-        x->last = x->first + EXPORT_EVENTS_MAX;
     return ST_OK;
 }
 
@@ -171,7 +193,7 @@ static enum status put_surroundings(struct export *x, struct tenant_tx *tx, int6
 
 static enum status read_events(struct export *x, int64_t from, int64_t to, PGresult **ret_rows) {
     static const struct sql READ = { "export_events",
-        "SELECT l.seq, l.event, l.leaf_hash FROM audit.audit_logs l WHERE l.tenant_id = $1 AND l.seq >= $2::bigint AND l.seq < $3::bigint "
+        "SELECT l.seq, l.event, l.leaf_hash, l.occurred_at FROM audit.audit_logs l WHERE l.tenant_id = $1 AND l.seq >= $2::bigint AND l.seq < $3::bigint "
         "ORDER BY l.seq", 3 };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     struct call *call = x->call;
@@ -192,14 +214,13 @@ static enum status put_events(struct export *x, int64_t from, int64_t to) {
     if (st != ST_OK)
         return st;
     for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
-        size_t len, leaf_len;
-        const uint8_t *event = db_bytea(rows, i, 1, &len), *leaf = db_bytea(rows, i, 2, &leaf_len);
+        size_t leaf_len;
+        const uint8_t *leaf = db_bytea(rows, i, 2, &leaf_len);
         if (leaf_len != MERKLE_HASH_BYTES)
             return fail(&x->call->why, ST_INTERNAL, "a leaf of %zu bytes", leaf_len);
         memcpy(leaves[i].bytes, leaf, leaf_len);
-        (void)buffer_add(&x->out, event, len);
-        (void)buffer_add_str(&x->out, "\n");
-        if (x->out.len >= BUS_PART_MAX_BYTES)
+        st = put_event(x, rows, i);
+        if (st == ST_OK && x->out.len >= BUS_PART_MAX_BYTES)
             st = flush(x);
     }
     if (st != ST_OK)
@@ -213,8 +234,8 @@ static enum status put_events(struct export *x, int64_t from, int64_t to) {
 
 static enum status record(struct export *x) {
     char detail[160];
-    (void)snprintf(detail, sizeof detail, "{\"checkpoint\":%" PRId64 ",\"first\":%" PRId64 ",\"format\":\"jsonl\",\"last\":%" PRId64 "}",
-                   x->head.size, x->first, x->last);
+    (void)snprintf(detail, sizeof detail, "{\"checkpoint\":%" PRId64 ",\"first\":%" PRId64 ",\"format\":\"%s\",\"last\":%" PRId64 "}",
+                   x->head.size, x->first, x->form->name, x->last);
     return audit_append(x->call, &(struct audit_record){ .action = AUDIT_AUDIT_EXPORT, .detail_json = detail }, NULL);
 }
 
@@ -239,6 +260,7 @@ static enum status stream(struct export *x) {
     struct call *call = x->call;
     enum status st = ST_OK;
     for (int64_t at = x->first; st == ST_OK && at < x->last; at += MERKLE_TILE_HASHES) {
+        call_take_tickets(call);
         st = call_is_cancelled(call) ? fail(&call->why, ST_UNAVAILABLE, "export: nobody reads it any more") : ST_OK;
         if (st == ST_OK)
             st = put_events(x, at, at + MERKLE_TILE_HASHES < x->last ? at + MERKLE_TILE_HASHES : x->last);
@@ -249,23 +271,24 @@ static enum status stream(struct export *x) {
     begin_line(&w, x, "end");
     put_number(&w, "events", x->last - x->first);
     st = end_line(&w, x);
+    (void)buffer_add_str(&x->out, x->form->tail);
     return st == ST_OK ? flush(x) : st;
 }
 
 enum status on_export_audit(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Query__ExportAuditRequest *req = (const void *)in;
     Query__ExportAuditReply *reply = (void *)out;
-    struct export x = { .q = self, .call = call };
-    if (req->from_seq < 0 || req->to_seq < 0 || req->from_us < 0 || req->to_us < 0 || req->since < 0 ||
+    struct export x = { .q = self, .call = call, .form = audit_form_find(req->format) };
+    if (!x.form || req->from_seq < 0 || req->to_seq < 0 || req->from_us < 0 || req->to_us < 0 || req->since < 0 ||
         ((req->from_us || req->to_us) && (req->from_seq || req->to_seq)))
-        return fail_as(&call->why, ERR_REQ_FIELD, "seqs or times, not both");
-    buffer_init(&x.out, 0);
+        return fail_as(&call->why, ERR_REQ_FIELD, "format; seqs or times, not both");
     enum status st = prepare(&x, req);
     if (st == ST_OK)
         st = record(&x);
     if (st == ST_OK)
         st = stream(&x);
     buffer_end(&x.out);
+    buffer_end(&x.line);
     reply->events = x.last - x.first;
     return st;
 }
