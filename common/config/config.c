@@ -110,10 +110,11 @@ bool config_is_environment_wiped(void) {
 static void visit_folder(const char *text, const char *ends, void (*visit)(void *ctx, const char *path), void *ctx) {
     char path[1024];
     (void)snprintf(path, sizeof path, "%.*s", (int)strcspn(text, ends), text);
-    char *slash = strrchr(path, '/');
     if (*path != '/')
         return;
-    slash[slash == path] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash != path)      /* of a file at the root itself, not its folder */
+        *slash = '\0';
     visit(ctx, path);
 }
 

@@ -1,4 +1,5 @@
 """Health and metrics: what an operator and a platform ask."""
+import pathlib
 import re
 
 import pytest
@@ -70,3 +71,23 @@ def test_each_process_says_by_name_what_it_checks(stack, process):
     assert ready.status_code == 200, ready.text
     if process in ("query", "ingest-worker", "auth", "audit-writer"):
         assert "database" in ready.text
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_each_process_says_what_it_gave_up_and_the_kernel_agrees(stack, process):
+    ready = requests.get(stack.info["processes"][process]["metrics"].removesuffix("/metrics") + "/health/ready", timeout=10).json()
+    steps = {name.removeprefix("hardening:"): text for name, text in ready["checks"].items() if name.startswith("hardening:")}
+    landlock = steps.pop("landlock")
+    assert steps == dict.fromkeys(["no_new_privs", "capabilities", "no_core_dumps", "locked_memory", "environment", "system_calls"], "ok")
+    assert landlock.startswith("ok, version") or landlock == "the kernel offers no Landlock"
+    proc = pathlib.Path(f"/proc/{stack.pid(process)}")
+    threads = list(proc.glob("task/*"))
+    assert len(threads) > 3
+    for thread in threads:
+        status = dict(re.findall(r"^(\w+):\s*(.*)$", (thread / "status").read_text(), re.M))
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), thread
+        assert {int(status[f"Cap{of}"], 16) for of in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}, thread
+    assert re.search(r"Max core file size\s+0\s+0", (proc / "limits").read_text())
+    assert proc.stat().st_uid != 0 and (proc / "mem").stat().st_uid == 0, "not dumpable: root's, whoever it runs as"
+    left = {variable.split(b"=")[0] for variable in (proc / "environ").read_bytes().split(b"\0") if variable}
+    assert left <= {b"PATH", b"LANG", b"TZ"}, left

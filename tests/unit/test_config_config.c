@@ -109,3 +109,32 @@ Test(config, help_and_markdown_name_every_row) {
         free(text);
     }
 }
+
+struct places { char *one, *many; int64_t number; struct secret *url; };
+
+static void note_folder(void *ctx, const char *path) {
+    strcat(ctx, path);
+    strcat(ctx, ";");
+}
+
+Test(config, folders_that_settings_name_are_found) {
+    static const struct setting PLACES[] = {
+        { "ONE", SET_TEXT, "", 0, 0, "", offsetof(struct places, one), "A file." },
+        { "MANY", SET_TEXT, "", 0, 0, "", offsetof(struct places, many), "Endpoints." },
+        { "NUMBER", SET_INT, "0", 0, 9, "", offsetof(struct places, number), "A number." },
+        { "URL", SET_SECRET, "", 0, 0, "", offsetof(struct places, url), "A database." },
+        { 0 },
+    };
+    struct places p = { (char *)"/run/keys/token", (char *)"file:///srv/endpoints/query", 7, NULL };
+    static const char URL[] = "postgresql://u:p@h/d?sslmode=verify-full&sslrootcert=/etc/rds/ca.pem&x=/no/not";
+    p.url = secret_new(URL, sizeof URL - 1);
+    char found[256] = "";
+    config_each_folder(PLACES, &p, note_folder, found);
+    cr_expect_str_eq(found, "/run/keys;/srv/endpoints;/etc/rds;");
+    p.one = (char *)"relative/file";
+    p.many = (char *)"/top";
+    secret_destroy(&p.url);
+    *found = '\0';
+    config_each_folder(PLACES, &p, note_folder, found);
+    cr_expect_str_eq(found, "/top;", "never the whole file system");
+}

@@ -132,6 +132,8 @@ static void set_environment(const struct program *p, const char *greeting) {
     setenv("CORDON_EDGE_PUBLIC_KEY", public_keys[peer_index(PEER_EDGE)], 1);
     setenv("CORDON_AUTH_PUBLIC_KEY", public_keys[peer_index(PEER_AUTH)], 1);
     setenv("T_GREETING", greeting, 1);
+    if (str_equal(greeting, "demand"))
+        setenv("CORDON_REQUIRE_HARDENING", "no_new_privs, walls", 1);
 }
 
 static void program_start(struct program *p, const char *greeting, const char *missing) {
@@ -202,7 +204,7 @@ Test(service_main, a_process_serves_reports_and_drains) {
     cr_expect_eq(bus_ask(&a.call, "query.Nothing", &req.base, &query__get_document_reply__descriptor, &any), ST_NOT_FOUND);
 
     http_get(p.metrics_port, "/health/ready", answer, sizeof answer);
-    cr_expect(strstr(answer, "200 OK") && strstr(answer, "{\"accepting\":\"ok\",\"database\":\"ok\"}"), "%s", answer);
+    cr_expect(strstr(answer, "200 OK") && strstr(answer, "{\"accepting\":\"ok\",\"database\":\"ok\",\"hardening:no_new_privs\":\"ok\","), "%s", answer);
     http_get(p.metrics_port, "/metrics", answer, sizeof answer);
     cr_expect(strstr(answer, "\ncordon_requests_total{method=\"query.Search\",status=\"ST_OK\"} 1\n"), "%s", answer);
     cr_expect(strstr(answer, "\ncordon_requests_total{method=\"query.Search\",status=\"ST_INVALID\"} 1\n"));
@@ -210,6 +212,7 @@ Test(service_main, a_process_serves_reports_and_drains) {
     cr_expect(strstr(answer, "\ncordon_request_seconds_count{method=\"query.Search\"} 2\n"));
     cr_expect(strstr(answer, "\nsample_depth 3\n"));
     cr_expect(strstr(answer, "\ncordon_build_info{process=\"query\""));
+    cr_expect(strstr(answer, "\nprocess_resident_memory_bytes ") && strstr(answer, "\nprocess_open_fds "), "open since before hardening");
 
     asker_end(&a);
     kill(p.pid, SIGTERM);
@@ -314,6 +317,7 @@ Test(service_main, a_process_that_cannot_start_says_why) {
         { "good day", "CORDON_AUTH_PUBLIC_KEY", "CORDON_AUTH_PUBLIC_KEY: required, and not set" },
         { "a greeting that is far too long", NULL, "T_GREETING: needs 1 to 20 bytes" },
         { "refuse", NULL, "the role is a superuser" },
+        { "demand", NULL, "CORDON_REQUIRE_HARDENING: there is no 'walls'" },
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         struct program p;

@@ -1,7 +1,7 @@
 /* fault — the tests' implementation of core/fault.h: looks into the folder CORDON_FAULT_DIR for a file
  * <point>, or <point>@<program>, that says what shall happen there:
  *
- *   kill | stop | fail | delay <ms> | try <what>   [after <n>]     after: let n of them pass first
+ *   kill | stop | fail | delay <ms> | try <what,what>   [after <n>]     after: let n of them pass first
  *
  * try: what a process that was taken over would do (trials.c); how it went is in <point>.tried.<pid>.
  *
@@ -25,11 +25,11 @@ static const char *const NAMES[] = {
 #undef FAULT
 };
 
-enum { PATH_BYTES = 512, ORDER_BYTES = 64 };
+enum { PATH_BYTES = 512, ORDER_BYTES = 512 };
 
 static char folder[PATH_BYTES / 2];        /* read before main(): settings take the environment away; "" without one */
 
-struct order { char verb[8], trial[ORDER_BYTES / 2]; int delay_ms, after; };
+struct order { char verb[8], trials[ORDER_BYTES]; int delay_ms, after; };
 
 static void __attribute__((constructor)) begin(void) {
     const char *environment = getenv("ENVIRONMENT"), *dir = getenv("CORDON_FAULT_DIR");
@@ -54,8 +54,8 @@ static bool read_order(const char *path, struct order *ret_order) {
     char *rest = NULL;
     for (char *word = strtok_r(text, " \n", &rest); word; word = strtok_r(NULL, " \n", &rest)) {
         if (strcmp(word, "try") == 0) {
-            const char *trial = strtok_r(NULL, " \n", &rest);
-            (void)snprintf(order.trial, sizeof order.trial, "%s", trial ? trial : "");
+            const char *trials = strtok_r(NULL, " \n", &rest);
+            (void)snprintf(order.trials, sizeof order.trials, "%s", trials ? trials : "");
         } else if (strcmp(word, "after") == 0 || strcmp(word, "delay") == 0) {
             const char *number = strtok_r(NULL, " \n", &rest);
             int value = number ? (int)strtol(number, NULL, 10) : 0;
@@ -101,24 +101,30 @@ static bool happens(enum fault at, struct order *ret_order) {
     return *folder && (take(NAMES[at], "", ret_order) || take(NAMES[at], program_invocation_short_name, ret_order));
 }
 
-/* Before, so that a trial which ends the process has said what it was; and after, what came of it. */
-static void make_trial(const char *point, const char *trial) {
-    char path[PATH_BYTES], result[TRIAL_RESULT_BYTES] = "begun";
-    (void)snprintf(path, sizeof path, "%s/%s.tried.%ld", folder, point, (long)getpid());
-    for (int turn = 0; turn < 2; turn++) {
-        FILE *f = fopen(path, "we");
-        if (f) {
-            (void)fprintf(f, "%s\n", result);
-            (void)fclose(f);
-        }
-        if (turn == 0)
-            trial_run(trial, result);
-    }
+static void tell(const char *path, const char *line) {
+    FILE *f = fopen(path, "ae");
+    if (!f)
+        return;
+    (void)fprintf(f, "%s\n", line);
+    (void)fclose(f);
 }
 
-static void obey(const char *point, const struct order *order) {
-    if (*order->trial)
-        make_trial(point, order->trial);
+/* A line before each, so that a trial which ends the process has said what it was, and one with what came of it. */
+static void make_trials(const char *point, char *words) {
+    char path[PATH_BYTES], result[TRIAL_RESULT_BYTES], *rest = NULL;
+    (void)snprintf(path, sizeof path, "%s/%s.tried.%ld", folder, point, (long)getpid());
+    for (char *word = strtok_r(words, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+        (void)snprintf(result, sizeof result, "%s begun", word);
+        tell(path, result);
+        trial_run(word, result);
+        tell(path, result);
+    }
+    tell(path, "end");
+}
+
+static void obey(const char *point, struct order *order) {
+    if (*order->trials)
+        make_trials(point, order->trials);
     if (strcmp(order->verb, "kill") == 0)
         (void)kill(getpid(), SIGKILL);
     if (strcmp(order->verb, "stop") == 0)
