@@ -1,6 +1,14 @@
 SET LOCAL ROLE cordon_owner;
 ALTER TABLE app.answers DROP CONSTRAINT answers_receipt, DROP COLUMN salt_enc, DROP COLUMN source_salts_enc;
 DROP TABLE app.receipts;
+ALTER TABLE auth.scopes DISABLE TRIGGER audit;
+ALTER TABLE auth.role_scopes DISABLE TRIGGER audit;
+DELETE FROM auth.role_scopes WHERE scope = 'audit:witness';
+DELETE FROM auth.custom_role_scopes WHERE scope = 'audit:witness';
+DELETE FROM auth.scopes WHERE name = 'audit:witness';
+ALTER TABLE auth.scopes ENABLE ALWAYS TRIGGER audit;
+ALTER TABLE auth.role_scopes ENABLE ALWAYS TRIGGER audit;
+DROP FUNCTION audit.due_lines(integer), audit.put_line(uuid, bigint, text, text), audit.cosign(bigint, boolean, text, text);
 DROP FUNCTION audit.on_receipt(), audit.tree_hashes(integer, bigint, integer), audit.find_checkpoint(bigint, boolean), audit.receipt_event(uuid);
 REVOKE SELECT (event, leaf_hash, actor_id) ON audit.audit_logs FROM cordon_audit_definer;
 RESET ROLE;

@@ -61,7 +61,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
     home  uuid := authz.tenant();
 BEGIN
-    IF home IS NULL OR (authz.may('audit:read') OR authz.may('query') OR authz.may('job:evidence')) IS NOT TRUE THEN
+    IF home IS NULL OR (authz.may('audit:read') OR authz.may('audit:witness') OR authz.may('query') OR authz.may('job:evidence')) IS NOT TRUE THEN
         RAISE EXCEPTION 'audit: hashes are for those who may have proofs' USING ERRCODE = '42501';
     END IF;
     IF p_level = 0 THEN
@@ -83,7 +83,7 @@ DECLARE
     home  uuid := authz.tenant();
     log   uuid := CASE WHEN p_is_platform THEN '00000000-0000-0000-0000-000000000000' ELSE home END;
 BEGIN
-    IF home IS NULL OR (authz.may('audit:read') OR authz.may('query') OR authz.may('job:evidence')) IS NOT TRUE THEN
+    IF home IS NULL OR (authz.may('audit:read') OR authz.may('audit:witness') OR authz.may('query') OR authz.may('job:evidence')) IS NOT TRUE THEN
         RAISE EXCEPTION 'audit: checkpoints are for those who may have proofs' USING ERRCODE = '42501';
     END IF;
     RETURN QUERY SELECT c.size, c.root, c.note || coalesce((SELECT string_agg(w.line, '' ORDER BY w.key_name) FROM audit.cosignatures w
@@ -102,6 +102,46 @@ BEGIN
           AND (authz.may('audit:read') OR (l.actor_id = authz.user_id() AND authz.may('query')));
 END $$;
 
+-- Newest heads that the key in KMS has not signed yet. Its lines stand among the witnesses', under the log's own name.
+CREATE FUNCTION audit.due_lines(n integer) RETURNS TABLE (tenant_id uuid, size bigint, origin text, note text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.tenant_id, c.size, split_part(c.note, E'\n', 1), c.note
+        FROM (SELECT DISTINCT ON (k.tenant_id) k.tenant_id, k.size, k.note FROM audit.checkpoints k ORDER BY k.tenant_id, k.size DESC) c
+        WHERE NOT EXISTS (SELECT FROM audit.cosignatures w WHERE w.tenant_id = c.tenant_id AND w.size = c.size
+                          AND w.key_name = split_part(c.note, E'\n', 1))
+        LIMIT least(greatest(n, 0), 1000)
+$$;
+
+CREATE FUNCTION audit.put_line(p_tenant_id uuid, p_size bigint, p_origin text, p_line text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO audit.cosignatures (tenant_id, size, key_name, line) VALUES (p_tenant_id, p_size, p_origin, p_line) ON CONFLICT DO NOTHING
+$$;
+
+-- What a witness said about a head of the ticket's tenant, or of the platform; query has checked the signature. False: it is
+-- known already, whatever it said the first time.
+CREATE FUNCTION audit.cosign(p_size bigint, p_is_platform boolean, p_key_name text, p_line text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    home  uuid := authz.tenant();
+    log   uuid := CASE WHEN p_is_platform THEN '00000000-0000-0000-0000-000000000000' ELSE home END;
+BEGIN
+    IF home IS NULL OR authz.may('audit:witness') IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit:witness is missing' USING ERRCODE = '42501';
+    END IF;
+    IF EXISTS (SELECT FROM audit.checkpoints c WHERE c.tenant_id = log AND split_part(c.note, E'\n', 1) = p_key_name LIMIT 1) THEN
+        RAISE EXCEPTION 'audit: a witness has a name of its own' USING ERRCODE = '23514';
+    END IF;
+    INSERT INTO audit.cosignatures (tenant_id, size, key_name, line) VALUES (log, p_size, p_key_name, p_line) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM audit.record('audit.cosign', home, NULL, '{}',
+        jsonb_build_object('size', p_size, 'platform', p_is_platform, 'witness', audit.code(p_key_name)));
+    RETURN true;
+END $$;
+
+GRANT EXECUTE ON FUNCTION audit.due_lines(integer), audit.put_line(uuid, bigint, text, text) TO cordon_audit;
+GRANT EXECUTE ON FUNCTION audit.cosign(bigint, boolean, text, text) TO cordon_audit_reader;
 GRANT EXECUTE ON FUNCTION audit.on_receipt() TO cordon_owner;
 GRANT EXECUTE ON FUNCTION audit.tree_hashes(integer, bigint, integer), audit.find_checkpoint(bigint, boolean), audit.receipt_event(uuid)
     TO cordon_audit_reader;
@@ -113,4 +153,13 @@ CREATE TRIGGER audit AFTER INSERT ON app.receipts FOR EACH ROW EXECUTE FUNCTION 
 CREATE TRIGGER refuse_row BEFORE UPDATE OR DELETE ON app.receipts FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
 ALTER TABLE app.receipts ENABLE ALWAYS TRIGGER audit;
 ALTER TABLE app.receipts ENABLE ALWAYS TRIGGER refuse_row;
+
+------------------------------------------------------------------------------------------------- scopes
+
+ALTER TABLE auth.scopes DISABLE TRIGGER audit;
+ALTER TABLE auth.role_scopes DISABLE TRIGGER audit;
+INSERT INTO auth.scopes (name, realm) VALUES ('audit:witness', 'tenant');
+INSERT INTO auth.role_scopes (role, scope) VALUES ('admin', 'audit:witness'), ('auditor', 'audit:witness');
+ALTER TABLE auth.scopes ENABLE ALWAYS TRIGGER audit;
+ALTER TABLE auth.role_scopes ENABLE ALWAYS TRIGGER audit;
 RESET ROLE;

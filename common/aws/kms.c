@@ -214,6 +214,15 @@ struct key_unwrapper kms_unwrapper(struct kms *kms) {
     return (struct key_unwrapper){ decrypt_for_keyring, kms };
 }
 
+enum status kms_public_key(struct kms *kms, const char *key_id, int64_t deadline_ms, struct arena *mem, struct blob *ret_spki,
+                           struct why *why) {
+    CLEANUP(call_end) struct kms_call call = { 0 };
+    call_begin(&call);
+    put(&call, "KeyId", key_id);
+    enum status st = send_call(kms, &call, "GetPublicKey", ATTEMPTS, deadline_ms, why);
+    return st != ST_OK ? st : get_bytes(&call, "PublicKey", mem, ret_spki, why);
+}
+
 enum status kms_sign_digest(struct kms *kms, const char *key_id, const uint8_t digest[32], int64_t deadline_ms,
                             struct arena *mem, struct blob *ret_signature, struct why *why) {
     CLEANUP(call_end) struct kms_call call = { 0 };

@@ -4,6 +4,7 @@
 #define CORDON_AUDIT_WRITER_H
 
 #include "aws/aws.h"
+#include "aws/kms.h"
 #include "committer.h"
 #include "db/pool.h"
 #include "outbox.h"
@@ -16,9 +17,9 @@ struct audit_writer_settings {
     int64_t connections;
     struct secret *checkpoint_key;
     int64_t checkpoint_interval_s, checkpoint_events, anchor_days;
-    const char *anchor_bucket;
+    const char *anchor_bucket, *checkpoint_kms_key;
     struct aws_settings aws;
-    const char *s3_endpoint, *aws_identity;
+    const char *s3_endpoint, *kms_endpoint, *aws_identity;
 };
 
 struct audit_writer {
@@ -28,6 +29,7 @@ struct audit_writer {
     struct note_key *key;           /* NULL: heads are not signed */
     struct aws *aws;
     struct s3 *s3;                  /* NULL: no bucket */
+    struct kms *kms;                /* NULL: no key in KMS signs too */
     struct signer *signer;
     struct committer *committer;
     struct outbox *outbox;

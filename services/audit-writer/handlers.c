@@ -165,10 +165,12 @@ static const struct setting SETTINGS[] = {
     { "CORDON_CHECKPOINT_KEY",       SET_SECRET, "",             0,   512,     "",     OFF(checkpoint_key),        "Key that heads of the log are signed with, as cordon-keygen --checkpoint makes it. Required in production; without it nothing is signed." },
     { "CORDON_CHECKPOINT_INTERVAL_S", SET_INT,   "60",           1,   3600,    "s",    OFF(checkpoint_interval_s), "A head that has grown is signed after so long." },
     { "CORDON_CHECKPOINT_EVENTS",    SET_INT,    "10000",        1,   1000000, "",     OFF(checkpoint_events),     "Or once the heads have grown by so many events together." },
+    { "CORDON_CHECKPOINT_KMS_KEY",   SET_TEXT,   "",             0,   2048,    "",     OFF(checkpoint_kms_key),    "ARN of a key in KMS (ECC_NIST_P256, SIGN_VERIFY) that signs the newest heads too; empty: none." },
     { "CORDON_ANCHOR_BUCKET",        SET_TEXT,   "",             0,   63,      "",     OFF(anchor_bucket),         "Bucket with Object Lock that signed heads are put into. Required in production." },
     { "CORDON_ANCHOR_DAYS",          SET_INT,    "2557",         1,   36500,   "days", OFF(anchor_days),           "How long nobody may remove them there." },
     AWS_SETTINGS(struct audit_writer_settings, aws),
     AWS_ENDPOINT_SETTING(struct audit_writer_settings, s3_endpoint, "S3"),
+    AWS_ENDPOINT_SETTING(struct audit_writer_settings, kms_endpoint, "KMS"),
     { "CORDON_AWS_IDENTITY",         SET_TEXT,   "audit-writer", 1,   64,      "",     OFF(aws_identity),          "User or role that AWS must say this process is." },
     { 0 }
 };
@@ -181,6 +183,7 @@ static void writer_close(void **self_p) {
     committer_destroy(&writer->committer);
     signer_destroy(&writer->signer);
     s3_destroy(&writer->s3);
+    kms_destroy(&writer->kms);
     aws_destroy(&writer->aws);
     note_key_destroy(&writer->key);
     db_pool_destroy(&writer->db);
@@ -209,15 +212,20 @@ static enum status open_signer(struct audit_writer *writer, struct metrics *metr
     enum status st = settings->checkpoint_key ? note_key_new(settings->checkpoint_key, &writer->key, why) : ST_OK;
     if (st != ST_OK)
         return st;
-    if (writer->key && has_bucket) {
+    bool has_kms = *settings->checkpoint_kms_key;
+    if (has_kms && !writer->key)
+        return fail(why, ST_INVALID, "CORDON_CHECKPOINT_KMS_KEY signs what CORDON_CHECKPOINT_KEY has signed");
+    if (writer->key && (has_bucket || has_kms)) {
         st = aws_open(&settings->aws, writer->is_production, metrics, &writer->aws, why);
         if (st != ST_OK)
             return st;
-        writer->s3 = s3_new(writer->aws, settings->s3_endpoint, settings->anchor_bucket);
+        writer->s3 = has_bucket ? s3_new(writer->aws, settings->s3_endpoint, settings->anchor_bucket) : NULL;
+        writer->kms = has_kms ? kms_new(writer->aws, settings->kms_endpoint) : NULL;
     }
     struct anchor anchor = { .s3 = writer->s3, .key = writer->key, .keep_days = settings->anchor_days };
     struct checkpoint_pace pace = { .events = settings->checkpoint_events, .wait_ms = settings->checkpoint_interval_s * 1000 };
-    writer->signer = signer_new(writer->db, writer->key, &anchor, &pace, metrics);
+    struct countersigner kms = { .kms = writer->kms, .key_id = settings->checkpoint_kms_key };
+    writer->signer = signer_new(writer->db, writer->key, &anchor, &kms, &pace, metrics);
     return ST_OK;
 }
 

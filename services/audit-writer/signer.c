@@ -18,6 +18,7 @@ struct signer {
     struct db_pool *pool;
     const struct note_key *key;
     struct anchor anchor;
+    struct countersigner kms;
     struct checkpoint_pace pace;
     int stop_fd;
     bool is_running;
@@ -27,15 +28,16 @@ struct signer {
     bool is_permitted;
     struct why refusal;
     struct gauge *behind, *anchored_at;
-    struct counter *signatures, *failures;
+    struct counter *signatures, *countersigned, *failures;
 };
 
 struct signer *signer_new(struct db_pool *pool, const struct note_key *key, const struct anchor *anchor,
-                          const struct checkpoint_pace *pace, struct metrics *metrics) {
+                          const struct countersigner *kms, const struct checkpoint_pace *pace, struct metrics *metrics) {
     struct signer *s = xalloc(sizeof *s);
     s->pool = pool;
     s->key = key;
     s->anchor = *anchor;
+    s->kms = kms ? *kms : (struct countersigner){ 0 };
     s->pace = *pace;
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->stop_fd < 0)
@@ -48,6 +50,7 @@ struct signer *signer_new(struct db_pool *pool, const struct note_key *key, cons
     s->anchored_at = metrics_gauge(metrics, "cordon_audit_anchored_timestamp_seconds",
                                    "When database and anchor were last seen to agree, since the epoch.", "");
     s->signatures = metrics_counter(metrics, "cordon_audit_checkpoints_total", "Heads of trees signed by this process.", "");
+    s->countersigned = metrics_counter(metrics, "cordon_audit_countersigned_total", "Heads of trees signed by the key in KMS, by this process.", "");
     s->failures = metrics_counter(metrics, "cordon_audit_checkpoint_failures_total",
                                   "Looks at database or anchor that failed and are repeated.", "");
     return s;
@@ -112,12 +115,25 @@ void signer_turn(struct signer *s) {
     report(s, st, ahead, &why);
 }
 
+/* The second signature comes when it comes: its absence stops nothing. */
+static void countersign_turn(struct signer *s) {
+    struct why why = { 0 };
+    size_t count = 0;
+    enum status st = s->kms.kms ? countersign(&s->kms, s->pool, &count, &why) : ST_OK;
+    counter_add(s->countersigned, count);
+    if (st == ST_OK)
+        return;
+    counter_add(s->failures, 1);
+    log_event(LOG_WARN, "audit_countersignature_waits", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+}
+
 static void *run(void *arg) {
     struct signer *s = arg;
     struct pollfd stop = { .fd = s->stop_fd, .events = POLLIN };
-    do
+    do {
         signer_turn(s);
-    while (poll(&stop, 1, TURN_EVERY_MS) == 0);
+        countersign_turn(s);
+    } while (poll(&stop, 1, TURN_EVERY_MS) == 0);
     return NULL;
 }
 
@@ -142,6 +158,7 @@ void signer_destroy(struct signer **signer_p) {
     if (!s)
         return;
     signer_stop(s);
+    countersigner_end(&s->kms);
     close(s->stop_fd);
     pthread_mutex_destroy(&s->lock);
     free(s);

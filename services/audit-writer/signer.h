@@ -6,14 +6,15 @@
 
 #include "anchor.h"
 #include "checkpoint.h"
+#include "countersign.h"
 #include "obs/metrics.h"
 
 struct signer;
 
 /* key NULL: nothing is signed or checked, and everything may be appended (development, tests). anchor.s3 NULL: heads are
- * signed but stay in the database. All are borrowed. */
+ * signed but stay in the database. kms NULL, or its kms NULL: no second signature. All are borrowed. */
 struct signer *signer_new(struct db_pool *pool, const struct note_key *key, const struct anchor *anchor,
-                          const struct checkpoint_pace *pace, struct metrics *metrics);
+                          const struct countersigner *kms, const struct checkpoint_pace *pace, struct metrics *metrics);
 /* One look at bucket and database, as the thread does it: what is wrong is remembered. */
 void signer_turn(struct signer *s);
 void signer_start(struct signer *s);

@@ -32,6 +32,7 @@ static const struct route ROUTES[] = {
 };
 
 #define OFF(member) offsetof(struct query_settings, member)
+    { "query.AddCosignatures", PEER_EDGE, SCOPE_AUDIT_WITNESS, &query__add_cosignatures_request__descriptor, &query__add_cosignatures_reply__descriptor, on_add_cosignatures },
 
 static const struct setting SETTINGS[] = {
     /* name                        type        default   min max      unit  offset                     help */
@@ -52,6 +53,7 @@ static const struct setting SETTINGS[] = {
 static enum status check_database(void *self, struct why *why) {
     const struct query *q = self;
     return db_boot_check(q->db, "cordon_query", q->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
+    { "CORDON_WITNESS_KEYS",       SET_TEXT,   "",       0,  16384,   "",   OFF(witness_keys),         "Verifier keys of witnesses (type 4), with commas between them, whose cosignatures are taken; empty: nobody's." },
 }
 
 static enum status check_audit_database(void *self, struct why *why) {
@@ -87,6 +89,7 @@ static void query_close(void **self_p) {
 }
 
 static enum status open_databases(struct query *q, struct why *why) {
+    free(q->witnesses);
     const struct query_settings *s = q->settings;
     struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .connections = (int)s->db_connections_count,
                                 .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
@@ -116,6 +119,8 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     }
     q->s3 = s3_new(q->aws, s->s3_endpoint, s->bucket);
     q->kms = kms_new(q->aws, s->kms_endpoint);
+    if (st == ST_OK)
+        st = witnesses_read(s->witness_keys, &q->witnesses, &q->witness_count, why);
     struct key_unwrapper unwrapper = kms_unwrapper(q->kms);
     q->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
     q->shares = shares_new(q->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);

@@ -5,6 +5,7 @@
 #include "aws/kms.h"
 #include "aws/s3.h"
 #include "aws/sts.h"
+#include "crypto/cosignature.h"
 #include "crypto/keyring.h"
 #include "db/pool.h"
 #include "db/sql.h"
@@ -21,6 +22,7 @@ struct query_settings {
     int64_t key_cache_ms, share_cache_ms;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint, *aws_identity;
+    const char *witness_keys;
 };
 
 struct query {
@@ -33,6 +35,8 @@ struct query {
     struct aws *aws;
     struct s3 *s3;
     struct kms *kms;
+    struct witness *witnesses;      /* whose cosignatures are taken */
+    size_t witness_count;
 };
 
 extern const struct service QUERY;
@@ -67,3 +71,7 @@ enum status on_get_audit_tile(void *self, struct call *call, const ProtobufCMess
 enum status on_export_audit(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 
 #endif
+/* witnesses.c */
+enum status on_add_cosignatures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* Take the setting apart: verifier keys with commas between them. The caller's to free. ST_INVALID. */
+enum status witnesses_read(const char *setting, struct witness **ret_witnesses, size_t *ret_count, struct why *why) MUST_USE;

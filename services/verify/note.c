@@ -1,12 +1,14 @@
 #include "note.h"
 
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TYPE_ED25519 = 1, TYPE_COSIGNATURE = 4, ID_BYTES = 4, SIGNATURE_BYTES = 64, TIME_BYTES = 8 };
+enum { TYPE_ED25519 = 1, TYPE_ECDSA = 2, TYPE_COSIGNATURE = 4, ID_BYTES = 4, RAW_KEY_BYTES = 32, SIGNATURE_BYTES = 64, TIME_BYTES = 8,
+       DER_SIGNATURE_MAX_BYTES = 160 };
 
 /* Strict: padded, nothing but its letters, no stray bits. Returns the length, -1 when it is none or too long. */
 static int base64_read(struct text t, uint8_t *out, size_t size) {
@@ -37,17 +39,20 @@ static int base64_read(struct text t, uint8_t *out, size_t size) {
     return (int)len;
 }
 
-static bool key_id(const char *name, uint8_t type, const uint8_t public_key[PUBLIC_KEY_BYTES], uint8_t out[ID_BYTES]) {
-    uint8_t data[NAME_MAX_BYTES + 2 + PUBLIC_KEY_BYTES], digest[HASH_BYTES];
-    size_t len = strlen(name);
-    memcpy(data, name, len);
-    data[len] = '\n';
-    data[len + 1] = type;
-    memcpy(data + len + 2, public_key, PUBLIC_KEY_BYTES);
-    if (EVP_Digest(data, len + 2 + PUBLIC_KEY_BYTES, digest, NULL, EVP_sha256(), NULL) != 1)
+/* The first bytes of SHA-256(name || 0x0a || type || key); of an ECDSA key's SubjectPublicKeyInfo alone. */
+static void key_id(const char *name, const struct verifier *v, uint8_t out[ID_BYTES]) {
+    uint8_t data[NAME_MAX_BYTES + 2 + PUBLIC_KEY_MAX_BYTES], digest[HASH_BYTES];
+    size_t len = 0;
+    if (v->type != TYPE_ECDSA) {
+        len = strlen(name);
+        memcpy(data, name, len);
+        data[len++] = '\n';
+        data[len++] = v->type;
+    }
+    memcpy(data + len, v->public_key, v->key_len);
+    if (EVP_Digest(data, len + v->key_len, digest, NULL, EVP_sha256(), NULL) != 1)
         abort();
     memcpy(out, digest, ID_BYTES);
-    return true;
 }
 
 static bool name_copy(struct text t, char out[NAME_MAX_BYTES]) {
@@ -62,7 +67,7 @@ static bool name_copy(struct text t, char out[NAME_MAX_BYTES]) {
 }
 
 bool verifier_read(struct text t, struct verifier *out) {
-    uint8_t id[ID_BYTES], own[ID_BYTES], typed[1 + PUBLIC_KEY_BYTES];
+    uint8_t id[ID_BYTES], own[ID_BYTES], typed[1 + PUBLIC_KEY_MAX_BYTES];
     while (t.len > 0 && (t.data[t.len - 1] == '\n' || t.data[t.len - 1] == '\r'))
         t.len--;
     const char *plus = memchr(t.data, '+', t.len);
@@ -72,11 +77,14 @@ bool verifier_read(struct text t, struct verifier *out) {
     if (rest.len < 2 * ID_BYTES + 1 || rest.data[2 * ID_BYTES] != '+' || !hex_read((struct text){ rest.data, 2 * ID_BYTES }, id, ID_BYTES))
         return false;
     struct text key = { rest.data + 2 * ID_BYTES + 1, rest.len - 2 * ID_BYTES - 1 };
-    if (!name_copy(name, out->name) || base64_read(key, typed, sizeof typed) != sizeof typed)
+    int len = name_copy(name, out->name) ? base64_read(key, typed, sizeof typed) : -1;
+    if (len < 2 || (typed[0] != TYPE_ECDSA && len != 1 + RAW_KEY_BYTES))
         return false;
     out->type = typed[0];
-    memcpy(out->public_key, typed + 1, PUBLIC_KEY_BYTES);
-    return key_id(out->name, out->type, out->public_key, own) && memcmp(id, own, ID_BYTES) == 0;
+    out->key_len = (size_t)len - 1;
+    memcpy(out->public_key, typed + 1, out->key_len);
+    key_id(out->name, out, own);
+    return memcmp(id, own, ID_BYTES) == 0;
 }
 
 /* Cut the next line off. False: none is left, or it has no end. */
@@ -117,14 +125,17 @@ bool checkpoint_read(struct text note, struct checkpoint *out) {
     return rest.len > 0;
 }
 
-static bool ed25519_is_good(const uint8_t public_key[PUBLIC_KEY_BYTES], const uint8_t signature[SIGNATURE_BYTES], struct text signed_text) {
-    EVP_PKEY *key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, public_key, PUBLIC_KEY_BYTES);
+static bool is_good(const struct verifier *v, const uint8_t *signature, size_t len, struct text signed_text) {
+    const uint8_t *der = v->public_key;
+    EVP_PKEY *key = v->type == TYPE_ECDSA ? d2i_PUBKEY(NULL, &der, (long)v->key_len)
+                                          : EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, v->public_key, v->key_len);
+    bool is_ours = key && (v->type != TYPE_ECDSA || (EVP_PKEY_is_a(key, "EC") && der == v->public_key + v->key_len));
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool is_good = key && ctx && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key) == 1 &&
-                   EVP_DigestVerify(ctx, signature, SIGNATURE_BYTES, (const uint8_t *)signed_text.data, signed_text.len) == 1;
+    bool is_valid = is_ours && ctx && EVP_DigestVerifyInit(ctx, NULL, v->type == TYPE_ECDSA ? EVP_sha256() : NULL, NULL, key) == 1 &&
+                    EVP_DigestVerify(ctx, signature, len, (const uint8_t *)signed_text.data, signed_text.len) == 1;
     EVP_MD_CTX_free(ctx);
     EVP_PKEY_free(key);
-    return is_good;
+    return is_valid;
 }
 
 /* The next signature line by this name with this key id; its bytes behind the id. Length, or -1 when there is none. */
@@ -133,7 +144,7 @@ static int next_signature(struct text *rest, const char *name, const uint8_t id[
     struct text line;
     size_t name_len = strlen(name), before = strlen(DASH) + name_len + 1;
     while (next_line(rest, &line)) {
-        uint8_t bytes[ID_BYTES + TIME_BYTES + SIGNATURE_BYTES];
+        uint8_t bytes[ID_BYTES + DER_SIGNATURE_MAX_BYTES];
         if (line.len <= before || memcmp(line.data, DASH, strlen(DASH)) != 0 || memcmp(line.data + strlen(DASH), name, name_len) != 0 ||
             line.data[before - 1] != ' ')
             continue;
@@ -152,14 +163,15 @@ static bool is_member(const char *origin, const char *family) {
 }
 
 bool checkpoint_is_signed(const struct checkpoint *c, const struct verifier *v) {
-    uint8_t id[ID_BYTES], signature[SIGNATURE_BYTES];
-    if (v->type != TYPE_ED25519 || !is_member(c->origin, v->name) || !key_id(c->origin, v->type, v->public_key, id))
+    uint8_t id[ID_BYTES], signature[DER_SIGNATURE_MAX_BYTES];
+    if ((v->type != TYPE_ED25519 && v->type != TYPE_ECDSA) || !is_member(c->origin, v->name))
         return false;
+    key_id(c->origin, v, id);
     for (struct text rest = c->signatures;;) {
         int len = next_signature(&rest, c->origin, id, signature, sizeof signature);
         if (len < 0)
             return false;
-        if (len == SIGNATURE_BYTES && ed25519_is_good(v->public_key, signature, c->body))
+        if ((v->type == TYPE_ECDSA || len == SIGNATURE_BYTES) && is_good(v, signature, (size_t)len, c->body))
             return true;
     }
 }
@@ -167,8 +179,9 @@ bool checkpoint_is_signed(const struct checkpoint *c, const struct verifier *v) 
 bool checkpoint_is_witnessed(const struct checkpoint *c, const struct verifier *v, uint64_t *out_time) {
     uint8_t id[ID_BYTES], stamped[TIME_BYTES + SIGNATURE_BYTES];
     char text[64 + NOTE_MAX_BYTES];
-    if (v->type != TYPE_COSIGNATURE || c->body.len > NOTE_MAX_BYTES || !key_id(v->name, v->type, v->public_key, id))
+    if (v->type != TYPE_COSIGNATURE || c->body.len > NOTE_MAX_BYTES)
         return false;
+    key_id(v->name, v, id);
     for (struct text rest = c->signatures;;) {
         int len = next_signature(&rest, v->name, id, stamped, sizeof stamped);
         if (len < 0)
@@ -180,7 +193,7 @@ bool checkpoint_is_witnessed(const struct checkpoint *c, const struct verifier *
             seconds = seconds << 8 | stamped[i];
         int head = snprintf(text, 64, "cosignature/v1\ntime %" PRIu64 "\n", seconds);
         memcpy(text + head, c->body.data, c->body.len);
-        if (ed25519_is_good(v->public_key, stamped + TIME_BYTES, (struct text){ text, (size_t)head + c->body.len })) {
+        if (is_good(v, stamped + TIME_BYTES, SIGNATURE_BYTES, (struct text){ text, (size_t)head + c->body.len })) {
             *out_time = seconds;
             return true;
         }

@@ -1,14 +1,15 @@
 /* note — signed notes (c2sp.org/signed-note) with checkpoints in them (c2sp.org/tlog-checkpoint), and the cosignatures
- * of witnesses (c2sp.org/tlog-cosignature). Ed25519. Values in place. */
+ * of witnesses (c2sp.org/tlog-cosignature). Ed25519; ECDSA for a log's key that is in KMS. Values in place. */
 #ifndef VERIFY_NOTE_H
 #define VERIFY_NOTE_H
 
 #include "json.h"
 
-enum { NAME_MAX_BYTES = 256, NOTE_MAX_BYTES = 16384, PUBLIC_KEY_BYTES = 32 };
+enum { NAME_MAX_BYTES = 256, NOTE_MAX_BYTES = 16384, PUBLIC_KEY_MAX_BYTES = 200 };
 
-/* "<name>+<key id>+<base64>": a log's key, or a witness's (its first byte is 4). */
-struct verifier { char name[NAME_MAX_BYTES]; uint8_t type, public_key[PUBLIC_KEY_BYTES]; };
+/* "<name>+<key id>+<base64>": a log's key (its first byte is 1: Ed25519, or 2: ECDSA, then a SubjectPublicKeyInfo), or a
+ * witness's (4: Ed25519). */
+struct verifier { char name[NAME_MAX_BYTES]; uint8_t type, public_key[PUBLIC_KEY_MAX_BYTES]; size_t key_len; };
 
 /* False: not a verifier key, or its id is not its own. */
 bool verifier_read(struct text t, struct verifier *out);

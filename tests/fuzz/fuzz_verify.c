@@ -6,7 +6,7 @@
 #include "export.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const struct verifier KEY = { .name = "test.example/audit", .type = 1 };
+    static const struct verifier KEY = { .name = "test.example/audit", .type = 1, .key_len = 32 };
     struct expected e = { .key = size > 0 && data[0] & 1 ? &KEY : NULL };
     struct report report;
     struct verifier ignored;

@@ -67,7 +67,7 @@ static const struct checkpoint_pace AT_ONCE = { .events = 1, .wait_ms = 0 };
 
 static struct signer *new_signer(void) {
     struct anchor anchor = { .s3 = s3, .key = key, .keep_days = 7 };
-    return signer_new(rig_pool(), key, &anchor, &AT_ONCE, metrics);
+    return signer_new(rig_pool(), key, &anchor, NULL, &AT_ONCE, metrics);
 }
 
 static void set_up(void) {

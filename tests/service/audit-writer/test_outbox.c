@@ -172,7 +172,7 @@ Test(audit_outbox, the_thread_is_woken_by_the_change) {
     struct outbox *outbox = NULL;
     struct why why = { 0 };
     cr_assert_eq(outbox_new(rig_pool(), &options, metrics, &outbox, &why), ST_OK, "%s", why.text);
-    struct signer *permissive = signer_new(rig_pool(), NULL, &(struct anchor){ 0 }, &(struct checkpoint_pace){ 0 }, metrics);
+    struct signer *permissive = signer_new(rig_pool(), NULL, &(struct anchor){ 0 }, NULL, &(struct checkpoint_pace){ 0 }, metrics);
     outbox_start(outbox, permissive);
     for (int i = 0; i < 3; i++) {
         pg_ask(pg_admin(), "UPDATE app.documents SET name_enc = '\\x0%d' WHERE id = '" DOCUMENT_A1 "'", i);

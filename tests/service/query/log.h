@@ -12,6 +12,10 @@ void log_fill(const char *tenant, unsigned n);
 /* Store nodes and a signed head for what is there; returns its note, which lives for the test. */
 const char *log_sign(const char *tenant);
 
+/* A witness, and its cosignature of a note; in rig.mem. */
+#define LOG_WITNESS "witness.example/w1+aa4a09d1+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs"
+const char *log_cosign(const char *note);
+
 /* Run cordon-verify with arguments (NULL-terminated) on a file that holds the text; its output is in *out. Its exit status. */
 int log_verify(const char *const args[], const void *text, size_t len, struct buffer *out);
 

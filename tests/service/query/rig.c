@@ -451,6 +451,7 @@ void rig_open(void) {
     add_tenant(PG_TENANT_A, PG_SLUG_A);
     add_tenant(PG_TENANT_B, PG_SLUG_B);
     make_keys();
+    cr_assert_eq(witnesses_read(LOG_WITNESS, &rig.query.witnesses, &rig.query.witness_count, &rig.why), ST_OK);
     start(&writer, PEER_AUDIT_WRITER, PEER_QUERY, on_append);
     start(&model, PEER_EMBEDDING_WORKER, PEER_QUERY, on_model);
     callee_init(&node, PEER_QUERY, 0, 2, on_call, NULL);
@@ -481,6 +482,8 @@ void rig_close(void) {
         buffer_end(&documents[i].sealed);
         free(documents[i].object);
     }
+    free(rig.query.witnesses);
+    rig.query.witnesses = NULL;
     PQfinish(log_conn);
     arena_destroy(&rig.mem);
     pg_close();

@@ -459,6 +459,7 @@ Test(query_answers, a_stranger_verifies_a_receipt_and_no_byte_of_it_can_be_chang
     cr_assert_not_null(r, "%s", rig.why.text);
     cr_assert_str_eq(r->state, "signed");
     CLEANUP(buffer_end) struct buffer json = { 0 }, said = { 0 };
+    ((Query__GetReceiptReply *)r)->prompt_salt.len = 0;      /* nobody has the prompt here, so nothing is compared with it */
     print_receipt(r, &json);
     cr_expect_eq(log_verify(ARGS, json.data, json.len, &said), 0, "%s", said.data);
     cr_expect_not_null(strstr(said.data, "commitments opened: 4, still closed: 1"), "%s", said.data);

@@ -224,3 +224,51 @@ Test(query_proofs, what_a_superuser_does_to_the_rows_is_found) {
         rig_open();
     }
 }
+
+/* ---- witnesses ---- */
+
+static enum status cosign(const char *ticket, int64_t size, const char *lines, uint32_t *ret_accepted) {
+    Query__AddCosignaturesRequest req = QUERY__ADD_COSIGNATURES_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.size = size;
+    req.lines = (char *)lines;
+    enum status st = rig_call("query.AddCosignatures", ticket, &req.base, &reply);
+    *ret_accepted = reply ? ((Query__AddCosignaturesReply *)reply)->accepted : 0;
+    return st;
+}
+
+Test(query_proofs, a_witness_s_cosignature_is_kept_given_out_and_verified) {
+    const char *const args[] = { "--key", LOG_VERIFIER, "--witness", LOG_WITNESS, NULL };
+    CLEANUP(buffer_end) struct buffer out = { 0 }, said = { 0 };
+    uint32_t accepted = 0;
+    log_fill(PG_TENANT_A, 20);
+    const char *note = log_sign(PG_TENANT_A), *line = log_cosign(note);
+    const char *stranger = "\xe2\x80\x94 somebody.example AAAAAAAA\n";
+    cr_assert_eq(cosign(auditor(), 20, arena_printf(rig.mem, "%s%s", stranger, line), &accepted), ST_OK, "%s", rig.why.text);
+    cr_expect_eq(accepted, 1, "strangers are passed over");
+    cr_assert_eq(cosign(auditor(), 20, line, &accepted), ST_OK, "%s", rig.why.text);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.cosignatures"), "1");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) || min(detail ->> 'witness') FROM audit.audit_outbox WHERE action = 'audit.cosign'"), "1witness.example/w1");
+    Query__ExportAuditRequest req = QUERY__EXPORT_AUDIT_REQUEST__INIT;
+    cr_assert_eq(rig_stream("query.ExportAudit", auditor(), &req.base, &query__export_audit_reply__descriptor, &out), ST_OK, "%s", rig.why.text);
+    cr_expect_eq(log_verify(args, out.data, out.len, &said), 0, "%s", said.data);
+}
+
+Test(query_proofs, a_cosignature_that_is_not_one_is_refused_and_so_is_who_may_not_bring_it) {
+    uint32_t accepted = 0;
+    log_fill(PG_TENANT_A, 20);
+    const char *line = log_cosign(log_sign(PG_TENANT_A));
+    log_fill(PG_TENANT_A, 1);
+    log_sign(PG_TENANT_A);
+    cr_expect_eq(cosign(auditor(), 21, line, &accepted), ST_INVALID, "of another head");
+    cr_expect_eq(cosign(auditor(), 19, line, &accepted), ST_NOT_FOUND, "of no head");
+    cr_expect_eq(cosign(auditor(), 20, "nonsense", &accepted), ST_INVALID);
+    cr_expect_eq(cosign(pg_ticket(PG_SLUG_A, "clinician", "ann"), 20, line, &accepted), ST_FORBIDDEN);
+    cr_expect_eq(cosign(pg_ticket(PG_SLUG_B, "auditor", "eve"), 20, line, &accepted), ST_NOT_FOUND, "another tenant's head");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.cosignatures"), "0");
+    PGconn *conn = pg_connect("cordon_audit_reader");
+    cr_expect_str_eq(pg_try(conn, "INSERT INTO audit.cosignatures VALUES ('" PG_TENANT_A "', 20, 'x', 'y')"), "42501");
+    pg_ask(conn, "BEGIN; SELECT authz.enter('%s')", auditor());
+    cr_expect_str_eq(pg_try(conn, "SELECT audit.cosign(20, false, split_part((SELECT note FROM audit.checkpoints LIMIT 1), E'\\n', 1), 'x')"), "23514", "in the log's own name");
+    PQfinish(conn);
+}

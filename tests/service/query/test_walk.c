@@ -106,13 +106,28 @@ static struct outcome query(const char *ticket, const char *id) {
     return after(st, reply ? ((Query__QueryReply *)reply)->n_citations : 0);
 }
 
-/* Of an answer that was made before, about the document. */
+/* Of an answer about the document, to ann or bea. */
 static struct outcome get_receipt(const char *ticket, const char *id) {
     Query__GetReceiptRequest req = QUERY__GET_RECEIPT_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
-    req.answer_id = rig_id(pg_ask(pg_admin(), "SELECT coalesce((SELECT r.answer_id FROM app.receipts r WHERE r.body::jsonb -> 'document_ids' ? '%s' "
-                                              "ORDER BY r.answer_id DESC LIMIT 1), '%s')", id, id));
+    pg_ask(pg_admin(), "INSERT INTO app.receipts (tenant_id, answer_id, user_id, body) SELECT u.tenant_id, a.id, u.id, jsonb_build_object('answer_id', a.id, "
+                       "'tenant_id', u.tenant_id, 'user_id', u.id, 'chunk_ids', '[]'::jsonb, 'document_ids', '[]'::jsonb, 'about', d.id)::text FROM auth.users u "
+                       "JOIN app.documents d ON d.tenant_id = u.tenant_id, LATERAL (SELECT md5(u.id::text || d.id::text)::uuid AS id) a "
+                       "WHERE u.subject IN ('ann', 'bea') ON CONFLICT DO NOTHING");
+    req.answer_id = rig_id(pg_ask(pg_admin(), "SELECT coalesce((SELECT r.answer_id FROM app.receipts r WHERE r.body::jsonb ->> 'about' = '%s' "
+                                              "LIMIT 1), '%s')", id, id));
     return after(rig_call("query.GetReceipt", ticket, &req.base, &reply), 1);
+}
+
+static struct outcome add_cosignatures(const char *ticket, const char *id) {
+    Query__AddCosignaturesRequest req = QUERY__ADD_COSIGNATURES_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    (void)id;
+    const char *note = pg_ask(pg_admin(), "SELECT note FROM audit.checkpoints WHERE tenant_id = '" PG_TENANT_A "' ORDER BY size DESC LIMIT 1");
+    req.lines = (char *)log_cosign(note);
+    req.size = strtoll(pg_ask(pg_admin(), "SELECT coalesce(max(size), 1) FROM audit.checkpoints WHERE tenant_id = '" PG_TENANT_A "'"), NULL, 10);
+    enum status st = rig_call("query.AddCosignatures", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__AddCosignaturesReply *)reply)->accepted : 0);
 }
 
 static struct outcome list_audit_events(const char *ticket, const char *id) {
@@ -210,6 +225,7 @@ static const struct sample {
     { "query.ListDisclosures", "auditor",   "clinician", DOC_A, DOC_B, list_disclosures,  "audit.disclosures" },
     { "query.ExportDisclosures", "auditor", "clinician", DOC_A, DOC_B, export_disclosures, "audit.disclosures" },
     { "query.GetAuditCheckpoint",  "auditor", "clinician", DOC_A, NULL, get_checkpoint,  NULL },
+    { "query.AddCosignatures",     "auditor", "clinician", DOC_A, NULL, add_cosignatures, NULL },
     { "query.GetAuditProof",       "auditor", "clinician", DOC_A, NULL, get_proof,       NULL },
     { "query.GetAuditConsistency", "auditor", "clinician", DOC_A, NULL, get_consistency, NULL },
     { "query.GetAuditTile",        "auditor", "clinician", DOC_A, NULL, get_tile,        NULL },

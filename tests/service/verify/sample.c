@@ -173,6 +173,7 @@ const char *sample_cosigned(const struct sample_log *log, unsigned size, char ou
 struct verifier sample_verifier(unsigned key) {
     struct verifier v = { .type = 1 };
     strcpy(v.name, FAMILY);
+    v.key_len = 32;
     public_of(key, v.public_key);
     return v;
 }
@@ -180,6 +181,7 @@ struct verifier sample_verifier(unsigned key) {
 struct verifier sample_witness(void) {
     struct verifier v = { .type = 4 };
     strcpy(v.name, WITNESS);
+    v.key_len = 32;
     public_of(9, v.public_key);
     return v;
 }
