@@ -11,6 +11,7 @@
 #include "embedding.pb-c.h"
 #include "json/reader.h"
 #include "keystore/original.h"
+#include "log.h"
 #include "support/loopback.h"
 #include "unit/bus_fixture.h"
 
