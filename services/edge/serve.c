@@ -24,6 +24,7 @@ enum { HEADER_MAX_BYTES = 32 << 10, IDLE_MS = 15000, HEAD_MS = 10000, ADMISSION_
 struct worker {
     struct bus_client *bus;
     struct vigil head;          /* over the head of the present connection's request */
+    bool is_answered;           /* it, by us */
 };
 
 struct bus_client *edge_bus(const struct mg_connection *conn) {
@@ -61,6 +62,7 @@ static int connection_begin(const struct mg_connection *conn, void **conn_data) 
     struct edge *edge = mg_get_user_context_data(conn);
     struct worker *worker = mg_get_thread_pointer(conn);
     const struct mg_request_info *in = early_info(edge, conn);
+    worker->is_answered = false;
     patience_hurry(edge->patience, doors_count_connection(&edge->doors, 1));
     if (in) {
         worker->head = (struct vigil){ .address = in->remote_addr, .port = in->remote_port };
@@ -69,10 +71,16 @@ static int connection_begin(const struct mg_connection *conn, void **conn_data) 
     return 0;
 }
 
+static int on_library_error(struct mg_connection *conn, int http_status, const char *message);
+
+/* Some request lines (an asterisk) civetweb takes in and then hangs up on without a word or a callback but this one. */
 static void connection_end(const struct mg_connection *conn) {
     struct edge *edge = mg_get_user_context_data(conn);
     struct worker *worker = mg_get_thread_pointer(conn);
+    const struct mg_request_info *in = mg_get_request_info(conn);
     (void)patience_end(edge->patience, &worker->head);
+    if (!worker->is_answered && in && in->request_method)
+        (void)on_library_error((struct mg_connection *)conn, 400, "");
     patience_hurry(edge->patience, doors_count_connection(&edge->doors, -1));
 }
 
@@ -197,6 +205,7 @@ static int on_request(struct mg_connection *conn) {
     int64_t began_us = clock_mono_us();
     struct trace_scope scope;
     struct worker *worker = mg_get_thread_pointer(conn);
+    worker->is_answered = true;
     (void)patience_end(edge->patience, &worker->head);
     mg_disable_connection_keep_alive(conn);     /* also keeps civetweb from reading the rest of the body */
     gauge_set(edge->in_flight_gauge, atomic_fetch_add(&edge->in_flight, 1) + 1);
@@ -259,6 +268,7 @@ static enum error_code code_of(int http_status) {
 static int on_library_error(struct mg_connection *conn, int http_status, const char *message) {
     (void)message;              /* may quote the request */
     struct edge *edge = mg_get_user_context_data(conn);
+    ((struct worker *)mg_get_thread_pointer(conn))->is_answered = true;
     CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
     CLEANUP(buffer_end) struct buffer body = { .limit_bytes = 0 };
     struct uuid request_id = uuid_v7();

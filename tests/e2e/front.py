@@ -92,7 +92,7 @@ def exchange(port, data, certificate=None, patience=1.0, closes=True):
         except OSError:
             pass                # refused before all of it was read
         sock.settimeout(patience)
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + 4
         while time.monotonic() < deadline:
             try:
                 part = sock.recv(65536)
