@@ -24,6 +24,7 @@ static const struct route ROUTES[] = {
     { "query.ListDisclosures", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_disclosures_request__descriptor, &query__list_disclosures_reply__descriptor,  on_list_disclosures },
     { "query.ExportDisclosures", PEER_EDGE,  SCOPE_AUDIT_READ,     &query__list_disclosures_request__descriptor, &query__export_disclosures_reply__descriptor, on_export_disclosures },
     { "query.GetAuditCheckpoint", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_checkpoint_request__descriptor, &query__get_audit_checkpoint_reply__descriptor, on_get_audit_checkpoint },
+    { "query.AddCosignatures", PEER_EDGE, SCOPE_AUDIT_WITNESS, &query__add_cosignatures_request__descriptor, &query__add_cosignatures_reply__descriptor, on_add_cosignatures },
     { "query.GetAuditProof", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_proof_request__descriptor, &query__get_audit_proof_reply__descriptor, on_get_audit_proof },
     { "query.GetAuditConsistency", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_consistency_request__descriptor, &query__get_audit_consistency_reply__descriptor, on_get_audit_consistency },
     { "query.GetAuditTile", PEER_EDGE, SCOPE_AUDIT_READ, &query__get_audit_tile_request__descriptor, &query__get_audit_tile_reply__descriptor, on_get_audit_tile },
@@ -32,7 +33,6 @@ static const struct route ROUTES[] = {
 };
 
 #define OFF(member) offsetof(struct query_settings, member)
-    { "query.AddCosignatures", PEER_EDGE, SCOPE_AUDIT_WITNESS, &query__add_cosignatures_request__descriptor, &query__add_cosignatures_reply__descriptor, on_add_cosignatures },
 
 static const struct setting SETTINGS[] = {
     /* name                        type        default   min max      unit  offset                     help */
@@ -45,6 +45,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_AWS_IDENTITY",       SET_TEXT,   "query",  1,  64,      "",   OFF(aws_identity),         "User or role that AWS must say this process is." },
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,     3,  63,      "",   OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,     3,  63,      "",   OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
+    { "CORDON_WITNESS_KEYS",       SET_TEXT,   "",       0,  16384,   "",   OFF(witness_keys),         "Verifier keys of witnesses (type 4), with commas between them, whose cosignatures are taken; empty: nobody's." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000", 0,  3600000, "ms", OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" , 0,  3600000, "ms", OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
     { 0 }
@@ -53,7 +54,6 @@ static const struct setting SETTINGS[] = {
 static enum status check_database(void *self, struct why *why) {
     const struct query *q = self;
     return db_boot_check(q->db, "cordon_query", q->runtime->is_production, clock_mono_ms() + READY_BUDGET_MS, why);
-    { "CORDON_WITNESS_KEYS",       SET_TEXT,   "",       0,  16384,   "",   OFF(witness_keys),         "Verifier keys of witnesses (type 4), with commas between them, whose cosignatures are taken; empty: nobody's." },
 }
 
 static enum status check_audit_database(void *self, struct why *why) {
@@ -81,6 +81,7 @@ static void query_close(void **self_p) {
     shares_destroy(&q->shares);
     s3_destroy(&q->s3);
     kms_destroy(&q->kms);
+    free(q->witnesses);
     aws_destroy(&q->aws);
     db_pool_destroy(&q->db);
     db_pool_destroy(&q->audit_db);
@@ -89,7 +90,6 @@ static void query_close(void **self_p) {
 }
 
 static enum status open_databases(struct query *q, struct why *why) {
-    free(q->witnesses);
     const struct query_settings *s = q->settings;
     struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .connections = (int)s->db_connections_count,
                                 .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
@@ -112,6 +112,8 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     const struct query_settings *s = q->settings;
     enum status st = open_databases(q, why);
     if (st == ST_OK)
+        st = witnesses_read(s->witness_keys, &q->witnesses, &q->witness_count, why);
+    if (st == ST_OK)
         st = aws_open(&s->aws, rt->is_production, rt->metrics, &q->aws, why);
     if (st != ST_OK) {
         query_close(&self);
@@ -119,8 +121,6 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     }
     q->s3 = s3_new(q->aws, s->s3_endpoint, s->bucket);
     q->kms = kms_new(q->aws, s->kms_endpoint);
-    if (st == ST_OK)
-        st = witnesses_read(s->witness_keys, &q->witnesses, &q->witness_count, why);
     struct key_unwrapper unwrapper = kms_unwrapper(q->kms);
     q->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
     q->shares = shares_new(q->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);

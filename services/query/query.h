@@ -67,11 +67,11 @@ enum status on_get_audit_checkpoint(void *self, struct call *call, const Protobu
 enum status on_get_audit_proof(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_audit_consistency(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_audit_tile(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
-/* audit_export.c */
-enum status on_export_audit(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
-
-#endif
 /* witnesses.c */
 enum status on_add_cosignatures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* Take the setting apart: verifier keys with commas between them. The caller's to free. ST_INVALID. */
 enum status witnesses_read(const char *setting, struct witness **ret_witnesses, size_t *ret_count, struct why *why) MUST_USE;
+/* audit_export.c */
+enum status on_export_audit(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+
+#endif

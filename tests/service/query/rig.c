@@ -438,6 +438,7 @@ static void open_cloud(void) {
     rig.query.kms = kms_new(rig.query.aws, loopback_url(cloud));
     struct key_unwrapper unwrapper = kms_unwrapper(rig.query.kms);
     rig.query.keyring = keyring_new(&unwrapper, 0, 16);
+    cr_assert_eq(witnesses_read(LOG_WITNESS, &rig.query.witnesses, &rig.query.witness_count, &rig.why), ST_OK);
     sealer = keyring_new(&(struct key_unwrapper){ .decrypt = unwrap }, 60000, 16);
 }
 
@@ -452,7 +453,6 @@ void rig_open(void) {
     add_tenant(PG_TENANT_A, PG_SLUG_A);
     add_tenant(PG_TENANT_B, PG_SLUG_B);
     make_keys();
-    cr_assert_eq(witnesses_read(LOG_WITNESS, &rig.query.witnesses, &rig.query.witness_count, &rig.why), ST_OK);
     start(&writer, PEER_AUDIT_WRITER, PEER_QUERY, on_append);
     start(&model, PEER_EMBEDDING_WORKER, PEER_QUERY, on_model);
     callee_init(&node, PEER_QUERY, 0, 2, on_call, NULL);
@@ -469,6 +469,8 @@ void rig_close(void) {
     node_stop(&model);
     node_stop(&writer);
     keyring_destroy(&rig.query.keyring);
+    free(rig.query.witnesses);
+    rig.query.witnesses = NULL;
     shares_destroy(&rig.query.shares);
     keyring_destroy(&sealer);
     s3_destroy(&rig.query.s3);
@@ -483,8 +485,6 @@ void rig_close(void) {
         buffer_end(&documents[i].sealed);
         free(documents[i].object);
     }
-    free(rig.query.witnesses);
-    rig.query.witnesses = NULL;
     PQfinish(log_conn);
     arena_destroy(&rig.mem);
     pg_close();
