@@ -74,7 +74,7 @@ start_standins() {
 
 # With CORDON_FAULT_DIR, which tests set, the binaries whose fault points obey the files in that folder (common/core/fault.h).
 build_faults() {
-    ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" faults
+    run_ninja "$SHARED/build/release" faults
     [[ -z ${CORDON_FAULT_DIR:-} ]] || install -d -m 0777 "$CORDON_FAULT_DIR"
 }
 

@@ -167,12 +167,20 @@ build() {
     local dir="$SHARED/build/$1" given
     shift
     given="$ROOT $*"
+    mkdir -p "$dir"
     if [[ ! -f $dir/build.ninja || $given != "$(cat "$dir/configured" 2>/dev/null)" ]]; then
-        cmake -S "$ROOT" -B "$dir" -G Ninja "$@"
+        flock "$dir" cmake -S "$ROOT" -B "$dir" -G Ninja "$@"
         echo "$given" >"$dir/configured"
     fi
-    ninja -C "$dir" -j"${CORDON_BUILD_JOBS:-$(nproc)}"
+    run_ninja "$dir"
     note "${dir#"$ROOT/"}"
+}
+
+# run_ninja FOLDER TARGET...: one at a time in a folder.
+run_ninja() {
+    local dir=$1
+    shift
+    flock "$dir" ninja -C "$dir" -j"${CORDON_BUILD_JOBS:-$(nproc)}" "$@"
 }
 
 build_release() { build release -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCORDON_TESTS=OFF; }

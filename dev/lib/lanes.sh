@@ -66,7 +66,7 @@ lane_fuzz() {
 build_fuzz() {
     local dir="$SHARED/build/fuzz"
     cmake -S "$ROOT" -B "$dir" -G Ninja "${CLANG[@]}" -DCORDON_FUZZ=ON -DCORDON_SANITIZE=address,undefined
-    ninja -C "$dir" -j"${CORDON_BUILD_JOBS:-$(nproc)}" "$@"
+    run_ninja "$dir" "$@"
     note "$# targets"
 }
 

@@ -3,10 +3,11 @@
 
 TEST_LANES=(unit lint cloud e2e faults)
 DEEP_LANES=(clang valgrind tsan fuzz) # dev/lib/lanes.sh; run when they are asked for
-PASSED=0 FAILED=0 SKIPPED=0
+# Lines go side by side, as much of each is waiting; lanes of a line one after the other.
+LANE_LINES=("unit" "lint cloud e2e" "faults" "${DEEP_LANES[*]}")
 
 command_test() {
-    local lanes=("${TEST_LANES[@]}") lane began=$EPOCHREALTIME
+    local lanes=("${TEST_LANES[@]}") lane began=$EPOCHREALTIME passed failed skipped
     PYTEST_ARGS=()
     while (($#)); do
         case $1 in
@@ -37,17 +38,56 @@ command_test() {
     : >"$STEP_LOG"
     say "${BOLD}Cordon's tests${RESET}: ${lanes[*]}"
     install_everything
+    [[ " ${lanes[*]} " != *" lint "* && " ${lanes[*]} " != *" e2e "* ]] || step "promtool" install_promtool
     step "Unix users" make_users
-    for lane in "${lanes[@]}"; do "lane_$lane"; done
+    LANE_COUNTS="$SHARED/test-logs/counts"
+    : >"$LANE_COUNTS"
+    run_lines "${lanes[@]}"
+    read -r passed failed skipped < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$LANE_COUNTS")
     say "" "all lanes after $(seconds_since "$began") s; logs in ${SHARED#"$ROOT/"}/test-logs" ""
-    printf '%d passed, %d failed, %d skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
-    ((FAILED == 0 && PASSED > 0))
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    ((failed == 0 && passed > 0))
+}
+
+# run_lines LANE...: each line in a process group of its own, so that an interrupt reaches all that it runs; what they say
+# is shown by whole lines.
+run_lines() {
+    local line lane wanted=() pids=() i
+    for line in "${LANE_LINES[@]}"; do
+        local chosen=()
+        for lane in $line; do [[ " $* " != *" $lane "* ]] || chosen+=("$lane"); done
+        ((${#chosen[@]} == 0)) || wanted+=("${chosen[*]}")
+    done
+    if ((${#wanted[@]} == 1)); then
+        run_line "${wanted[0]}"
+        return
+    fi
+    say "  side by side: $(printf '%s; ' "${wanted[@]}")" | sed 's/; $//'
+    set -m
+    for i in "${!wanted[@]}"; do
+        run_line "${wanted[i]}" </dev/null > >(sed -u '') 2>&1 &
+        pids[i]=$!
+    done
+    # shellcheck disable=SC2064 # these pids
+    trap "kill -INT $(printf -- '-%s ' "${pids[@]}") 2>/dev/null; wait; stop_test_postgres; exit 130" INT TERM
+    for i in "${!wanted[@]}"; do
+        wait "${pids[i]}" || echo "0 1 0" >>"$LANE_COUNTS" # it ended before its report
+    done
+    trap - INT TERM
+    set +m
+}
+
+run_line() {
+    local lane
+    STEP_LOG="$SHARED/test-logs/steps-${1%% *}.log"
+    : >"$STEP_LOG"
+    for lane in $1; do "lane_$lane"; done
 }
 
 # report LANE BEGAN PASSED FAILED SKIPPED
 report() {
     printf '  %-32s%s%6s s%s  %d passed, %d failed, %d skipped\n' "$1" "$DIM" "$(seconds_since "$2")" "$RESET" "$3" "$4" "$5"
-    PASSED=$((PASSED + $3)) FAILED=$((FAILED + $4)) SKIPPED=$((SKIPPED + $5))
+    echo "$3 $4 $5" >>"$LANE_COUNTS"
 }
 
 # C: libraries and service handlers under the address and undefined-behaviour sanitizers, against a real PostgreSQL.
@@ -82,8 +122,10 @@ run_ctest() {
 }
 
 start_test_postgres() {
-    local data="$SHARED/test-postgres" password port
+    local data password port
     stop_test_postgres
+    data=$(test_postgres_place)
+    echo "$data" >"$SHARED/test-postgres.place"
     password=$(random_hex 16)
     port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     as_root rm -rf "$data" "$data.password" "$data.log"
@@ -93,16 +135,29 @@ start_test_postgres() {
     as_postgres "$(postgres_bin)/initdb" --pgdata="$data" --username=postgres --pwfile="$data.password" \
         --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions
     as_root rm -f "$data.password"
-    { BASE=$port postgres_settings && echo "fsync = off"; } | as_root tee "$data/postgresql.conf" >/dev/null
+    { BASE=$port postgres_settings && printf '%s\n' "fsync = off" "max_wal_size = '256MB'"; } | as_root tee "$data/postgresql.conf" >/dev/null
     hba_rules | as_root tee "$data/pg_hba.conf" >/dev/null
     as_postgres "$(postgres_bin)/pg_ctl" --pgdata="$data" --log="$data.log" --wait start
-    (umask 077 && echo "postgresql://postgres:$password@127.0.0.1:$port/postgres?sslmode=disable" >"$data.url")
-    note "port $port"
+    (umask 077 && echo "postgresql://postgres:$password@127.0.0.1:$port/postgres?sslmode=disable" >"$SHARED/test-postgres.url")
+    note "port $port, $data"
+}
+
+# In memory where there is room: every test makes a database of its own, which is a thousand files.
+test_postgres_place() {
+    local free
+    free=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)
+    if ((${free:-0} > 2 << 20)); then
+        echo "/dev/shm/cordon-test-postgres-$(cksum <<<"$SHARED" | cut -d' ' -f1)"
+    else
+        echo "$SHARED/test-postgres"
+    fi
 }
 
 stop_test_postgres() {
-    as_root test -f "$SHARED/test-postgres/postmaster.pid" || return 0
-    as_postgres "$(postgres_bin)/pg_ctl" --pgdata="$SHARED/test-postgres" --mode=immediate --wait stop >/dev/null 2>&1 || true
+    local data
+    data=$(cat "$SHARED/test-postgres.place" 2>/dev/null) || return 0
+    ! as_root test -f "$data/postmaster.pid" || as_postgres "$(postgres_bin)/pg_ctl" --pgdata="$data" --mode=immediate --wait stop >/dev/null 2>&1 || true
+    as_root rm -rf "$data" # its memory, where it had any
 }
 
 as_postgres() { (cd / && as_root env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 s6-setuidgid cordon-postgres "$@"); }
@@ -125,13 +180,12 @@ install_promtool() {
 
 download_prometheus() { apt-get -q -o APT::Sandbox::User="$(id -un)" download prometheus; }
 
-build_bench_programs() { ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" bench_programs; }
+build_bench_programs() { run_ninja "$SHARED/build/release" bench_programs; }
 
 # What no compiler refuses: tests/lint/*.sh, with the built binaries at hand. Exit status 77 is a skip.
 lane_lint() {
     local began script passed=0 failed=0 skipped=0 status
     step "build (release)" build_release
-    step "promtool" install_promtool
     step "build (bench)" build_bench_programs       # nothing else would notice when they rot
     began=$EPOCHREALTIME
     : >"$SHARED/test-logs/lint.log"
@@ -188,7 +242,6 @@ lane_cloud() {
 # The built binaries over HTTP: the tests start and end an instance of their own.
 lane_e2e() {
     step "build (release)" build_release
-    step "promtool" install_promtool
     run_pytest e2e "$ROOT/tests/e2e"
 }
 

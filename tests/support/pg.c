@@ -139,7 +139,7 @@ void pg_open(void) {
     globfree(&files);
     snprintf(pg.database, sizeof pg.database, "cordon_test_%d", (int)getpid());
     pg_ask(admin, "DROP DATABASE IF EXISTS %s WITH (FORCE)", pg.database);
-    pg_ask(admin, "CREATE DATABASE %s TEMPLATE %s", pg.database, template);
+    pg_ask(admin, "CREATE DATABASE %s TEMPLATE %s STRATEGY file_copy", pg.database, template);
     PQfinish(admin);
     pg.admin = connect_to(NULL, pg.database);
     pg_ask(pg.admin, "%s", read_file(CORDON_SOURCE_DIR "/migrations/database.sql"));
