@@ -112,26 +112,15 @@ enum status document_key_open(const struct tenant_key *key, const struct uuid *d
 }
 
 enum status document_key_rewrap(const struct tenant_key *from, const struct tenant_key *to, const struct uuid *document,
-                                const void *wrapped, size_t len, struct arena *mem, struct blob *ret_wrapped,
-                                struct secret **ret_share, struct why *why) {
+                                const void *wrapped, size_t len, const struct secret *share, struct arena *mem,
+                                struct blob *ret_wrapped, struct why *why) {
     CLEANUP(arena_destroy) struct arena *secrets = arena_new(0);
-    CLEANUP(secret_destroy) struct secret *share = NULL;
     struct blob bytes = { 0 };
     bool is_share = document_key_has_share(wrapped, len);
     enum status st = unwrap(from, document, wrapped, len, secrets, &bytes, why);
-    if (st == ST_OK && ret_share && !is_share) {
-        share = aead_key_new();
+    if (st == ST_OK && share && !is_share)
         combine(bytes.data, share);
-    }
-    if (st == ST_OK)
-        st = wrap(to, document, is_share || share, bytes.data, mem, ret_wrapped, why);
-    if (st != ST_OK)
-        return st;
-    if (ret_share) {
-        *ret_share = share;
-        share = NULL;
-    }
-    return ST_OK;
+    return st == ST_OK ? wrap(to, document, is_share || share, bytes.data, mem, ret_wrapped, why) : st;
 }
 
 void document_key_destroy(struct document_key **key_p) {

@@ -104,11 +104,11 @@ bool document_key_has_share(const void *wrapped, size_t len);
 enum status document_key_open(const struct tenant_key *key, const struct uuid *document, const void *wrapped,
                               size_t len, const struct secret *share, struct document_key **ret_key,
                               struct why *why) MUST_USE;
-/* The same key wrapped under another version of the tenant key, in mem. ret_share not NULL: a key of one share is split, has
- * two from here on, and *ret_share is the second; otherwise *ret_share is NULL. ST_INTERNAL. */
+/* The same key wrapped under another version of the tenant key, in mem. share: a fresh key of AEAD_KEY_BYTES that a key of
+ * one share is split by, and needs from here on; NULL, or a key that has two: its shares stay as they are. ST_INTERNAL. */
 enum status document_key_rewrap(const struct tenant_key *from, const struct tenant_key *to, const struct uuid *document,
-                                const void *wrapped, size_t len, struct arena *mem, struct blob *ret_wrapped,
-                                struct secret **ret_share, struct why *why) MUST_USE;
+                                const void *wrapped, size_t len, const struct secret *share, struct arena *mem,
+                                struct blob *ret_wrapped, struct why *why) MUST_USE;
 void document_key_destroy(struct document_key **key_p);
 
 /* Seal or open a field of the document. row: the id of the row that it stands in. The plaintext is in mem,

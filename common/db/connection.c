@@ -194,8 +194,11 @@ static enum status fail_with(struct db_connection *c, const struct sql *q, const
         detail = PQresultErrorField(error, row->says ? PG_DIAG_MESSAGE_PRIMARY : PG_DIAG_CONSTRAINT_NAME);
     if (!row->keeps)
         c->is_suspect = true;
-    return fail(why, row->status, "%s: sqlstate %s%s%s", q->name, state ? state : "none, connection lost",
-                detail ? " " : "", detail ? detail : "");
+    enum status st = fail(why, row->status, "%s: sqlstate %s%s%s", q->name, state ? state : "none, connection lost",
+                          detail ? " " : "", detail ? detail : "");
+    if (row->code != ERR_NONE)
+        why->code = row->code;
+    return st;
 }
 
 /* The next result, or NULL between two; false when the connection or the time is gone. */

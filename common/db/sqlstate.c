@@ -4,14 +4,14 @@
 #include <string.h>
 
 static const struct sqlstate_row ROWS[] = {
-#define SQLSTATE(prefix, status, keeps, says) { prefix, status, keeps, says },
+#define SQLSTATE(prefix, status, keeps, says, code) { prefix, status, keeps, says, code },
 #include "db/sqlstate.def"
 #undef SQLSTATE
 };
 
 const struct sqlstate_row *sqlstate_find(const char *sqlstate) {
-    static const struct sqlstate_row LOST = { "", ST_UNAVAILABLE, false, false };
-    static const struct sqlstate_row UNKNOWN = { "", ST_INTERNAL, false, false };
+    static const struct sqlstate_row LOST = { "", ST_UNAVAILABLE, false, false, ERR_NONE };
+    static const struct sqlstate_row UNKNOWN = { "", ST_INTERNAL, false, false, ERR_NONE };
     if (!sqlstate)
         return &LOST;
     const struct sqlstate_row *best = &UNKNOWN;

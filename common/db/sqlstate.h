@@ -11,6 +11,7 @@ struct sqlstate_row {
     enum status status;
     bool keeps;             /* the connection is as good as before */
     bool says;              /* the server's message may be logged */
+    enum error_code code;   /* more precise than the status; ERR_NONE: it is not */
 };
 
 /* The row for a five-character code. NULL, an error without any code, is a lost connection. */

@@ -51,6 +51,9 @@ static const struct route ROUTES[] = {
     { "ingest.DeleteDocument", PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__delete_document_request__descriptor, &ingest__delete_document_reply__descriptor, on_delete_document },
     { "ingest.CancelJob",      PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__cancel_job_request__descriptor,      &ingest__cancel_job_reply__descriptor,      on_cancel_job },
     { "ingest.RetryJob",       PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__retry_job_request__descriptor,       &ingest__retry_job_reply__descriptor,       on_retry_job },
+    { "ingest.CreateErasure",  PEER_EDGE,    SCOPE_ERASURES_MANAGE, &ingest__create_erasure_request__descriptor,  &ingest__create_erasure_reply__descriptor,  on_create_erasure },
+    { "ingest.PlaceHold",      PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &ingest__place_hold_request__descriptor,      &ingest__place_hold_reply__descriptor,      on_place_hold },
+    { "ingest.ReleaseHold",    PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &ingest__release_hold_request__descriptor,    &ingest__release_hold_reply__descriptor,    on_release_hold },
     { 0 }
 };
 
@@ -82,6 +85,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_POLL_MS",            SET_INT,    "1000",             10,  60000,    "ms",    OFF(poll_ms),              "How often to look for jobs when nobody calls." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000",           0,   3600000,  "ms",    OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" ,           0,   3600000,  "ms",    OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
+    { "CORDON_BACKUP_DAYS",        SET_INT,    "35",               1,   3650,     "days",  OFF(backup_days),          "How long backups of the database are kept: erasure certificates name the day on which the last one ends." },
     { 0 }
 };
 

@@ -24,7 +24,7 @@ struct ingest_settings {
     bool is_without_landlock;
     int64_t extract_memory_bytes, extract_time_ms, text_max_bytes;
     int64_t job_threads_count, lease_ms, poll_ms;
-    int64_t key_cache_ms, share_cache_ms;
+    int64_t key_cache_ms, share_cache_ms, backup_days;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint, *aws_identity;
 };
@@ -54,6 +54,10 @@ enum status on_upload(void *self, struct call *call, const ProtobufCMessage *in,
 /* handlers.c */
 enum status on_delete_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_update_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);     /* labels.c */
+/* erasure.c */
+enum status on_create_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_place_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_release_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* The "labels" of an upload's metadata, between commas; "" for none. In call->mem. */
 enum status labels_of_metadata(struct call *call, const char *metadata_json, const char **ret_labels) MUST_USE;
 

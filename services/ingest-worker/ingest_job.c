@@ -12,6 +12,7 @@
 #include "db/tenant_tx.h"
 #include "embedding.pb-c.h"
 #include "ingest.h"
+#include "job_run.h"
 #include "keystore/original.h"
 #include "obs/log.h"
 #include "obs/trace.h"
@@ -19,7 +20,6 @@
 #include "verdict.h"
 
 enum {
-    STEP_BUDGET_MS = 30000,         /* for one transaction, or one call to audit-writer */
     EMBED_BUDGET_MS = 120000,       /* for one batch of embeddings: a throttled model is slow, not broken */
     FETCH_BUDGET_MS = 300000,
     PAGES_INTERVAL_MS = 500,        /* between two words on how many pages are read */
@@ -28,15 +28,9 @@ enum {
     WIRE_CAP_BYTES = 4 << 20,
 };
 
-/* A job under way. Strings and keys live in mem until the job ends. */
+/* A document's ingestion under way. Strings and keys live in run.mem until the job ends. */
 struct work {
-    struct ingest *ingest;
-    struct job_pool *pool;
-    const struct job *job;
-    struct call call;               /* our own: a job is a caller, and has no request above it */
-    struct arena *mem;
-    enum job_step step;
-    struct claims claims;
+    struct job_run run;
     const char *content_type, *file_name;
     struct document_key *key;
     struct buffer text;
@@ -49,29 +43,28 @@ struct work {
 };
 
 /* Every step has a fresh ticket and a budget of its own. */
-static enum status step_begin(struct work *w, enum job_step step, int64_t budget_ms) {
-    w->step = step;
+enum status job_run_step(struct job_run *run, enum job_step step, int64_t budget_ms) {
+    run->step = step;
     /* What is in hand is still written, so that nobody need make it again. */
-    if (step != STEP_DATABASE && job_should_stop(w->pool, w->job))
-        return fail(&w->call.why, ST_UNAVAILABLE, "stopping");
-    w->call.deadline_ms = clock_mono_ms() + budget_ms;
-    return job_ticket(w->pool, w->job, w->mem, &w->call.ticket, &w->call.why);
+    if (step != STEP_DATABASE && job_should_stop(run->pool, run->job))
+        return fail(&run->call.why, ST_UNAVAILABLE, "stopping");
+    run->call.deadline_ms = clock_mono_ms() + budget_ms;
+    return job_ticket(run->pool, run->job, run->mem, &run->call.ticket, &run->call.why);
 }
 
-static enum status tx_begin(struct work *w, struct tenant_tx *tx) {
-    enum status st = step_begin(w, STEP_DATABASE, STEP_BUDGET_MS);
+enum status job_run_tx(struct job_run *run, struct tenant_tx *tx) {
+    enum status st = job_run_step(run, STEP_DATABASE, STEP_BUDGET_MS);
     if (st == ST_OK)
-        st = tenant_tx_begin(tx, w->ingest->db, w->call.ticket, &w->call.request_id, SCOPE_JOB_INGEST, w->call.deadline_ms,
-                             &w->call.why);
+        st = tenant_tx_begin(tx, run->ingest->db, run->call.ticket, &run->call.request_id, run->scope, run->call.deadline_ms, &run->call.why);
     if (st == ST_OK)
-        w->claims = tx->claims;
+        run->claims = tx->claims;
     return st;
 }
 
 static enum status run_progress(struct tenant_tx *tx, struct work *w, const struct sql *q, const char *stage) {
     bool knows = w->chunks;         /* before, what an earlier attempt has said stands */
     return tenant_tx_run(tx, q, (struct db_param[]){ DB_TEXT(stage), knows ? DB_INT(w->page_count) : DB_NULL,
-                         knows ? DB_INT(w->done_count) : DB_NULL, knows ? DB_INT(w->chunk_count) : DB_NULL }, NULL, &w->call.why);
+                         knows ? DB_INT(w->done_count) : DB_NULL, knows ? DB_INT(w->chunk_count) : DB_NULL }, NULL, &w->run.call.why);
 }
 
 static enum status progress(struct tenant_tx *tx, struct work *w, const char *stage) {
@@ -99,38 +92,38 @@ static enum status open_document(struct work *w) {
     struct tenant_keys keys = { 0 };
     {
         CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-        enum status st = tx_begin(w, &tx);
+        enum status st = job_run_tx(&w->run, &tx);
         if (st == ST_OK)
             st = progress_alone(&tx, w, "fetch");
         if (st == ST_OK)
-            st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&w->claims.tenant_id), DB_UUID(&w->job->document_id) }, &rows,
-                               &w->call.why);
+            st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&w->run.claims.tenant_id), DB_UUID(&w->run.job->document_id) }, &rows,
+                               &w->run.call.why);
         if (st == ST_OK)
-            st = keystore_read_tenant(&tx, w->mem, &keys, &w->call.why);
+            st = keystore_read_tenant(&tx, w->run.mem, &keys, &w->run.call.why);
         if (st == ST_OK)
-            st = tenant_tx_commit(&tx, &w->call.why);
+            st = tenant_tx_commit(&tx, &w->run.call.why);
         if (st != ST_OK)
             return st;
     }
     if (db_count(rows) == 0 || !str_equal(db_text(rows, 0, 2), "processing"))
-        return fail(&w->call.why, ST_NOT_FOUND, "the document is gone");
-    w->content_type = arena_strdup(w->mem, db_text(rows, 0, 0));
+        return fail(&w->run.call.why, ST_NOT_FOUND, "the document is gone");
+    w->content_type = arena_strdup(w->run.mem, db_text(rows, 0, 0));
     w->done_count = (size_t)db_i64(rows, 0, 3);
 
-    w->step = STEP_KEYS;
+    w->run.step = STEP_KEYS;
     CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
     size_t len = 0;
     const uint8_t *wrapped = db_bytea(rows, 0, 5, &len);
-    enum status st = keystore_open_tenant(w->ingest->keyring, &keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, 0, 4),
-                                          w->call.deadline_ms, &tenant_key, &w->call.why);
+    enum status st = keystore_open_tenant(w->run.ingest->keyring, &keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, 0, 4),
+                                          w->run.call.deadline_ms, &tenant_key, &w->run.call.why);
     if (st == ST_OK)
-        st = keystore_open_document(w->ingest->shares, tenant_key, &w->claims.tenant_id, &w->job->document_id, wrapped, len,
-                                    w->call.deadline_ms, &w->key, &w->call.why);
+        st = keystore_open_document(w->run.ingest->shares, tenant_key, &w->run.claims.tenant_id, &w->run.job->document_id, wrapped, len,
+                                    w->run.call.deadline_ms, &w->key, &w->run.call.why);
     w->file_name = "";
     if (st == ST_OK && !db_is_null(rows, 0, 1)) {
         struct blob name = { 0 };
         const uint8_t *sealed = db_bytea(rows, 0, 1, &len);
-        st = document_key_open_field(w->key, FIELD_FILE_NAME, &w->job->document_id, sealed, len, w->mem, &name, &w->call.why);
+        st = document_key_open_field(w->key, FIELD_FILE_NAME, &w->run.job->document_id, sealed, len, w->run.mem, &name, &w->run.call.why);
         if (st == ST_OK)
             w->file_name = (const char *)name.data;
     }
@@ -141,7 +134,7 @@ struct extract_pipe { struct work *work; struct extraction *extraction; struct f
 
 static enum status pipe_take(void *ctx, const void *data, size_t len, struct why *why) {
     struct extract_pipe *p = ctx;
-    if (job_should_stop(p->work->pool, p->work->job))
+    if (job_should_stop(p->work->run.pool, p->work->run.job))
         return fail(why, ST_UNAVAILABLE, "stopping");
     enum status st = frames_open_add(p->opener, data, len, &p->plain, why);
     if (st == ST_OK)
@@ -154,16 +147,16 @@ static enum status pipe_take(void *ctx, const void *data, size_t len, struct why
 static enum status watch_pages(void *ctx, uint32_t pages, struct why *why) {
     static const struct sql PAGES = { "progress_pages", "SELECT jobs.progress('extract', $1, NULL, NULL)", 1 };
     struct work *w = ctx;
-    if (job_should_stop(w->pool, w->job))
+    if (job_should_stop(w->run.pool, w->run.job))
         return fail(why, ST_UNAVAILABLE, "stopping");
     if (!extract_has_pages(w->content_type) || pages == w->told_pages || clock_mono_ms() < w->told_ms + PAGES_INTERVAL_MS)
         return ST_OK;
     w->told_ms = clock_mono_ms();
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     const char *ticket = NULL;
-    enum status st = job_ticket(w->pool, w->job, w->mem, &ticket, why);
+    enum status st = job_ticket(w->run.pool, w->run.job, w->run.mem, &ticket, why);
     if (st == ST_OK)
-        st = tenant_tx_begin(&tx, w->ingest->db, ticket, &w->call.request_id, SCOPE_JOB_INGEST, clock_mono_ms() + STEP_BUDGET_MS, why);
+        st = tenant_tx_begin(&tx, w->run.ingest->db, ticket, &w->run.call.request_id, w->run.scope, clock_mono_ms() + STEP_BUDGET_MS, why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &PAGES, (struct db_param[]){ DB_INT(pages) }, NULL, why);
     if (st == ST_OK)
@@ -174,26 +167,26 @@ static enum status watch_pages(void *ctx, uint32_t pages, struct why *why) {
 
 /* Fetch, decrypt and extract in one stream: the original is never whole in memory, nor on a disk. */
 static enum status extract_text(struct work *w) {
-    enum status st = step_begin(w, STEP_ORIGINAL, FETCH_BUDGET_MS);
+    enum status st = job_run_step(&w->run, STEP_ORIGINAL, FETCH_BUDGET_MS);
     if (st != ST_OK)
         return st;
     CLEANUP(extraction_destroy) struct extraction *extraction = NULL;
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
-    st = extraction_new(&w->ingest->extract, w->content_type, &extraction, &w->call.why);
+    st = extraction_new(&w->run.ingest->extract, w->content_type, &extraction, &w->run.call.why);
     if (st == ST_OK)
-        st = document_key_open_original(w->key, &opener, &w->call.why);
+        st = document_key_open_original(w->key, &opener, &w->run.call.why);
     if (st != ST_OK)
         return st;
     extraction_watch(extraction, watch_pages, w);
     struct extract_pipe pipe = { .work = w, .extraction = extraction, .opener = opener };
-    const char *object = original_object_key(w->mem, &w->claims.tenant_id, &w->job->document_id);
-    st = s3_get(w->ingest->s3, object, 0, 0, pipe_take, &pipe, w->call.deadline_ms, &w->call.why);
+    const char *object = original_object_key(w->run.mem, &w->run.claims.tenant_id, &w->run.job->document_id);
+    st = s3_get(w->run.ingest->s3, object, 0, 0, pipe_take, &pipe, w->run.call.deadline_ms, &w->run.call.why);
     if (st == ST_OK)
-        st = frames_open_end(opener, &pipe.plain, &w->call.why);
+        st = frames_open_end(opener, &pipe.plain, &w->run.call.why);
     if (st == ST_OK)
-        st = extraction_feed(extraction, pipe.plain.data, pipe.plain.len, &w->call.why);
+        st = extraction_feed(extraction, pipe.plain.data, pipe.plain.len, &w->run.call.why);
     if (st == ST_OK)
-        st = extraction_finish(extraction, &w->text, &w->call.why);
+        st = extraction_finish(extraction, &w->text, &w->run.call.why);
     buffer_end(&pipe.plain);
     return st;
 }
@@ -201,25 +194,25 @@ static enum status extract_text(struct work *w) {
 static enum status split(struct work *w) {
     struct split_options options = { .max_tokens = SPLIT_MAX_TOKENS, .overlap_tokens = SPLIT_OVERLAP_TOKENS,
                                      .max_chunks_count = CHUNKS_MAX };
-    enum status st = split_text(w->mem, w->text.data, w->text.len, &options, &w->chunks, &w->chunk_count, &w->call.why);
+    enum status st = split_text(w->run.mem, w->text.data, w->text.len, &options, &w->chunks, &w->chunk_count, &w->run.call.why);
     if (st != ST_OK)
         return st;
     if (w->chunk_count == 0)
-        return fail_as(&w->call.why, ERR_DOC_NO_TEXT, "no chunks");
+        return fail_as(&w->run.call.why, ERR_DOC_NO_TEXT, "no chunks");
     if (w->done_count > w->chunk_count)
-        return fail(&w->call.why, ST_INTERNAL, "more chunks stored than the text has");
+        return fail(&w->run.call.why, ST_INTERNAL, "more chunks stored than the text has");
     w->page_count = extract_has_pages(w->content_type) ? w->chunks[w->chunk_count - 1].page_to : 0;
     return ST_OK;
 }
 
 /* Text goes to the model only when that is on the record. */
 static enum status record_disclosure(struct work *w) {
-    enum status st = step_begin(w, STEP_AUDIT, STEP_BUDGET_MS);
+    enum status st = job_run_step(&w->run, STEP_AUDIT, STEP_BUDGET_MS);
     if (st != ST_OK)
         return st;
-    return audit_append(&w->call, &(struct audit_record){ .action = AUDIT_MODEL_DISCLOSE, .document_ids = &w->job->document_id,
-                        .document_count = 1, .resource_id = w->job->id,
-                        .detail_json = arena_printf(w->mem, "{\"purpose\":\"embed\",\"texts\":%zu}", w->chunk_count - w->done_count) }, NULL);
+    return audit_append(&w->run.call, &(struct audit_record){ .action = AUDIT_MODEL_DISCLOSE, .document_ids = &w->run.job->document_id,
+                        .document_count = 1, .resource_id = w->run.job->id,
+                        .detail_json = arena_printf(w->run.mem, "{\"purpose\":\"embed\",\"texts\":%zu}", w->chunk_count - w->done_count) }, NULL);
 }
 
 /* The name says what a chunk is about when the chunk itself does not; it is embedded, not stored. */
@@ -232,23 +225,23 @@ static char *text_for_model(struct work *w, struct arena *mem, const struct text
 
 static enum status embed(struct work *w, size_t first, size_t n, const Embedding__EmbedReply **ret_reply) {
     Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
-    req.texts = arena_alloc(w->call.mem, n * sizeof *req.texts);
+    req.texts = arena_alloc(w->run.call.mem, n * sizeof *req.texts);
     req.n_texts = n;
     req.purpose = EMBEDDING__PURPOSE__DOCUMENT;
     for (size_t i = 0; i < n; i++)
-        req.texts[i] = text_for_model(w, w->call.mem, &w->chunks[first + i]);
+        req.texts[i] = text_for_model(w, w->run.call.mem, &w->chunks[first + i]);
     ProtobufCMessage *message = NULL;
     int64_t began_us = clock_mono_us();
-    enum status st = bus_ask(&w->call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
+    enum status st = bus_ask(&w->run.call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
     w->model_us += clock_mono_us() - began_us;
     if (st != ST_OK)
         return st;
     const Embedding__EmbedReply *reply = (const void *)message;
     if (reply->n_vectors != n)
-        return fail(&w->call.why, ST_INTERNAL, "the model gave %zu vectors for %zu texts", reply->n_vectors, n);
+        return fail(&w->run.call.why, ST_INTERNAL, "the model gave %zu vectors for %zu texts", reply->n_vectors, n);
     for (size_t i = 0; i < n; i++)
         if (reply->vectors[i]->n_values != VECTOR_DIMENSIONS)
-            return fail(&w->call.why, ST_INTERNAL, "a vector of %zu dimensions", reply->vectors[i]->n_values);
+            return fail(&w->run.call.why, ST_INTERNAL, "a vector of %zu dimensions", reply->vectors[i]->n_values);
     *ret_reply = reply;
     return ST_OK;
 }
@@ -279,20 +272,20 @@ static struct db_param int_param(struct arena *mem, int64_t value) {
 }
 
 static void share(struct work *w, struct batch *b, const char *model) {
-    b->chunks[0] = b->vectors[0] = DB_UUID(&w->claims.tenant_id);
-    b->chunks[1] = b->vectors[1] = DB_UUID(&w->job->document_id);
+    b->chunks[0] = b->vectors[0] = DB_UUID(&w->run.claims.tenant_id);
+    b->chunks[1] = b->vectors[1] = DB_UUID(&w->run.job->document_id);
     b->vectors[2] = DB_TEXT(model);
 }
 
 static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ordinal, const Embedding__EmbedReply *reply) {
-    struct arena *mem = w->call.mem;
+    struct arena *mem = w->run.call.mem;
     const struct text_chunk *c = &w->chunks[ordinal];
     bool has_pages = extract_has_pages(w->content_type);
     struct uuid id = uuid_v7();
     const struct uuid *chunk_id = arena_memdup(mem, &id, sizeof id);
     struct blob sealed = { 0 };
     enum status st = document_key_seal_field(w->key, FIELD_CHUNK_TEXT, chunk_id, w->text.data + c->start_byte,
-                                             c->end_byte - c->start_byte, mem, &sealed, &w->call.why);
+                                             c->end_byte - c->start_byte, mem, &sealed, &w->run.call.why);
     if (st != ST_OK)
         return st;
     struct db_param *p = b->chunks + CHUNK_SHARED + i * CHUNK_PARAMS;
@@ -313,13 +306,13 @@ static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ord
 /* Embed the next n chunks and commit them together with the progress that says so. */
 static enum status store_batch(struct work *w, size_t n) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
-    w->call.mem = mem;
-    enum status st = step_begin(w, STEP_MODEL, EMBED_BUDGET_MS);
+    w->run.call.mem = mem;
+    enum status st = job_run_step(&w->run, STEP_MODEL, EMBED_BUDGET_MS);
     const Embedding__EmbedReply *reply = NULL;
     if (st == ST_OK)
         st = embed(w, w->done_count, n, &reply);
     if (st == ST_OK)
-        st = fault_status(FAULT_INGEST_EMBEDDED, &w->call.why);
+        st = fault_status(FAULT_INGEST_EMBEDDED, &w->run.call.why);
     struct batch b = { 0 };
     if (st == ST_OK)
         share(w, &b, reply->model);
@@ -327,21 +320,21 @@ static enum status store_batch(struct work *w, size_t n) {
         st = add_row(w, &b, i, w->done_count + i, reply);
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     if (st == ST_OK)
-        st = tx_begin(w, &tx);
+        st = job_run_tx(&w->run, &tx);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &ADD_CHUNKS, b.chunks, NULL, &w->call.why);
+        st = tenant_tx_run(&tx, &ADD_CHUNKS, b.chunks, NULL, &w->run.call.why);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &ADD_VECTORS, b.vectors, NULL, &w->call.why);
+        st = tenant_tx_run(&tx, &ADD_VECTORS, b.vectors, NULL, &w->run.call.why);
     w->done_count += st == ST_OK ? n : 0;
     if (st == ST_OK)
         st = progress(&tx, w, "embed");
     if (st == ST_OK)
-        st = fault_status(FAULT_INGEST_BEFORE_STORE, &w->call.why);
+        st = fault_status(FAULT_INGEST_BEFORE_STORE, &w->run.call.why);
     if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &w->call.why);
+        st = tenant_tx_commit(&tx, &w->run.call.why);
     if (st == ST_OK)
-        st = fault_status(FAULT_INGEST_STORED, &w->call.why);
-    w->call.mem = w->mem;
+        st = fault_status(FAULT_INGEST_STORED, &w->run.call.why);
+    w->run.call.mem = w->run.mem;
     return st;
 }
 
@@ -352,19 +345,19 @@ static enum status finish(struct work *w) {
     static const struct sql COMPLETE = { "complete_job", "SELECT jobs.progress($1, $2, $3, $4), jobs.complete()", 4 };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = tx_begin(w, &tx);
+    enum status st = job_run_tx(&w->run, &tx);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &READY, (struct db_param[]){ DB_UUID(&w->claims.tenant_id), DB_UUID(&w->job->document_id),
-                           w->page_count ? DB_INT(w->page_count) : DB_NULL, DB_INT(w->chunk_count) }, &rows, &w->call.why);
+        st = tenant_tx_run(&tx, &READY, (struct db_param[]){ DB_UUID(&w->run.claims.tenant_id), DB_UUID(&w->run.job->document_id),
+                           w->page_count ? DB_INT(w->page_count) : DB_NULL, DB_INT(w->chunk_count) }, &rows, &w->run.call.why);
     if (st == ST_OK && db_affected(rows) != 1)
-        st = fail(&w->call.why, ST_NOT_FOUND, "the document is gone");
+        st = fail(&w->run.call.why, ST_NOT_FOUND, "the document is gone");
     if (st == ST_OK)
         st = run_progress(&tx, w, &COMPLETE, "done");
     if (st == ST_OK)
-        st = fault_status(FAULT_INGEST_BEFORE_COMPLETE, &w->call.why);
+        st = fault_status(FAULT_INGEST_BEFORE_COMPLETE, &w->run.call.why);
     if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &w->call.why);
-    return st == ST_OK ? fault_status(FAULT_INGEST_COMPLETED, &w->call.why) : st;
+        st = tenant_tx_commit(&tx, &w->run.call.why);
+    return st == ST_OK ? fault_status(FAULT_INGEST_COMPLETED, &w->run.call.why) : st;
 }
 
 /* The next chunks that are not in the database yet. */
@@ -374,8 +367,8 @@ static enum status store_next(struct work *w) {
 }
 
 static void observe_stage(struct work *w, const char *stage, int64_t us) {
-    histogram_observe_us(metrics_histogram(w->ingest->runtime->metrics, "cordon_job_stage_seconds", "Duration of the stages of attempts at jobs.",
-                                           arena_printf(w->mem, "stage=\"%s\"", stage)), us);
+    histogram_observe_us(metrics_histogram(w->run.ingest->runtime->metrics, "cordon_job_stage_seconds", "Duration of the stages of attempts at jobs.",
+                                           arena_printf(w->run.mem, "stage=\"%s\"", stage)), us);
 }
 
 /* The wait for the model is a stage of its own. */
@@ -392,23 +385,33 @@ static enum status run_stage(struct work *w, const char *name, enum status (*run
     return st;
 }
 
-static enum status ingest(struct work *w) {
+static enum status run_stages(struct work *w) {
     enum status st = run_stage(w, "stage.open", open_document);
     if (st == ST_OK)
-        st = fault_status(FAULT_INGEST_OPENED, &w->call.why);
+        st = fault_status(FAULT_INGEST_OPENED, &w->run.call.why);
     if (st == ST_OK)
         st = run_stage(w, "stage.extract", extract_text);
     if (st == ST_OK)
-        st = fault_status(FAULT_INGEST_EXTRACTED, &w->call.why);
+        st = fault_status(FAULT_INGEST_EXTRACTED, &w->run.call.why);
     if (st == ST_OK)
         st = run_stage(w, "stage.split", split);
     if (st == ST_OK && w->done_count < w->chunk_count)
         st = run_stage(w, "stage.record", record_disclosure);
     if (st == ST_OK)
-        st = fault_status(FAULT_INGEST_DISCLOSED, &w->call.why);
+        st = fault_status(FAULT_INGEST_DISCLOSED, &w->run.call.why);
     while (st == ST_OK && w->done_count < w->chunk_count)
         st = run_stage(w, "stage.store", store_next);
     return st == ST_OK ? run_stage(w, "stage.finish", finish) : st;
+}
+
+enum status ingest_document(struct job_run *run) {
+    struct work w = { .run = *run };
+    buffer_init(&w.text, 0);
+    enum status st = run_stages(&w);
+    document_key_destroy(&w.key);
+    buffer_end(&w.text);
+    *run = w.run;
+    return st;
 }
 
 /* ---- the end of an attempt ---- */
@@ -419,7 +422,7 @@ static enum status tell(struct ingest *g, struct job_pool *pool, const struct jo
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = job_ticket(pool, job, call->mem, &call->ticket, &call->why);
     if (st == ST_OK)
-        st = tenant_tx_begin(&tx, g->db, call->ticket, &call->request_id, SCOPE_JOB_INGEST, call->deadline_ms, &call->why);
+        st = tenant_tx_begin(&tx, g->db, call->ticket, &call->request_id, SCOPE_NONE, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, q, params, NULL, &call->why);
     return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
@@ -434,19 +437,34 @@ enum outcome { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_GIVEN_UP, OUTCOME_POSTPONED
 
 static const char *const OUTCOMES[OUTCOME_COUNT] = { "done", "failed", "given_up", "postponed", "released", "cancelled", "lost" };
 
-static struct counter *ended(struct metrics *m, enum outcome outcome) {
-    char labels[64];
-    (void)snprintf(labels, sizeof labels, "kind=\"ingest\",outcome=\"%s\"", OUTCOMES[outcome]);
+static const struct job_kind { const char *name; uint64_t scope; enum status (*run)(struct job_run *run); } KINDS[] = {
+    { "ingest", SCOPE_JOB_INGEST, ingest_document },
+    { "erase",  SCOPE_JOB_ERASE,  erase },
+    { "rewrap", SCOPE_JOB_REWRAP, rewrap_keys },
+    { 0 }
+};
+
+static const struct job_kind *find_kind(const struct job *job) {
+    for (const struct job_kind *k = KINDS; k->name; k++)
+        if (str_equal(k->name, job->kind))
+            return k;
+    return NULL;
+}
+
+static struct counter *ended(struct metrics *m, const char *kind, enum outcome outcome) {
+    char labels[96];
+    (void)snprintf(labels, sizeof labels, "kind=\"%s\",outcome=\"%s\"", kind, OUTCOMES[outcome]);
     return metrics_counter(m, "cordon_jobs_ended_total", "Attempts at jobs, by how they ended.", labels);
 }
 
 void ingest_job_metrics(struct metrics *m) {
-    for (int i = 0; i < OUTCOME_COUNT; i++)
-        (void)ended(m, (enum outcome)i);
+    for (const struct job_kind *k = KINDS; k->name; k++)
+        for (int i = 0; i < OUTCOME_COUNT; i++)
+            (void)ended(m, k->name, (enum outcome)i);
 }
 
 /* Say in the database how the attempt ended. */
-static enum outcome record_failure(struct work *w, enum status st) {
+static enum outcome record_failure(struct job_run *w, enum status st) {
     static const struct sql FAIL = { "fail_job", "SELECT jobs.fail($1, $2)", 2 };
     static const struct sql POSTPONE = { "postpone_job", "SELECT jobs.postpone($1)", 1 };
     struct why cause = w->call.why;
@@ -477,23 +495,22 @@ void ingest_job_hand_back(void *self, struct job_pool *pool, const struct job *j
 
 void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, struct bus_client *bus) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
-    struct work w = { .ingest = self, .pool = pool, .job = job, .mem = mem };
-    w.call = (struct call){ .mem = mem, .bus = bus, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1 };
-    buffer_init(&w.text, 0);
+    const struct job_kind *kind = find_kind(job);
+    const char *name = kind ? kind->name : "unknown";
+    struct job_run run = { .ingest = self, .pool = pool, .job = job, .mem = mem, .scope = kind ? kind->scope : SCOPE_NONE };
+    run.call = (struct call){ .mem = mem, .bus = bus, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1 };
     int64_t start_us = clock_mono_us();
     struct trace_scope scope;
     char job_id[UUID_TEXT_BYTES];
-    trace_begin(&scope, SPAN_CONSUMER, "job.ingest", job->traceparent);
-    trace_request(&w.call.request_id);
+    trace_begin(&scope, SPAN_CONSUMER, arena_printf(mem, "job.%s", name), job->traceparent);
+    trace_request(&run.call.request_id);
     span_text(&scope.span, "cordon.job_id", uuid_format(&job->id, job_id));
     span_number(&scope.span, "cordon.attempt", job->attempt);
-    enum status st = str_equal(job->kind, "ingest") ? ingest(&w) : fail(&w.call.why, ST_INVALID, "no such kind of job");
-    enum outcome outcome = st == ST_OK ? OUTCOME_DONE : record_failure(&w, st);
-    struct metrics *m = w.ingest->runtime->metrics;
-    counter_add(ended(m, outcome), 1);
-    histogram_observe_us(metrics_histogram(m, "cordon_job_seconds", "Duration of attempts at jobs.", "kind=\"ingest\""),
+    enum status st = kind ? kind->run(&run) : fail(&run.call.why, ST_INVALID, "no such kind of job");
+    enum outcome outcome = st == ST_OK ? OUTCOME_DONE : record_failure(&run, st);
+    struct metrics *m = run.ingest->runtime->metrics;
+    counter_add(ended(m, name, outcome), 1);
+    histogram_observe_us(metrics_histogram(m, "cordon_job_seconds", "Duration of attempts at jobs.", arena_printf(mem, "kind=\"%s\"", name)),
                          clock_mono_us() - start_us);
-    document_key_destroy(&w.key);
-    buffer_end(&w.text);
     trace_end(&scope, st);
 }

@@ -60,7 +60,8 @@ enum status intent_begin(struct intent *in, struct tenant_tx *tx, const char *co
 }
 
 enum status intent_check_id(const struct intent *in, struct tenant_tx *tx, struct why *why) {
-    static const struct sql FIND = { "find_document_id", "SELECT 1 FROM app.documents d WHERE d.tenant_id = $1 AND d.id = $2", 2 };
+    static const struct sql FIND = { "find_document_id", "SELECT 1 FROM app.documents d WHERE d.tenant_id = $1 AND d.id = $2 "
+        "UNION ALL SELECT 1 FROM app.erasure_items i WHERE i.tenant_id = $1 AND i.id = $2", 2 };
     bool is_taken = false;
     enum status st = is_there(tx, &FIND, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_UUID(&in->document_id) }, &is_taken, why);
     return st == ST_OK && is_taken ? fail_as(why, ERR_DOC_ID_TAKEN, "a document has the id") : st;

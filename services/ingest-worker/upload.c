@@ -249,7 +249,7 @@ static bool is_outage(enum status st) {
 static enum status find_subject(struct upload *u, struct tenant_tx *tx, struct uuid *ret_id) {
     static const struct sql FIND = { "find_subject", "SELECT s.id FROM app.subjects s WHERE s.tenant_id = $1 AND s.mrn_blind = $2", 2 };
     static const struct sql ADD = { "add_subject",
-        "INSERT INTO app.subjects (tenant_id, id, mrn_blind, mrn_enc) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", 4 };
+        "INSERT INTO app.subjects (tenant_id, id, mrn_blind, mrn_enc, key_version) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", 5 };
     struct call *call = u->call;
     uint8_t blind[32];
     tenant_key_blind(u->search_key, "mrn", u->req->mrn, strlen(u->req->mrn), blind);
@@ -258,7 +258,7 @@ static enum status find_subject(struct upload *u, struct tenant_tx *tx, struct u
     enum status st = tenant_key_seal(u->tenant_key, FIELD_MRN, &fresh, u->req->mrn, strlen(u->req->mrn), call->mem, &mrn_enc, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(tx, &ADD, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_UUID(&fresh), DB_BYTES(blind, sizeof blind),
-                           DB_BYTES(mrn_enc.data, mrn_enc.len) }, NULL, &call->why);
+                           DB_BYTES(mrn_enc.data, mrn_enc.len), DB_INT(tenant_key_version(u->tenant_key)) }, NULL, &call->why);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     if (st == ST_OK)
         st = tenant_tx_run(tx, &FIND, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_BYTES(blind, sizeof blind) }, &rows,

@@ -62,6 +62,11 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
 /* disclosures.c */
 enum status on_list_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_export_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* erasures.c */
+enum status on_list_erasures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_erasure_certificate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_list_holds(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* audit_proofs.c */
 enum status on_get_audit_checkpoint(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_audit_proof(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

@@ -7,14 +7,14 @@
 #include "core/wire.h"
 #include "db/tenant_tx.h"
 #include "disclosure.h"
+#include "event_proof.h"
 #include "json/reader.h"
-#include "ledger/ledger.h"
 #include "query.h"
 #include "query.pb-c.h"
 #include "receipt.h"
 
 enum { SOURCES_MAX = 256, BODY_MAX_BYTES = 65536 };
-enum { COL_BODY, COL_QUESTION, COL_ANSWER, COL_WRAPPED, COL_SALT, COL_SOURCE_SALTS };
+enum { COL_BODY, COL_QUESTION, COL_ANSWER, COL_SALT, COL_SOURCE_SALTS };
 
 struct shown_receipt {
     PGresult *row;              /* the receipt and, unless it was erased, its answer */
@@ -46,7 +46,7 @@ static enum status read_ids(struct call *call, const json_t *body, const char *n
 /* A receipt of the ticket's user. ST_NOT_FOUND: none, or somebody else's. */
 static enum status find(struct query *q, struct call *call, const ProtobufCBinaryData *id, struct shown_receipt *s) {
     static const struct sql FIND = { "find_receipt",
-        "SELECT r.body, a.question_enc, a.answer_enc, a.wrapped_key, a.salt_enc, "
+        "SELECT r.body, a.question_enc, a.answer_enc, a.salt_enc, "
         "ARRAY(SELECT pg_catalog.encode(e.seed, 'hex') FROM pg_catalog.unnest(a.source_salts_enc) WITH ORDINALITY e (seed, n) ORDER BY e.n) "
         "FROM app.receipts r LEFT JOIN app.answers a ON a.tenant_id = r.tenant_id AND a.id = r.answer_id "
         "WHERE r.tenant_id = $1 AND r.answer_id = $2", 2 };
@@ -74,44 +74,22 @@ static enum status find(struct query *q, struct call *call, const ProtobufCBinar
 
 /* ---- the proof ---- */
 
-/* What is known of the event by now: it is on the log in a moment, and signed within a minute. */
 static enum status prove(struct query *q, struct call *call, const struct shown_receipt *s, Query__GetReceiptReply *reply) {
     static const struct sql EVENT = { "receipt_event", "SELECT seq, event FROM audit.receipt_event($1)", 1 };
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    struct audit_head head;
-    struct merkle_hash leaf;
-    struct proof proof;
-    reply->state = (char *)"pending";
-    enum status st = tenant_tx_begin(&tx, q->audit_db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &EVENT, (struct db_param[]){ DB_UUID(&s->answer_id) }, &rows, &call->why);
-    if (st != ST_OK || db_count(rows) == 0)
-        return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
-    size_t len;
-    const uint8_t *event = db_bytea(rows, 0, 1, &len);
-    reply->state = (char *)"recorded";
-    reply->seq = db_i64(rows, 0, 0);
-    reply->event = arena_strndup(call->mem, (const char *)event, len);
-    st = audit_head_find(&tx, call->mem, 0, false, &head, &call->why);
-    if (st == ST_NOT_FOUND || (st == ST_OK && reply->seq >= head.size))
-        return tenant_tx_commit(&tx, &call->why);
-    struct proof_reader reader = audit_tree_reader(&tx, call->mem, st == ST_OK ? head.size : 0);
-    if (st == ST_OK)
-        st = proof_inclusion(&reader, (uint64_t)reply->seq, &proof, &call->why);
-    if (st == ST_OK)
-        st = audit_tree_read(&tx, 0, (uint64_t)reply->seq, 1, &leaf, &call->why);
+    struct event_proof proof;
+    enum status st = event_prove(q, call, SCOPE_QUERY, &EVENT, &s->answer_id, &proof);
     if (st != ST_OK)
         return st;
-    reply->state = (char *)"signed";
-    reply->size = head.size;
-    reply->checkpoint = (char *)head.note;
-    reply->leaf_hash = wire_bytes(call->mem, leaf.bytes, sizeof leaf.bytes);
-    reply->root = wire_bytes(call->mem, head.root.bytes, sizeof head.root.bytes);
-    reply->hashes = arena_alloc(call->mem, (proof.count + 1) * sizeof *reply->hashes);
-    for (reply->n_hashes = 0; reply->n_hashes < proof.count; reply->n_hashes++)
-        reply->hashes[reply->n_hashes] = wire_bytes(call->mem, proof.hashes[reply->n_hashes].bytes, MERKLE_HASH_BYTES);
-    return tenant_tx_commit(&tx, &call->why);
+    reply->state = (char *)proof.state;
+    reply->event = proof.event;
+    reply->seq = proof.seq;
+    reply->size = proof.size;
+    reply->checkpoint = proof.checkpoint;
+    reply->leaf_hash = proof.leaf_hash;
+    reply->root = proof.root;
+    reply->hashes = proof.hashes;
+    reply->n_hashes = proof.n_hashes;
+    return ST_OK;
 }
 
 /* ---- the opening ---- */
@@ -146,12 +124,11 @@ static enum status open_text(struct call *call, const struct document_key *key, 
 
 static enum status open_answer(struct call *call, const struct shown_receipt *s, const struct disclosure *shown,
                                uint8_t ret_seed[COMMITMENT_SALT_BYTES], Query__GetReceiptReply *reply) {
-    CLEANUP(document_key_destroy) struct document_key *key = NULL;
+    const struct document_key *key = shown->conversation_key;
     size_t len;
-    const uint8_t *wrapped = db_bytea(s->row, 0, COL_WRAPPED, &len);
-    enum status st = document_key_open(shown->tenant_key, &s->answer_id, wrapped, len, NULL, &key, &call->why);
-    if (st == ST_OK)
-        st = open_text(call, key, FIELD_QUESTION, s, COL_QUESTION, &reply->question);
+    if (!key)
+        return fail(&call->why, ST_NOT_FOUND, "the conversation was deleted since its receipt was found");
+    enum status st = open_text(call, key, FIELD_QUESTION, s, COL_QUESTION, &reply->question);
     if (st == ST_OK)
         st = open_text(call, key, FIELD_ANSWER, s, COL_ANSWER, &reply->output);
     const uint8_t *sealed = db_bytea(s->row, 0, COL_SALT, &len);
@@ -251,7 +228,7 @@ enum status on_get_receipt(void *self, struct call *call, const ProtobufCMessage
         return st;
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
     st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = AUDIT_RECEIPT_READ, .document_ids = s.document_ids, .document_count = s.count,
-                          .chunk_ids = s.chunk_ids, .chunk_count = s.count, .resource_id = &s.answer_id,
+                          .chunk_ids = s.chunk_ids, .chunk_count = s.count, .resource_id = &s.answer_id, .opens_conversation = req->open,
                           .detail_json = req->open ? "{\"opened\":true}" : "{\"opened\":false}" }, SCOPE_QUERY);
     if (st == ST_OK)
         st = prove(q, call, &s, reply);

@@ -1,0 +1,45 @@
+#include "event_proof.h"
+
+#include "core/wire.h"
+#include "ledger/ledger.h"
+
+/* What is known of the event by now: it is on the log in a moment, and signed within a minute. */
+enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
+                        struct event_proof *ret_proof) {
+    struct event_proof *reply = ret_proof;
+    *reply = (struct event_proof){ .state = "pending", .event = (char *)"", .checkpoint = (char *)"" };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct audit_head head;
+    struct merkle_hash leaf;
+    struct proof proof;
+    enum status st = tenant_tx_begin(&tx, q->audit_db, call->ticket, &call->request_id, scope, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, find, (struct db_param[]){ DB_UUID(id) }, &rows, &call->why);
+    if (st != ST_OK || db_count(rows) == 0)
+        return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+    size_t len;
+    const uint8_t *event = db_bytea(rows, 0, 1, &len);
+    reply->state = "recorded";
+    reply->seq = db_i64(rows, 0, 0);
+    reply->event = arena_strndup(call->mem, (const char *)event, len);
+    st = audit_head_find(&tx, call->mem, 0, false, &head, &call->why);
+    if (st == ST_NOT_FOUND || (st == ST_OK && reply->seq >= head.size))
+        return tenant_tx_commit(&tx, &call->why);
+    struct proof_reader reader = audit_tree_reader(&tx, call->mem, st == ST_OK ? head.size : 0);
+    if (st == ST_OK)
+        st = proof_inclusion(&reader, (uint64_t)reply->seq, &proof, &call->why);
+    if (st == ST_OK)
+        st = audit_tree_read(&tx, 0, (uint64_t)reply->seq, 1, &leaf, &call->why);
+    if (st != ST_OK)
+        return st;
+    reply->state = "signed";
+    reply->size = head.size;
+    reply->checkpoint = (char *)head.note;
+    reply->leaf_hash = wire_bytes(call->mem, leaf.bytes, sizeof leaf.bytes);
+    reply->root = wire_bytes(call->mem, head.root.bytes, sizeof head.root.bytes);
+    reply->hashes = arena_alloc(call->mem, (proof.count + 1) * sizeof *reply->hashes);
+    for (reply->n_hashes = 0; reply->n_hashes < proof.count; reply->n_hashes++)
+        reply->hashes[reply->n_hashes] = wire_bytes(call->mem, proof.hashes[reply->n_hashes].bytes, MERKLE_HASH_BYTES);
+    return tenant_tx_commit(&tx, &call->why);
+}
