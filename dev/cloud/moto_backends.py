@@ -125,6 +125,7 @@ class Keys:
         if fields.get("EncryptionContext"):
             context["kms:EncryptionContextKeys"] = list(fields["EncryptionContext"])
         context |= {f"aws:RequestTag/{tag.get('TagKey')}": tag.get("TagValue") for tag in fields.get("Tags") or []}
+        context |= {f"kms:{name}": fields[name] for name in ("SigningAlgorithm", "MessageType") if isinstance(fields.get(name), str)}
         name = fields.get("KeyId") or fields.get("TargetKeyId")
         if action == "Decrypt":
             name = self.key_of_ciphertext(fields, name)

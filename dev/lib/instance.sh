@@ -307,6 +307,7 @@ own_environment_of() {
             echo "CORDON_AUDIT_DATABASE_URL=$(process_database_url cordon_audit_reader db-audit_reader)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             echo "CORDON_SHARE_BUCKET=cordon-shares"
+            [[ -z ${CORDON_WITNESS_KEYS:-} ]] || echo "CORDON_WITNESS_KEYS=$CORDON_WITNESS_KEYS"
             aws_environment query S3 KMS STS
             echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/query-tenant"
             ;;
@@ -315,6 +316,7 @@ own_environment_of() {
             echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
             echo "CORDON_ANCHOR_DAYS=1"
             echo "CORDON_CHECKPOINT_KEY=$(made checkpoint.secret)"
+            echo "CORDON_CHECKPOINT_KMS_KEY=alias/cordon-audit-signing"
             echo "CORDON_CHECKPOINT_INTERVAL_S=${CORDON_CHECKPOINT_INTERVAL_S:-5}"
             aws_environment audit-writer S3 KMS STS
             ;;

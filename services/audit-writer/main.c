@@ -5,7 +5,7 @@
  * Holds:    database role cordon_audit: INSERT audit.audit_logs and EXECUTE of the functions that lock and
  *           move heads, drain the outbox and check tickets. It cannot read, change or delete what is on
  *           the log, nor read anything of a tenant. The key that heads of the log are signed with. S3 Put
- *           and Get in the anchor bucket, where nothing can be removed.
+ *           and Get in the anchor bucket, where nothing can be removed. KMS Sign and GetPublicKey of one key, when configured.
  * Fails:    an event is acknowledged only after COMMIT; anything else is a failed call, and its caller
  *           shows nothing. A lost database is ST_UNAVAILABLE until it returns; changes then wait in
  *           audit_outbox. A log that ends before a head that was signed is appended to by nobody (AUDIT_002)

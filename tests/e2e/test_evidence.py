@@ -1,4 +1,6 @@
 """An outsider's view: what was exported is checked by cordon-verify, with the key from elsewhere; and what was signed is where nobody can change it."""
+import base64
+import hashlib
 import json
 import subprocess
 
@@ -91,3 +93,61 @@ def test_the_page_for_browsers_finds_the_same(stack, key, tmp_path):
     changed = whole.replace(b'"outcome":"success"', b'"outcome":"failure"', 1)
     assert (page(changed)["good"], page(changed)["index"]) == (False, 0)
     assert not page(whole[:-20])["good"]
+
+
+# ---- receipts ----
+
+def receipt(stack, answer_id, want="signed", **params):
+    def look():
+        answer = stack.call("GET", f"/api/v1/query/{answer_id}/receipt", params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["state"] == want and answer
+    return wait_for(f"a receipt that is {want}", look, 60, 0.5)
+
+
+def test_an_answer_s_receipt_is_verified_by_a_stranger_closed_and_opened(stack, key, tmp_path):
+    stack.ingest(b"Receipt sample: the patient takes lisinopril 10 mg once a day.", name="receipt.txt")
+    asked = stack.call("POST", "/api/v1/query", json={"question": "How much lisinopril does the patient take?"}).json()
+    closed = receipt(stack, asked["answer_id"])
+    assert b"lisinopril" not in closed.content
+    (tmp_path / "closed").write_bytes(closed.content)
+    done = verify("record", "--key", key, tmp_path / "closed")
+    assert done.returncode == 0 and b"opened: 0" in done.stdout, done.stdout + done.stderr
+    opened = receipt(stack, asked["answer_id"], open="true")
+    assert opened.json()["output"] == asked["answer"] and opened.json()["question"].startswith("How much")
+    (tmp_path / "opened").write_bytes(opened.content)
+    done = verify("record", "--key", key, tmp_path / "opened")
+    assert done.returncode == 0 and b"opened: 0" not in done.stdout, done.stdout + done.stderr
+    (tmp_path / "changed").write_bytes(opened.content.replace(b"How much", b"How many"))
+    done = verify("record", "--key", key, tmp_path / "changed")
+    assert done.returncode == 1 and b"the question is not what the receipt commits to" in done.stdout, done.stdout
+    read = ask(stack, "events", action="answer.receipt.read").json()["events"]
+    assert len(read) >= 2
+    assert stack.call("GET", f"/api/v1/query/{asked['answer_id']}/receipt", user="somebody-else").status_code == 404
+    assert stack.call("GET", f"/api/v1/query/{asked['answer_id']}/receipt", role="auditor").status_code == 403
+
+
+def test_heads_are_signed_by_the_key_in_kms_too(stack, tmp_path):
+    """Its public half comes from KMS itself, as an outsider would be given it by the operator."""
+    cloud = stack.info["cloud"]
+    kms = boto3.client("kms", endpoint_url=cloud["url"], region_name=cloud["region"], aws_access_key_id=cloud["access_key_id"],
+                       aws_secret_access_key=cloud["secret_access_key"])
+    spki = kms.get_public_key(KeyId="alias/cordon-audit-signing")["PublicKey"]
+
+    def countersigned():
+        answer = signed(stack)
+        return answer["checkpoint"].count("\u2014 ") > 1 and answer
+    note = wait_for("a second signature", countersigned, 60, 0.5)["checkpoint"]
+    (tmp_path / "note").write_text(note)
+    verifier = f"{note.splitlines()[0]}+{hashlib.sha256(spki).digest()[:4].hex()}+{base64.b64encode(b'\x02' + spki).decode()}"
+    done = verify("note", "--key", verifier, tmp_path / "note")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "note").write_text(note.replace(note.splitlines()[1], "999999", 1))
+    assert verify("note", "--key", verifier, tmp_path / "note").returncode == 1
+
+
+def test_only_configured_witnesses_may_cosign(stack):
+    answer = stack.call("POST", "/api/v1/audit/cosignatures", role="auditor",
+                        json={"size": signed(stack)["size"], "lines": "\u2014 witness.example/w1 AAAA\n"})
+    assert answer.status_code == 400 and answer.json()["code"] == "REQ_004", answer.text
+    assert stack.call("POST", "/api/v1/audit/cosignatures", role="clinician", json={"size": 1, "lines": "x"}).status_code == 403
