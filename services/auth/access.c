@@ -8,20 +8,25 @@
 /* ListRolesRequest -> ListRolesReply: ours and the tenant's own. */
 enum status on_list_roles(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_roles",
-        "SELECT r.role, ARRAY(SELECT s.scope FROM auth.role_scopes s WHERE s.role = r.role ORDER BY 1), false "
-        "FROM auth.roles r WHERE r.realm = 'tenant' UNION ALL "
-        "SELECT c.role, ARRAY(SELECT s.scope FROM auth.custom_role_scopes s WHERE s.tenant_id = c.tenant_id AND s.role = c.role ORDER BY 1), true "
-        "FROM auth.custom_roles c WHERE c.tenant_id = authz.tenant() ORDER BY 3, 1 LIMIT $1", 1 };
+        "SELECT * FROM (SELECT r.role, ARRAY(SELECT s.scope FROM auth.role_scopes s WHERE s.role = r.role ORDER BY 1), false, "
+        "('0' || r.role) COLLATE \"C\" AS key FROM auth.roles r WHERE r.realm = 'tenant' UNION ALL "
+        "SELECT c.role, ARRAY(SELECT s.scope FROM auth.custom_role_scopes s WHERE s.tenant_id = c.tenant_id AND s.role = c.role ORDER BY 1), true, "
+        "('1' || c.role) COLLATE \"C\" FROM auth.custom_roles c WHERE c.tenant_id = authz.tenant()) l WHERE l.key > $1 ORDER BY l.key LIMIT $2", 2 };
+    const Auth__ListRolesRequest *req = (const void *)in;
     Auth__ListRolesReply *reply = (void *)out;
+    const char *after = "";
+    int limit = page_limit(req->limit);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    (void)in;
-    enum status st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_INT(LIST_ROWS_MAX) }, &rows);
+    enum status st = read_text_cursor(call, req->cursor, &after);
     if (st == ST_OK)
-        st = record_shown(call, "roles", db_count(rows));
+        st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_TEXT(after), DB_INT(limit + 1) }, &rows);
+    int count = st != ST_OK ? 0 : db_count(rows) > limit ? limit : db_count(rows);
+    if (st == ST_OK)
+        st = record_shown(call, "roles", count);
     if (st != ST_OK)
         return st;
-    reply->roles = arena_alloc(call->mem, (size_t)(db_count(rows) + 1) * sizeof *reply->roles);
-    for (int i = 0; i < db_count(rows); i++) {
+    reply->roles = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->roles);
+    for (int i = 0; i < count; i++) {
         Auth__Role *role = arena_alloc(call->mem, sizeof *role);
         auth__role__init(role);
         role->role = arena_strdup(call->mem, db_text(rows, i, 0));
@@ -29,6 +34,8 @@ enum status on_list_roles(void *self, struct call *call, const ProtobufCMessage 
         role->is_custom = db_bool(rows, i, 2);
         reply->roles[reply->n_roles++] = role;
     }
+    if (db_count(rows) > limit)
+        reply->next_cursor = write_text_cursor(call->mem, db_text(rows, count - 1, 3));
     return ST_OK;
 }
 
@@ -66,17 +73,24 @@ enum status on_delete_role(void *self, struct call *call, const ProtobufCMessage
 
 enum status on_list_labels(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_labels",
-        "SELECT l.label, l.description, l.tenant_id = authz.tenant() FROM auth.labels l ORDER BY 1 LIMIT $1", 1 };
+        "SELECT * FROM (SELECT l.label, l.description, l.tenant_id = authz.tenant(), "
+        "(l.label || CASE WHEN l.tenant_id = authz.tenant() THEN ' 1' ELSE ' 0' END) COLLATE \"C\" AS key FROM auth.labels l) l "
+        "WHERE l.key > $1 ORDER BY l.key LIMIT $2", 2 };
+    const Auth__ListLabelsRequest *req = (const void *)in;
     Auth__ListLabelsReply *reply = (void *)out;
+    const char *after = "";
+    int limit = page_limit(req->limit);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    (void)in;
-    enum status st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_INT(LIST_ROWS_MAX) }, &rows);
+    enum status st = read_text_cursor(call, req->cursor, &after);
     if (st == ST_OK)
-        st = record_shown(call, "labels", db_count(rows));
+        st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_TEXT(after), DB_INT(limit + 1) }, &rows);
+    int count = st != ST_OK ? 0 : db_count(rows) > limit ? limit : db_count(rows);
+    if (st == ST_OK)
+        st = record_shown(call, "labels", count);
     if (st != ST_OK)
         return st;
-    reply->labels = arena_alloc(call->mem, (size_t)(db_count(rows) + 1) * sizeof *reply->labels);
-    for (int i = 0; i < db_count(rows); i++) {
+    reply->labels = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->labels);
+    for (int i = 0; i < count; i++) {
         Auth__Label *label = arena_alloc(call->mem, sizeof *label);
         auth__label__init(label);
         label->label = arena_strdup(call->mem, db_text(rows, i, 0));
@@ -84,6 +98,8 @@ enum status on_list_labels(void *self, struct call *call, const ProtobufCMessage
         label->is_custom = db_bool(rows, i, 2);
         reply->labels[reply->n_labels++] = label;
     }
+    if (db_count(rows) > limit)
+        reply->next_cursor = write_text_cursor(call->mem, db_text(rows, count - 1, 3));
     return ST_OK;
 }
 
@@ -98,17 +114,22 @@ enum status on_create_label(void *self, struct call *call, const ProtobufCMessag
 enum status on_list_label_grants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_label_grants",
         "SELECT g.id, g.label, g.role, g.user_id, g.basis, g.expires_at, g.revoked_at, g.created_at FROM auth.label_grants g "
-        "WHERE g.tenant_id = authz.tenant() ORDER BY g.id DESC LIMIT $1", 1 };
+        "WHERE g.tenant_id = authz.tenant() AND g.id < $1 ORDER BY g.id DESC LIMIT $2", 2 };
+    const Auth__ListLabelGrantsRequest *req = (const void *)in;
     Auth__ListLabelGrantsReply *reply = (void *)out;
+    struct uuid after = LAST_ID;
+    int limit = page_limit(req->limit);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    (void)in;
-    enum status st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_INT(LIST_ROWS_MAX) }, &rows);
+    enum status st = read_cursor(call, req->cursor, &after);
     if (st == ST_OK)
-        st = record_shown(call, "label_grants", db_count(rows));
+        st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_UUID(&after), DB_INT(limit + 1) }, &rows);
+    int count = st != ST_OK ? 0 : db_count(rows) > limit ? limit : db_count(rows);
+    if (st == ST_OK)
+        st = record_shown(call, "label_grants", count);
     if (st != ST_OK)
         return st;
-    reply->grants = arena_alloc(call->mem, (size_t)(db_count(rows) + 1) * sizeof *reply->grants);
-    for (int i = 0; i < db_count(rows); i++) {
+    reply->grants = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->grants);
+    for (int i = 0; i < count; i++) {
         Auth__LabelGrant *grant = arena_alloc(call->mem, sizeof *grant);
         auth__label_grant__init(grant);
         grant->id = id_column(call->mem, rows, i, 0);
@@ -121,6 +142,8 @@ enum status on_list_label_grants(void *self, struct call *call, const ProtobufCM
         grant->created_at_us = db_micros(rows, i, 7);
         reply->grants[reply->n_grants++] = grant;
     }
+    if (db_count(rows) > limit)
+        reply->next_cursor = write_cursor(call->mem, &reply->grants[count - 1]->id);
     return ST_OK;
 }
 

@@ -9,7 +9,7 @@
 #include "tenant_kms.h"
 #include "transact.h"
 
-enum { SLUG_MIN_BYTES = 2, SLUG_MAX_BYTES = 40, NAME_MAX_BYTES = 200, LIST_DEFAULT = 50, LIST_MAX = 100, KEY_VERSION = 1 };
+enum { SLUG_MIN_BYTES = 2, SLUG_MAX_BYTES = 40, NAME_MAX_BYTES = 200, KEY_VERSION = 1 };
 
 /* Lower-case letters, digits and inner hyphens; never the form of an id, which a token's claim may have instead. */
 static bool is_slug(const char *text) {
@@ -98,7 +98,7 @@ enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessag
     Auth__ListTenantsReply *reply = (void *)out;
     struct auth *a = self;
     struct uuid after = { { 0 } };
-    int limit = req->limit ? (int)(req->limit < LIST_MAX ? req->limit : LIST_MAX) : LIST_DEFAULT;
+    int limit = page_limit(req->limit);
     enum status st = read_cursor(call, req->cursor, &after);
     if (st != ST_OK)
         return st;

@@ -93,6 +93,11 @@ ProtobufCBinaryData id_column(struct arena *mem, const PGresult *rows, int row, 
     return wire_optional_id(mem, &id);
 }
 
+int page_limit(uint32_t asked) {
+    enum { PAGE_DEFAULT = 50, PAGE_MAX = 100 };
+    return asked == 0 ? PAGE_DEFAULT : asked < PAGE_MAX ? (int)asked : PAGE_MAX;
+}
+
 enum status read_cursor(struct call *call, const char *text, struct uuid *ret_after) {
     uint8_t *bytes;
     size_t len;
@@ -103,8 +108,23 @@ enum status read_cursor(struct call *call, const char *text, struct uuid *ret_af
     return ST_OK;
 }
 
+enum status read_text_cursor(struct call *call, const char *text, const char **ret_after) {
+    uint8_t *bytes;
+    size_t len;
+    if (!*text)
+        return ST_OK;
+    if (!base64url_decode(call->mem, text, strlen(text), &bytes, &len) || !utf8_is_text((const char *)bytes, len, NULL))
+        return fail_as(&call->why, ERR_REQ_CURSOR, "cursor does not decode");
+    *ret_after = arena_strndup(call->mem, (const char *)bytes, len);
+    return ST_OK;
+}
+
 char *write_cursor(struct arena *mem, const ProtobufCBinaryData *last_id) {
     return base64url_encode(mem, last_id->data, last_id->len);
+}
+
+char *write_text_cursor(struct arena *mem, const char *last) {
+    return base64url_encode(mem, (const uint8_t *)last, strlen(last));
 }
 
 bool is_line(const char *text, size_t max) {

@@ -29,9 +29,15 @@ enum status read_sealed(struct auth *a, struct call *call, enum directory_field 
                         char **ret_text) MUST_USE;
 ProtobufCBinaryData id_column(struct arena *mem, const PGresult *rows, int row, int column);        /* no bytes for NULL */
 
-/* An opaque cursor: the id of the last row that was given. */
+/* Pages. How many rows are shown: what was asked for within limits; a statement takes one more, to know whether there are more. */
+int page_limit(uint32_t asked);
+/* An opaque cursor: the id, or another text, of the last row that was given. Without one *ret_after stays as it is.
+ * ST_INVALID (REQ_006): not one of ours. */
 enum status read_cursor(struct call *call, const char *text, struct uuid *ret_after) MUST_USE;
+enum status read_text_cursor(struct call *call, const char *text, const char **ret_after) MUST_USE;
 char *write_cursor(struct arena *mem, const ProtobufCBinaryData *last_id);
+char *write_text_cursor(struct arena *mem, const char *last);
+static const struct uuid LAST_ID = { { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } };   /* lists that go downwards begin here */
 
 /* One line of UTF-8 text of 1 to max bytes. */
 bool is_line(const char *text, size_t max);

@@ -6,7 +6,7 @@
 #include "core/wire.h"
 #include "transact.h"
 
-enum { LIST_DEFAULT = 50, LIST_MAX = 100, NAME_MAX_BYTES = 200, EMAIL_MAX_BYTES = 254 };
+enum { NAME_MAX_BYTES = 200, EMAIL_MAX_BYTES = 254 };
 
 /* ListUsersRequest -> ListUsersReply, oldest first. */
 enum status on_list_users(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -18,7 +18,7 @@ enum status on_list_users(void *self, struct call *call, const ProtobufCMessage 
     const Auth__ListUsersRequest *req = (const void *)in;
     Auth__ListUsersReply *reply = (void *)out;
     struct uuid after = { { 0 } };
-    int limit = req->limit ? (int)(req->limit < LIST_MAX ? req->limit : LIST_MAX) : LIST_DEFAULT;
+    int limit = page_limit(req->limit);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     enum status st = read_cursor(call, req->cursor, &after);
     if (st == ST_OK)

@@ -139,6 +139,35 @@ def test_invited_users_are_listed_and_an_address_is_taken_once(stack):
     assert not sql(stack, "SELECT 1 FROM auth.users u WHERE u::text ILIKE %s OR u::text ILIKE %s", "%example.org%", f"%{address.encode().hex()}%")
 
 
+def pages(stack, path, member, role="admin", size=2):
+    found, cursor = [], ""
+    while cursor is not None:
+        answer = stack.call("GET", f"{path}?limit={size}{cursor and '&cursor=' + cursor}", role=role)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json().get(member, [])) <= size
+        found.append(answer.json().get(member, []))
+        cursor = answer.json().get("next_cursor") or None
+    return [row for page in found for row in page]
+
+
+@pytest.mark.parametrize("path, member, key", [("roles", "roles", "role"), ("labels", "labels", "label"), ("label-grants", "grants", "id"), ("api-keys", "keys", "id")])
+def test_long_lists_come_in_pages_that_lose_and_repeat_nothing(stack, path, member, key):
+    made = set()
+    for n in range(5):
+        name = f"page{uuid.uuid4().hex[:8]}"
+        assert stack.call("PUT", f"/api/v1/roles/{name}", role="admin", json={"scopes": ["documents:read"]}).status_code == 204
+        assert stack.call("POST", "/api/v1/labels", role="admin", json={"label": name}).status_code == 204
+        grant = stack.call("POST", "/api/v1/label-grants", role="admin", json={"label": name, "role": "reviewer", "basis": "need_to_know"})
+        secret = stack.call("POST", "/api/v1/api-keys", role="admin", json={"name": name, "scopes": ["documents:read"], "days": 1})
+        made.add({"role": name, "label": name, "id": grant.json().get("grant_id") if path == "label-grants" else secret.json().get("key_id")}[key])
+    rows = pages(stack, f"/api/v1/{path}", member)
+    whole = stack.call("GET", f"/api/v1/{path}?limit=100", role="admin").json()[member]
+    assert rows == whole and made <= {row[key] for row in rows} and len({row[key] for row in rows}) == len(rows)
+    for forged in ("x", "AAAA", "%C3%A9"):
+        assert stack.call("GET", f"/api/v1/{path}?cursor={forged}", role="admin").status_code in (200, 400)
+    assert stack.call("GET", f"/api/v1/{path}?limit=101", role="admin").status_code == 400
+
+
 def test_a_tenants_own_role_opens_what_it_says(stack):
     assert stack.call("PUT", "/api/v1/roles/triage", role="admin", json={"scopes": ["documents:read"]}).status_code == 204
     assert stack.call("PUT", "/api/v1/roles/triage", role="admin", json={"scopes": ["audit:read"]}).status_code == 403
