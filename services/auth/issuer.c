@@ -28,10 +28,10 @@ struct issuer {
     uint64_t attempts;              /* counts fetches that ended */
     int64_t fetched_ms;             /* when keys were fetched */
     int64_t next_ms;                /* when the next fetch is due by itself */
-    int64_t asked_ms;               /* when an unknown key last caused a fetch */
+    int64_t earned_ms;              /* fetches for unknown keys are saved up since then: pause_ms each */
     int64_t retry_ms;               /* next distance after a failure */
     unsigned waiters;
-    bool is_wanted, is_fetching, is_failing, is_ending, was_asked;
+    bool is_wanted, is_fetching, is_failing, is_ending;
     struct why last_failure;
 };
 
@@ -112,7 +112,6 @@ static bool wait_until(struct issuer *issuer, int64_t then_ms) {
 
 /* Locked on entry and on return; unlocked while it waits for the provider. */
 static void fetch_once(struct issuer *issuer) {
-    bool was_asked = issuer->is_wanted;
     issuer->is_wanted = false;
     issuer->is_fetching = true;
     pthread_mutex_unlock(&issuer->lock);
@@ -128,10 +127,6 @@ static void fetch_once(struct issuer *issuer) {
     issuer->is_fetching = false;
     issuer->is_failing = st != ST_OK;
     issuer->attempts++;
-    if (was_asked) {
-        issuer->asked_ms = now;
-        issuer->was_asked = true;
-    }
     if (st == ST_OK) {
         jwks_destroy(&issuer->keys);
         issuer->keys = keys;
@@ -183,7 +178,9 @@ struct issuer *issuer_new(const struct issuer_options *options) {
     issuer->options = *options;
     issuer->options.refresh_ms = or_default(options->refresh_ms, 5 * 60 * 1000);
     issuer->options.retry_ms = or_default(options->retry_ms, 1000);
-    issuer->options.pause_ms = or_default(options->pause_ms, 30 * 1000);
+    issuer->options.pause_ms = or_default(options->pause_ms, 6 * 1000);
+    issuer->options.asks_max = or_default(options->asks_max, 5);
+    issuer->earned_ms = clock_mono_ms() - issuer->options.asks_max * issuer->options.pause_ms;
     issuer->options.stale_ms = or_default(options->stale_ms, 60 * 60 * 1000);
     issuer->retry_ms = issuer->options.retry_ms;
     issuer->url = xstrdup(options->url);
@@ -266,20 +263,27 @@ enum status issuer_endpoints(struct issuer *issuer, int64_t deadline_ms, struct 
     return st;
 }
 
-/* Locked. May an unknown key cause a fetch now, or is one under way that will answer for it? */
-static bool may_ask(const struct issuer *issuer) {
-    return issuer->is_fetching || issuer->is_wanted || !issuer->was_asked ||
-           clock_mono_ms() - issuer->asked_ms >= issuer->options.pause_ms;
+/* Locked. May an unknown key cause a fetch now, or is one under way that will answer for it? Takes what it spends. */
+static bool may_ask(struct issuer *issuer) {
+    if (issuer->is_fetching || issuer->is_wanted)
+        return true;
+    int64_t now = clock_mono_ms(), most_ms = issuer->options.asks_max * issuer->options.pause_ms;
+    if (now - issuer->earned_ms > most_ms)
+        issuer->earned_ms = now - most_ms;
+    if (now - issuer->earned_ms < issuer->options.pause_ms)
+        return false;
+    issuer->earned_ms += issuer->options.pause_ms;
+    return true;
 }
 
 static enum status wait_for_newer(struct issuer *issuer, uint64_t edition, int64_t deadline_ms, struct why *why) {
     if (issuer->edition > edition)
         return ST_OK;
+    if (issuer->waiters >= ISSUER_WAITERS_MAX)
+        return fail_as(why, ERR_AUTH_PROVIDER, "too many requests wait for the issuer's keys");
     if (!may_ask(issuer))
         return issuer->is_failing ? out_of_reach(issuer, why)
              : fail(why, ST_NOT_FOUND, "the issuer's keys were read a moment ago");
-    if (issuer->waiters >= ISSUER_WAITERS_MAX)
-        return fail_as(why, ERR_AUTH_PROVIDER, "too many requests wait for the issuer's keys");
     uint64_t seen = issuer->attempts;
     if (!issuer->is_fetching) {
         issuer->is_wanted = true;

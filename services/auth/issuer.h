@@ -27,7 +27,8 @@ struct issuer_options {
     /* Zero stands for the default. */
     int64_t refresh_ms;             /* 5 min: age at which keys are read again */
     int64_t retry_ms;               /* 1 s, doubled up to 5 s: after a failed fetch */
-    int64_t pause_ms;               /* 30 s: between fetches for the sake of unknown keys */
+    int64_t pause_ms;               /* 6 s: in which one more fetch for the sake of unknown keys is earned, */
+    int64_t asks_max;               /* 5: and how many may be saved up, so that no stray token is in the way of a new key */
     int64_t stale_ms;               /* 1 h: how long keys serve after their last good fetch */
 };
 

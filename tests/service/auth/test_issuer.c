@@ -168,7 +168,7 @@ Test(issuer, rotation_is_seen_when_a_token_names_the_new_key) {
 Test(issuer, unknown_keys_cause_one_fetch_in_the_pause) {
     char kid[32] = "";
     uint64_t edition = 0;
-    start((struct issuer_options){ .pause_ms = 400 });
+    start((struct issuer_options){ .pause_ms = 400, .asks_max = 1 });
     cr_assert_eq(take(2000, kid, &edition), ST_OK);
     cr_assert_eq(newer(edition, kid), ST_OK);
     for (int i = 0; i < 50; i++)
@@ -177,6 +177,24 @@ Test(issuer, unknown_keys_cause_one_fetch_in_the_pause) {
     sleep_ms(450);
     cr_assert_eq(newer(edition + 1, kid), ST_OK);
     cr_assert_eq(atomic_load(&provider.asked), 3);
+}
+
+Test(issuer, a_stray_key_is_not_in_the_way_of_a_rotation) {
+    char kid[32] = "";
+    uint64_t edition = 0;
+    start((struct issuer_options){ .pause_ms = 60000, .asks_max = 3 });
+    cr_assert_eq(take(2000, kid, &edition), ST_OK);
+    cr_assert_eq(newer(edition, kid), ST_OK, "somebody made a key up");
+    cr_assert_str_eq(kid, "one");
+    answer(DISCOVERY, fresh_keys("two"));
+    cr_assert_eq(newer(edition + 1, kid), ST_OK, "and a moment later the keys rotate");
+    cr_assert_str_eq(kid, "two");
+    answer(DISCOVERY, fresh_keys("three"));
+    cr_assert_eq(newer(edition + 2, kid), ST_OK);
+    cr_assert_str_eq(kid, "three");
+    for (int i = 0; i < 50; i++)
+        cr_assert_eq(newer(edition + 3, kid), ST_NOT_FOUND, "what was saved up is spent");
+    cr_assert_eq(atomic_load(&provider.asked), 4);
 }
 
 static void *ask_newer(void *arg) {
