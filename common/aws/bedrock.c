@@ -226,8 +226,9 @@ static enum status take_delta(struct converse_stream *s, const json_t *event, st
     if (!buffer_add(&s->text, json_string_value(piece), json_string_length(piece)))
         return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: more than %d bytes of text", BEDROCK_ANSWER_MAX_BYTES);
     s->has_delivered = true;
-    s->heard_ms = clock_mono_ms();
-    return s->sink->on_text(s->sink->ctx, json_string_value(piece), json_string_length(piece), why);
+    enum status st = s->sink->on_text(s->sink->ctx, json_string_value(piece), json_string_length(piece), why);
+    s->heard_ms = clock_mono_ms();      /* what the sink took is not the model's time */
+    return st;
 }
 
 static enum status take_message(void *ctx, const struct eventstream_message *m, struct why *why) {

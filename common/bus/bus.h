@@ -110,6 +110,8 @@ enum status call_read(struct call *call, const void **ret_data, size_t *ret_len,
 enum status call_write(struct call *call, const void *data, size_t len) MUST_USE;
 /* True once the caller cancelled or vanished; long handlers ask now and then. */
 bool call_is_cancelled(struct call *call);
+/* Wait until deadline_ms, or until something comes for the call; false: the caller cancelled or is gone. */
+bool call_wait(struct call *call, int64_t deadline_ms) MUST_USE;
 /* Did the caller open it as a stream, so that call_write can be used? */
 bool call_is_stream(const struct call *call);
 /* For handlers whose caller streams nothing but fresh tickets: take those that came, without waiting. */

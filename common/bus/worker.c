@@ -182,6 +182,12 @@ bool call_is_cancelled(struct call *call) {
     return call->incoming->is_cancelled;
 }
 
+bool call_wait(struct call *call, int64_t deadline_ms) {
+    assert(call->incoming);
+    (void)note_wait(call->incoming->socket, deadline_ms);
+    return !call_is_cancelled(call);
+}
+
 bool call_is_stream(const struct call *call) {
     return call->incoming && call->incoming->is_stream;
 }

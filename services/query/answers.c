@@ -1,238 +1,19 @@
-/* answers — search, and answers that cite what they say. The order is the point: candidates are found
- * under the ticket, the event that names them is committed, only then do their keys open, and only then
- * does any text go to the model or to the caller. */
-#include <stdio.h>
+/* answers — search, and answers that cite what they say, whole or as a stream of events: both go one way, and differ in
+ * whether anybody listens while the model writes. */
 #include <string.h>
 
-#include "audit/client.h"
-#include "citations.h"
 #include "columns.h"
+#include "core/clock.h"
 #include "core/fault.h"
-#include "core/utf8.h"
 #include "core/wire.h"
-#include "db/halfvec.h"
-#include "db/tenant_tx.h"
-#include "disclosure.h"
 #include "embedding.pb-c.h"
-#include "json/writer.h"
 #include "query.h"
 #include "query.pb-c.h"
-#include "receipt.h"
+#include "retrieval.h"
+#include "stored.h"
+#include "telling.h"
 
-enum { TOP_K_DEFAULT = 8, TOP_K_MAX = 32, QUESTION_MAX_BYTES = 4000, FILTER_MAX = 100, ANSWER_MAX_TOKENS = 1024 };
-
-static const char NOT_FOUND_TEXT[] = "The answer was not found in the documents.";
-
-/* A retrieved chunk; text and name are filled in once its key is given. */
-struct candidate {
-    int row;
-    struct uuid chunk_id, document_id;
-    double score;
-    uint32_t page_from, page_to;
-    int64_t start_offset, end_offset;
-    char *text, *document_name;
-};
-
-struct retrieval {
-    PGresult *rows;
-    struct candidate *candidates;
-    size_t count;
-    uint32_t top_k;
-    const char *model;          /* whose vectors were compared */
-};
-
-static void retrieval_end(struct retrieval *r) {
-    pgrows_destroy(&r->rows);
-}
-
-enum { COL_CHUNK_ID, COL_DOCUMENT_ID, COL_DISTANCE, COL_PAGE_FROM, COL_PAGE_TO, COL_START, COL_END, COL_TEXT_ENC, COL_NAME_ENC };
-
-static enum status check_request(struct call *call, const char *question, uint32_t top_k, const Query__Filter *filter) {
-    size_t len = strlen(question);
-    if (len == 0 || len > QUESTION_MAX_BYTES || !utf8_is_text(question, len, NULL))
-        return fail_as(&call->why, ERR_REQ_FIELD, "question");
-    if (top_k > TOP_K_MAX)
-        return fail_as(&call->why, ERR_REQ_FIELD, "top_k");
-    struct uuid id;
-    if (filter && filter->subject_id.len > 0 && !uuid_from_bytes(filter->subject_id.data, filter->subject_id.len, &id))
-        return fail_as(&call->why, ERR_REQ_FIELD, "filter.subject_id");
-    for (size_t i = 0; filter && i < filter->n_document_ids; i++)
-        if (filter->n_document_ids > FILTER_MAX || !uuid_from_bytes(filter->document_ids[i].data, filter->document_ids[i].len, &id))
-            return fail_as(&call->why, ERR_REQ_FIELD, "filter.document_ids");
-    return ST_OK;
-}
-
-/* "{id,id}": a uuid[] in text form. */
-static const char *uuid_array(struct arena *mem, const Query__Filter *filter) {
-    CLEANUP(buffer_end) struct buffer b = { 0 };
-    buffer_add_str(&b, "{");
-    for (size_t i = 0; filter && i < filter->n_document_ids; i++) {
-        struct uuid id;
-        char text[UUID_TEXT_BYTES];
-        memcpy(id.bytes, filter->document_ids[i].data, UUID_BYTES);
-        buffer_printf(&b, "%s%s", i ? "," : "", uuid_format(&id, text));
-    }
-    buffer_add_str(&b, "}");
-    return arena_strdup(mem, b.data);
-}
-
-struct asked {
-    const char *question;
-    uint32_t top_k;
-    const Query__Filter *filter;
-    struct uuid answer_id;      /* of the answer that it is for; nil: only hits are wanted */
-    struct receipt *receipt;    /* of that answer */
-};
-
-/* The question's own text goes to the model too: it is on the record before it does. */
-static enum status record_question(struct call *call, const struct asked *asked) {
-    const char *detail = !asked->receipt ? "{\"purpose\":\"search\"}"
-                       : arena_printf(call->mem, "{\"purpose\":\"answer\",\"question\":\"%s\"}", receipt_question(asked->receipt, asked->question));
-    return audit_append(call, &(struct audit_record){ .action = AUDIT_QUESTION_ASK, .resource_id = asked->answer_id, .detail_json = detail }, NULL);
-}
-
-static enum status embed_question(struct call *call, const char *question, const Embedding__Vector **ret_vector,
-                                  const char **ret_model) {
-    Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
-    char *texts[] = { (char *)question };
-    req.texts = texts;
-    req.n_texts = 1;
-    req.purpose = EMBEDDING__PURPOSE__QUESTION;
-    ProtobufCMessage *message = NULL;
-    enum status st = bus_ask(call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
-    if (st != ST_OK)
-        return st;
-    const Embedding__EmbedReply *reply = (const void *)message;
-    if (reply->n_vectors != 1 || reply->vectors[0]->n_values != VECTOR_DIMENSIONS)
-        return fail(&call->why, ST_INTERNAL, "the model gave no vector of %d", VECTOR_DIMENSIONS);
-    *ret_vector = reply->vectors[0];
-    *ret_model = reply->model;
-    return ST_OK;
-}
-
-/* As many of the nearest as fit into one reply, and into one question to the model. */
-static void keep_candidates(struct arena *mem, struct retrieval *r) {
-    size_t n = (size_t)db_count(r->rows), bytes = 0, text_len = 0, name_len = 0;
-    r->candidates = arena_alloc(mem, n * sizeof *r->candidates);
-    for (int row = 0; row < (int)n; row++) {
-        (void)db_bytea(r->rows, row, COL_TEXT_ENC, &text_len);
-        (void)db_bytea(r->rows, row, COL_NAME_ENC, &name_len);
-        bytes += text_len + name_len;
-        if (bytes > QUERY_PAGE_MAX_BYTES)
-            return;
-        r->candidates[r->count++] = (struct candidate){
-            .row = row, .chunk_id = db_uuid(r->rows, row, COL_CHUNK_ID), .document_id = db_uuid(r->rows, row, COL_DOCUMENT_ID),
-            .score = 1.0 - db_f64(r->rows, row, COL_DISTANCE),
-            .page_from = column_count(r->rows, row, COL_PAGE_FROM), .page_to = column_count(r->rows, row, COL_PAGE_TO),
-            .start_offset = db_i64(r->rows, row, COL_START), .end_offset = db_i64(r->rows, row, COL_END) };
-    }
-}
-
-/* $1 tenant, $2 question, $3 model, $4 how many, $5 documents or {}, $6 patient or NULL. The tenant stands in the statement as well as in
- * the policies: it prunes the partitions. Whether a document is ready is asked before the LIMIT: what is left of one
- * that failed must not take the place of a hit. */
-const struct sql NEAREST_CHUNKS = { "nearest_chunks",
-    "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, d.name_enc "
-    "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
-    "FROM app.chunk_vectors n WHERE n.tenant_id = $1 AND n.model = $3 "
-    "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
-    "AND EXISTS (SELECT FROM app.documents r WHERE r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready' "
-    "AND ($6::uuid IS NULL OR r.subject_id = $6::uuid)) "
-    "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT $4) v "
-    "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id "
-    "JOIN app.documents d ON d.tenant_id = $1 AND d.id = v.document_id AND d.status = 'ready' "
-    "ORDER BY v.distance, v.chunk_id", 6 };
-
-/* The r->top_k nearest chunks that the ticket may see, nearest first. */
-static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const Query__Filter *filter,
-                                   struct retrieval *r) {
-    uint8_t halfvec[HALFVEC_BYTES];
-    bool has_subject = filter && filter->subject_id.len > 0;
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id),
-                           db_halfvec_param(vector->values, halfvec), DB_TEXT(r->model), DB_INT(r->top_k),
-                           DB_TEXT(uuid_array(call->mem, filter)), has_subject ? DB_BYTES(filter->subject_id.data, UUID_BYTES) : DB_NULL }, &r->rows, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &call->why);
-    if (st == ST_OK)
-        keep_candidates(call->mem, r);
-    return st;
-}
-
-/* Record, embed, find. */
-static enum status retrieve(struct query *q, struct call *call, const struct asked *asked, struct retrieval *r) {
-    enum status st = check_request(call, asked->question, asked->top_k, asked->filter);
-    if (st != ST_OK)
-        return st;
-    const Embedding__Vector *vector = NULL;
-    r->top_k = asked->top_k ? asked->top_k : TOP_K_DEFAULT;
-    st = record_question(call, asked);
-    if (st == ST_OK)
-        st = embed_question(call, asked->question, &vector, &r->model);
-    if (st == ST_OK)
-        st = fault_status(FAULT_QUERY_EMBEDDED, &call->why);
-    if (st == ST_OK)
-        st = find_candidates(q, call, vector, asked->filter, r);
-    return st == ST_OK ? fault_status(FAULT_QUERY_FOUND, &call->why) : st;
-}
-
-static enum status print_detail(struct call *call, const struct retrieval *r, const char *counted, struct buffer *out) {
-    struct json_writer w;
-    json_begin(&w, out);
-    json_open_object(&w);
-    json_put_name(&w, "top_k");
-    json_put_u64(&w, r->top_k);
-    json_put_name(&w, counted);
-    json_put_u64(&w, r->count);
-    json_put_name(&w, "model");
-    json_put_text(&w, r->model);
-    json_close_object(&w);
-    return json_finish(&w) ? ST_OK : fail(&call->why, ST_INTERNAL, "detail of a disclosure");
-}
-
-/* Fill in texts and names. Chunks whose document was deleted meanwhile are not among the candidates any more. */
-static enum status open_candidates(struct call *call, const struct disclosure *shown, struct retrieval *r) {
-    size_t found = r->count;
-    r->count = 0;
-    for (size_t i = 0; i < found; i++) {
-        struct candidate c = r->candidates[i];
-        if (!disclosure_has_key(shown, &c.document_id))
-            continue;
-        enum status st = disclosure_open_text(shown, call, &c.document_id, FIELD_CHUNK_TEXT, &c.chunk_id, r->rows, c.row, COL_TEXT_ENC,
-                                              &c.text);
-        if (st == ST_OK)
-            st = disclosure_open_text(shown, call, &c.document_id, FIELD_FILE_NAME, &c.document_id, r->rows, c.row, COL_NAME_ENC,
-                                      &c.document_name);
-        if (st != ST_OK)
-            return st;
-        r->candidates[r->count++] = c;
-    }
-    return ST_OK;
-}
-
-/* Put the candidates on the record, for the caller or for an answer and the model that writes it; then open their texts. */
-static enum status reveal_candidates(struct query *q, struct call *call, const struct uuid *answer_id, struct retrieval *r,
-                                     struct disclosure *ret_shown) {
-    struct uuid *documents = arena_alloc(call->mem, r->count * sizeof *documents);
-    struct uuid *chunks = arena_alloc(call->mem, r->count * sizeof *chunks);
-    for (size_t i = 0; i < r->count; i++) {
-        documents[i] = r->candidates[i].document_id;
-        chunks[i] = r->candidates[i].chunk_id;
-    }
-    struct disclosed what = { .action = answer_id ? AUDIT_ANSWER_DISCLOSE : AUDIT_SEARCH_DISCLOSE, .document_ids = documents,
-                              .document_count = r->count, .chunk_ids = chunks, .chunk_count = r->count, .resource_id = answer_id };
-    CLEANUP(buffer_end) struct buffer detail = { 0 };
-    enum status st = print_detail(call, r, answer_id ? "sources" : "hits", &detail);
-    if (st != ST_OK)
-        return st;
-    what.detail_json = detail.data;
-    if (answer_id && r->count > 0)
-        what.model_detail_json = arena_printf(call->mem, "{\"purpose\":\"answer\",\"texts\":%zu}", r->count);
-    st = disclosure_begin(ret_shown, q, call, &what, SCOPE_QUERY);
-    return st == ST_OK ? open_candidates(call, ret_shown, r) : st;
-}
+enum { ANSWER_MAX_TOKENS = 1024, TURNS_MAX = 6, TURN_MAX_BYTES = 20000, LAST_WORD_MS = 3000, POLL_MS = 500 };
 
 enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Query__SearchRequest *req = (const void *)in;
@@ -244,7 +25,7 @@ enum status on_search(void *self, struct call *call, const ProtobufCMessage *in,
     if (st != ST_OK)
         return st;
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
-    st = reveal_candidates(q, call, NULL, &r, &shown);
+    st = reveal(q, call, &asked, &r, &shown);
     if (st != ST_OK)
         return st;
 
@@ -268,164 +49,389 @@ enum status on_search(void *self, struct call *call, const ProtobufCMessage *in,
     return ST_OK;
 }
 
-static enum status generate(struct call *call, const char *question, const struct retrieval *r, struct receipt *receipt,
-                            const Embedding__GenerateReply **ret_reply) {
-    uint8_t salt[COMMITMENT_SALT_BYTES];
-    Embedding__GenerateRequest req = EMBEDDING__GENERATE_REQUEST__INIT;
-    req.question = (char *)question;
-    req.max_tokens = ANSWER_MAX_TOKENS;
-    req.sources = arena_alloc(call->mem, r->count * sizeof *req.sources);
-    req.n_sources = r->count;
-    for (size_t i = 0; i < r->count; i++) {
-        Embedding__Source *s = arena_alloc(call->mem, sizeof *s);
-        embedding__source__init(s);
-        s->number = (uint32_t)i + 1;
-        s->title = r->candidates[i].document_name;
-        s->page = r->candidates[i].page_from;
-        s->text = r->candidates[i].text;
-        req.sources[i] = s;
-        receipt_add_source(receipt, &r->candidates[i].chunk_id, &r->candidates[i].document_id, r->candidates[i].score, s->text);
-    }
-    receipt_prompt_salt(receipt, salt);
-    req.prompt_salt = (ProtobufCBinaryData){ sizeof salt, salt };
-    ProtobufCMessage *message = NULL;
-    enum status st = bus_ask(call, "embedding.Generate", &req.base, &embedding__generate_reply__descriptor, &message);
-    if (st != ST_OK)
-        return st;
-    *ret_reply = (const void *)message;
-    return (*ret_reply)->prompt_commitment.len == COMMITMENT_BYTES ? ST_OK : fail(&call->why, ST_INTERNAL, "the model's prompt is not committed to");
+/* ---- making an answer ---- */
+
+/* An answer that is being made, and who hears of it. */
+struct making {
+    struct query *q;
+    struct call *call;
+    struct asked asked;
+    struct receipt receipt;
+    struct recalled past;           /* of the conversation that it follows */
+    struct retrieval found;
+    struct disclosure shown;
+    Query__Citation **citations;    /* of all sources; then of those that are cited */
+    size_t citation_count;
+    struct telling telling;
+    const Embedding__GenerateHead *head;
+    const Embedding__GenerateReply *generated;
+};
+
+static void making_end(struct making *m) {
+    telling_end(&m->telling);
+    disclosure_end(&m->shown);
+    recalled_end(&m->past);
+    retrieval_end(&m->found);
 }
 
-static void add_citations(struct call *call, const struct retrieval *r, const struct cited_answer *cited, Query__QueryReply *reply) {
-    reply->citations = arena_alloc(call->mem, r->count * sizeof *reply->citations);
+/* The conversation's last turns, for the model to know what the question refers to. ST_NOT_FOUND: nobody's, or another's. */
+static enum status take_up(struct making *m, ProtobufCBinaryData conversation_id) {
+    struct call *call = m->call;
+    if (conversation_id.len == 0)
+        return ST_OK;
+    if (!uuid_from_bytes(conversation_id.data, conversation_id.len, &m->asked.conversation_id))
+        return fail_as(&call->why, ERR_REQ_FIELD, "conversation_id");
+    struct recall which = { .conversation_id = &m->asked.conversation_id, .limit = TURNS_MAX, .purpose = "follow_up" };
+    enum status st = recall(m->q, call, &which, &m->past);
+    if (st == ST_OK && (m->past.count == 0 || !m->past.shown.conversation_key))
+        return fail(&call->why, ST_NOT_FOUND, "conversation");
+    if (st == ST_OK && *m->past.answers[0]->question)
+        m->asked.before = m->past.answers[0]->question;
+    return st;
+}
+
+/* Oldest first, and without the numbers of sources that this answer does not have. */
+static void put_history(const struct making *m, Embedding__GenerateRequest *req) {
+    req->history = arena_alloc(m->call->mem, (m->past.count + 1) * sizeof *req->history);
+    for (size_t i = m->past.count; i-- > 0;) {
+        const Query__StoredAnswer *a = m->past.answers[i];
+        if (!*a->question || !*a->answer || strlen(a->answer) > TURN_MAX_BYTES)
+            continue;               /* withheld, or longer than answers are */
+        Embedding__Turn *turn = req->history[req->n_history++] = arena_alloc(m->call->mem, sizeof *turn);
+        embedding__turn__init(turn);
+        turn->question = a->question;
+        turn->answer = citations_strip(m->call->mem, a->answer);
+    }
+}
+
+static void put_sources(struct making *m, Embedding__GenerateRequest *req) {
+    const struct retrieval *r = &m->found;
+    req->sources = arena_alloc(m->call->mem, r->count * sizeof *req->sources);
+    req->n_sources = r->count;
     for (size_t i = 0; i < r->count; i++) {
-        if (!cited->is_cited[i])
-            continue;
         const struct candidate *c = &r->candidates[i];
-        Query__Citation *citation = arena_alloc(call->mem, sizeof *citation);
+        Embedding__Source *s = req->sources[i] = arena_alloc(m->call->mem, sizeof *s);
+        embedding__source__init(s);
+        s->number = (uint32_t)i + 1;
+        s->title = c->document_name;
+        s->page = c->page_from;
+        s->text = c->text;
+        receipt_add_source(&m->receipt, &c->chunk_id, &c->document_id, c->score, s->text);
+    }
+}
+
+static enum status open_model(struct making *m, struct bus_stream **ret_stream) {
+    struct call *call = m->call;
+    uint8_t salt[COMMITMENT_SALT_BYTES];
+    const void *data = NULL;
+    size_t len = 0;
+    ProtobufCMessage *reply = NULL;
+    Embedding__GenerateRequest req = EMBEDDING__GENERATE_REQUEST__INIT;
+    req.question = (char *)m->asked.question;
+    req.max_tokens = ANSWER_MAX_TOKENS;
+    put_sources(m, &req);
+    put_history(m, &req);
+    receipt_prompt_salt(&m->receipt, salt);
+    req.prompt_salt = (ProtobufCBinaryData){ sizeof salt, salt };
+    enum status st = bus_stream_open(call, "embedding.Generate", &req.base, ret_stream);
+    if (st == ST_OK)
+        st = bus_stream_read(*ret_stream, &data, &len);
+    if (st == ST_OK && !data) {             /* refused before it began; its reply says why */
+        st = bus_stream_finish(*ret_stream, &embedding__generate_reply__descriptor, &reply);
+        return st == ST_OK ? fail(&call->why, ST_INTERNAL, "an answer without a head") : st;
+    }
+    if (st != ST_OK)
+        return st;
+    m->head = embedding__generate_head__unpack(arena_wire(call->mem), len, data);
+    return m->head && m->head->prompt_commitment.len == COMMITMENT_BYTES ? ST_OK : fail(&call->why, ST_INTERNAL, "the model's prompt is not committed to");
+}
+
+/* The model's text goes through the citations to whoever listens, as it comes. */
+static enum status generate(struct making *m) {
+    CLEANUP(bus_stream_destroy) struct bus_stream *stream = NULL;
+    struct call *call = m->call;
+    const void *data = "";
+    size_t len = 0;
+    ProtobufCMessage *message = NULL;
+    enum status st = open_model(m, &stream);
+    while (st == ST_OK && data) {
+        st = bus_stream_read(stream, &data, &len);
+        call_take_tickets(call);
+        if (st == ST_OK && data)
+            st = citations_feed(&m->telling.kept, data, len, &call->why);
+    }
+    if (st == ST_OK)
+        st = bus_stream_finish(stream, &embedding__generate_reply__descriptor, &message);
+    if (st == ST_OK)
+        m->generated = (const void *)message;
+    if (st == ST_OK)
+        st = citations_finish(&m->telling.kept, &call->why);
+    return st;
+}
+
+/* What each source is cited as. */
+static void make_citations(struct making *m) {
+    const struct retrieval *r = &m->found;
+    m->citations = arena_alloc(m->call->mem, (r->count + 1) * sizeof *m->citations);
+    for (size_t i = 0; i < r->count; i++) {
+        const struct candidate *c = &r->candidates[i];
+        Query__Citation *citation = m->citations[i] = arena_alloc(m->call->mem, sizeof *citation);
         query__citation__init(citation);
         citation->number = (uint32_t)i + 1;
-        citation->chunk_id = wire_id(call->mem, &c->chunk_id);
-        citation->document_id = wire_id(call->mem, &c->document_id);
+        citation->chunk_id = wire_id(m->call->mem, &c->chunk_id);
+        citation->document_id = wire_id(m->call->mem, &c->document_id);
         citation->document_name = c->document_name;
         citation->page_from = c->page_from;
         citation->page_to = c->page_to;
         citation->start_offset = c->start_offset;
         citation->end_offset = c->end_offset;
         citation->quote = c->text;
-        reply->citations[reply->n_citations++] = citation;
     }
 }
 
-/* Ids, pages and offsets of what the answer cites; never text. */
-static const char *citations_json(struct call *call, const Query__QueryReply *reply) {
-    CLEANUP(buffer_end) struct buffer out = { 0 };
-    struct json_writer w;
-    json_begin(&w, &out);
-    json_open_array(&w);
-    for (size_t i = 0; i < reply->n_citations; i++) {
-        const Query__Citation *c = reply->citations[i];
-        struct uuid chunk_id, document_id;
-        char text[UUID_TEXT_BYTES];
-        memcpy(chunk_id.bytes, c->chunk_id.data, UUID_BYTES);
-        memcpy(document_id.bytes, c->document_id.data, UUID_BYTES);
-        json_open_object(&w);
-        json_put_name(&w, "number");
-        json_put_i64(&w, c->number);
-        json_put_name(&w, "chunk_id");
-        json_put_text(&w, uuid_format(&chunk_id, text));
-        json_put_name(&w, "document_id");
-        json_put_text(&w, uuid_format(&document_id, text));
-        json_put_name(&w, "page_from");
-        json_put_i64(&w, c->page_from);
-        json_put_name(&w, "page_to");
-        json_put_i64(&w, c->page_to);
-        json_put_name(&w, "start_offset");
-        json_put_i64(&w, c->start_offset);
-        json_put_name(&w, "end_offset");
-        json_put_i64(&w, c->end_offset);
-        json_close_object(&w);
+static enum status tell_sources(struct telling *t, Query__AnswerSources *sources, Query__Citation *const citations[], const double scores[],
+                                size_t count) {
+    Query__AnswerEvent event = QUERY__ANSWER_EVENT__INIT;
+    sources->sources = arena_alloc(t->call->mem, (count + 1) * sizeof *sources->sources);
+    for (; sources->n_sources < count; sources->n_sources++) {
+        const Query__Citation *c = citations[sources->n_sources];
+        Query__AnswerSource *s = sources->sources[sources->n_sources] = arena_alloc(t->call->mem, sizeof *s);
+        query__answer_source__init(s);
+        s->number = c->number;
+        s->chunk_id = c->chunk_id;
+        s->document_id = c->document_id;
+        s->document_name = c->document_name;
+        s->page_from = c->page_from;
+        s->page_to = c->page_to;
+        s->score = scores ? scores[sources->n_sources] : 0;
     }
-    json_close_array(&w);
-    return json_finish(&w) ? arena_strdup(call->mem, out.data) : "[]";
+    event.sources = sources;
+    return tell(t, &event, &t->call->why);
 }
 
-/* Keep question and answer under a key of their own, so that they can be erased without their documents. */
-static enum status store_answer(struct query *q, struct call *call, const struct disclosure *shown, const struct receipt *receipt,
-                                const struct receipt_answer *a, const Query__QueryReply *reply) {
-    static const struct sql STORE = { "store_answer",
-        "INSERT INTO app.answers (tenant_id, id, user_id, question_enc, answer_enc, citations, model, event_id, wrapped_key, salt_enc, "
-        "source_salts_enc) VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11::bytea[])", 11 };
-    struct receipt_salts salts = { 0 };
-    CLEANUP(document_key_destroy) struct document_key *key = NULL;
-    struct blob wrapped = { 0 }, question_enc = { 0 }, answer_enc = { 0 };
-    enum status st = document_key_new(shown->tenant_key, &a->id, call->mem, &key, &wrapped, NULL, &call->why);
+static enum status tell_all_sources(struct making *m, const Query__QueryReply *reply) {
+    Query__AnswerSources sources = QUERY__ANSWER_SOURCES__INIT;
+    double *scores = arena_alloc(m->call->mem, (m->found.count + 1) * sizeof *scores);
+    for (size_t i = 0; i < m->found.count; i++)
+        scores[i] = m->found.candidates[i].score;
+    sources.answer_id = reply->answer_id;
+    sources.conversation_id = reply->conversation_id;
+    sources.event_id = reply->event_id;
+    return tell_sources(&m->telling, &sources, m->citations, scores, m->found.count);
+}
+
+static enum status tell_usage(struct telling *t, Query__AnswerUsage *usage) {
+    Query__AnswerEvent event = QUERY__ANSWER_EVENT__INIT;
+    event.usage = usage;
+    return tell(t, &event, &t->call->why);
+}
+
+static enum status tell_done(struct telling *t, ProtobufCBinaryData answer_id, ProtobufCBinaryData conversation_id, bool is_found) {
+    Query__AnswerDone done = QUERY__ANSWER_DONE__INIT;
+    Query__AnswerEvent event = QUERY__ANSWER_EVENT__INIT;
+    done.answer_id = answer_id;
+    done.conversation_id = conversation_id;
+    done.found = is_found;
+    event.done = &done;
+    return tell(t, &event, &t->call->why);
+}
+
+static void keep_cited(struct making *m) {
+    for (size_t i = 0; i < m->found.count; i++)
+        if (m->telling.kept.is_cited[i])
+            m->citations[m->citation_count++] = m->citations[i];
+}
+
+static enum status store(struct making *m, Query__QueryReply *reply, bool is_interrupted) {
+    keep_cited(m);
+    reply->found = m->telling.kept.text.len > 0;
+    reply->answer = reply->found ? m->telling.kept.text.data : (char *)NOT_FOUND_TEXT;
+    reply->model = m->head ? m->head->model : (char *)"";
+    struct made_answer made = { .asked = &m->asked, .found = &m->found, .shown = &m->shown, .conversation_key = m->past.shown.conversation_key,
+                                .citations = m->citations, .citation_count = m->citation_count, .is_interrupted = is_interrupted };
+    made.receipt = (struct receipt_answer){ .id = m->asked.answer_id, .question = m->asked.question, .output = reply->answer, .model = reply->model,
+                                            .vector_model = m->found.model, .top_k = m->found.top_k, .is_found = reply->found,
+                                            .prompt_commitment = m->head ? m->head->prompt_commitment.data : NULL };
+    call_take_tickets(m->call);
+    return answer_store(m->q, m->call, &made);
+}
+
+/* It broke off. What was shown of it is kept, with its receipt; of nothing, nothing. The failure is the answer's, whatever
+ * comes of keeping it. */
+static enum status give_up(struct making *m, Query__QueryReply *reply, enum status st) {
+    struct why why = m->call->why;
+    int64_t until_ms = clock_mono_ms() + LAST_WORD_MS;
+    if (m->call->deadline_ms < until_ms)
+        m->call->deadline_ms = until_ms;
+    enum status kept = call_is_stream(m->call) && m->telling.kept.text.len > 0 ? store(m, reply, true)
+                                                                              : question_forget(m->q, m->call, &m->asked.answer_id);
+    (void)kept;             /* a question that stays says by its age that nothing came of it */
+    m->call->why = why;
+    return st;
+}
+
+/* Record, embed, find, record, open; then the first event may go. */
+static enum status prepare(struct making *m, const Query__QueryRequest *req, Query__QueryReply *reply) {
+    struct call *call = m->call;
+    enum status st = take_up(m, req->conversation_id);
     if (st == ST_OK)
-        st = document_key_seal_field(key, FIELD_QUESTION, &a->id, a->question, strlen(a->question), call->mem, &question_enc, &call->why);
+        st = retrieve(m->q, call, &m->asked, &m->found);
     if (st == ST_OK)
-        st = document_key_seal_field(key, FIELD_ANSWER, &a->id, a->output, strlen(a->output), call->mem, &answer_enc, &call->why);
+        st = reveal(m->q, call, &m->asked, &m->found, &m->shown);
     if (st != ST_OK)
         return st;
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
-    if (st == ST_OK)
-        st = receipt_store(receipt, &tx, call, shown, key, a, &salts);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &STORE, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&a->id),
-                           DB_UUID(&tx.claims.user_id), DB_BYTES(question_enc.data, question_enc.len),
-                           DB_BYTES(answer_enc.data, answer_enc.len), DB_TEXT(citations_json(call, reply)),
-                           DB_TEXT(*a->model ? a->model : "none"), DB_UUID(&shown->event_id),
-                           DB_BYTES(wrapped.data, wrapped.len), DB_BYTES(salts.salt_enc.data, salts.salt_enc.len),
-                           DB_TEXT(salts.source_salts_enc) }, NULL, &call->why);
-    if (st == ST_OK)
-        st = fault_status(FAULT_QUERY_BEFORE_STORE, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &call->why);
-    return st == ST_OK ? fault_status(FAULT_QUERY_STORED, &call->why) : st;
+    make_citations(m);
+    telling_begin(&m->telling, call, m->citations, m->found.count, 0);
+    reply->answer_id = wire_id(call->mem, &m->asked.answer_id);
+    reply->conversation_id = wire_id(call->mem, &m->asked.conversation_id);
+    reply->event_id = wire_id(call->mem, &m->shown.event_id);
+    return ST_OK;
+}
+
+static void put_usage(const struct making *m, Query__QueryReply *reply) {
+    reply->dropped_citations = m->telling.kept.dropped_count;
+    reply->input_tokens = m->generated ? m->generated->input_tokens : 0;
+    reply->output_tokens = m->generated ? m->generated->output_tokens : 0;
+}
+
+static enum status tell_end(struct making *m, const Query__QueryReply *reply) {
+    Query__AnswerUsage usage = QUERY__ANSWER_USAGE__INIT;
+    usage.model = reply->model;
+    usage.input_tokens = reply->input_tokens;
+    usage.output_tokens = reply->output_tokens;
+    usage.dropped_citations = reply->dropped_citations;
+    enum status st = tell_usage(&m->telling, &usage);
+    return st == ST_OK ? tell_done(&m->telling, reply->answer_id, reply->conversation_id, reply->found) : st;
 }
 
 enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Query__QueryRequest *req = (const void *)in;
     Query__QueryReply *reply = (void *)out;
-    struct query *q = self;
-    CLEANUP(retrieval_end) struct retrieval r = { 0 };
-    struct uuid answer_id = uuid_v7();
-    struct receipt receipt;
-    struct asked asked = { req->question, req->top_k, req->filter, answer_id, &receipt };
-    receipt_begin(&receipt, call->mem, TOP_K_MAX);
-    enum status st = retrieve(q, call, &asked, &r);
+    CLEANUP(making_end) struct making m = { .q = self, .call = call };
+    m.asked = (struct asked){ .question = req->question, .top_k = req->top_k, .filter = req->filter, .receipt = &m.receipt };
+    /* Known to the client from the first byte; a repeated attempt may find that one taken. */
+    m.asked.answer_id = m.asked.conversation_id = call->attempt <= 1 ? call->request_id : uuid_v7();
+    receipt_begin(&m.receipt, call->mem, TOP_K_MAX);
+    enum status st = prepare(&m, req, reply);
     if (st != ST_OK)
         return st;
-    CLEANUP(disclosure_end) struct disclosure shown = { 0 };
-    st = reveal_candidates(q, call, &answer_id, &r, &shown);
+    st = tell_all_sources(&m, reply);
+    if (st == ST_OK && m.found.count > 0)          /* nothing to cite: nothing to ask a model for */
+        st = generate(&m);
+    if (st == ST_OK && m.telling.kept.text.len == 0)
+        st = tell_token(&m.telling, NOT_FOUND_TEXT, &call->why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_QUERY_ANSWERED, &call->why);
+    put_usage(&m, reply);
+    if (st != ST_OK)
+        return give_up(&m, reply, st);
+    st = store(&m, reply, false);
+    if (st == ST_OK)
+        st = tell_end(&m, reply);
     if (st != ST_OK)
         return st;
+    reply->citations = m.citations;
+    reply->n_citations = m.citation_count;
+    reply->answer = arena_strdup(call->mem, reply->answer);
+    if (call_is_stream(call)) {         /* all of it was told */
+        reply->answer = (char *)"";
+        reply->n_citations = 0;
+    }
+    return ST_OK;
+}
 
-    reply->answer_id = wire_id(call->mem, &answer_id);
-    reply->event_id = wire_id(call->mem, &shown.event_id);
-    reply->answer = (char *)NOT_FOUND_TEXT;
-    struct receipt_answer made = { .id = answer_id, .question = req->question, .vector_model = r.model, .top_k = r.top_k };
-    if (r.count > 0) {          /* nothing to cite: nothing to ask a model for */
-        const Embedding__GenerateReply *generated = NULL;
-        st = generate(call, req->question, &r, &receipt, &generated);
+/* ---- showing one again ---- */
+
+/* The events of a stored answer: its own text goes the way it came. */
+static enum status replay(struct call *call, const Query__StoredAnswer *a, const struct disclosure *shown, uint32_t after) {
+    struct telling t;
+    Query__AnswerSources sources = QUERY__ANSWER_SOURCES__INIT;
+    Query__AnswerUsage usage = QUERY__ANSWER_USAGE__INIT;
+    Query__Citation **by_number = arena_alloc(call->mem, TOP_K_MAX * sizeof *by_number);
+    for (size_t i = 0; i < a->n_citations; i++)
+        by_number[a->citations[i]->number - 1] = a->citations[i];
+    telling_begin(&t, call, by_number, TOP_K_MAX, after);
+    sources.answer_id = a->answer_id;
+    sources.conversation_id = a->conversation_id;
+    sources.event_id = wire_id(call->mem, &shown->event_id);
+    usage.model = a->model;
+    enum status st = tell_sources(&t, &sources, a->citations, NULL, a->n_citations);
+    if (st == ST_OK && a->found)
+        st = citations_feed(&t.kept, a->answer, strlen(a->answer), &call->why);
+    if (st == ST_OK && a->found)
+        st = citations_finish(&t.kept, &call->why);
+    if (st == ST_OK && !a->found)
+        st = tell_token(&t, a->answer, &call->why);
+    bool is_whole = strcmp(a->state, "complete") == 0;
+    if (st == ST_OK && is_whole)
+        st = tell_usage(&t, &usage);
+    if (st == ST_OK && is_whole)
+        st = tell_done(&t, a->answer_id, a->conversation_id, a->found);
+    telling_end(&t);
+    return st == ST_OK && !is_whole ? fail_as(&call->why, ERR_ANSWER_INTERRUPTED, "the answer was interrupted when it was made") : st;
+}
+
+/* How long ago the question was asked whose answer is not stored; -1: there is none. */
+static enum status question_age(struct query *q, struct call *call, const struct uuid *answer_id, int64_t *ret_age_ms) {
+    static const struct sql AGE = { "question_age",
+        "SELECT (extract(epoch FROM pg_catalog.clock_timestamp() - u.asked_at) * 1000)::bigint FROM app.questions u "
+        "WHERE u.tenant_id = $1 AND u.id = $2", 2 };
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &AGE, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(answer_id) }, &rows, &call->why);
+    if (st == ST_OK)
+        *ret_age_ms = db_count(rows) == 1 ? db_i64(rows, 0, 0) : -1;
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+/* The answer is not there: made elsewhere, lost with the process that made it, or none. Wait a moment when it may come. */
+static enum status await_answer(struct query *q, struct call *call, const struct uuid *id, struct telling *t, Query__StoredAnswer *a, bool *ret_again) {
+    int64_t age_ms = -1;
+    enum status st = question_age(q, call, id, &age_ms);
+    if (st != ST_OK || age_ms < 0)
+        return st != ST_OK ? st : fail(&call->why, ST_NOT_FOUND, "answer");
+    a->answer_id = wire_id(call->mem, id);
+    a->state = age_ms < ANSWER_LIFE_MS ? (char *)"running" : (char *)"interrupted";
+    if (!call_is_stream(call))
+        return ST_OK;
+    if (age_ms >= ANSWER_LIFE_MS)
+        return fail_as(&call->why, ERR_ANSWER_INTERRUPTED, "the process that made the answer is gone");
+    *ret_again = true;
+    st = tell_patience(t, &call->why);
+    if (st == ST_OK && !call_wait(call, clock_mono_ms() + POLL_MS))
+        st = fail(&call->why, ST_UNAVAILABLE, "the caller is gone");
+    call_take_tickets(call);
+    return st;
+}
+
+enum status on_get_answer(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__GetAnswerRequest *req = (const void *)in;
+    Query__GetAnswerReply *reply = (void *)out;
+    struct uuid id;
+    struct telling silent = { .call = call };
+    if (!uuid_from_bytes(req->answer_id.data, req->answer_id.len, &id))
+        return fail_as(&call->why, ERR_REQ_FIELD, "answer_id");
+    for (bool again = true; again;) {
+        CLEANUP(recalled_end) struct recalled r = { 0 };
+        again = false;
+        enum status st = recall(self, call, &(struct recall){ .answer_id = &id, .limit = 1, .purpose = "read", .after = req->after }, &r);
+        if (st == ST_OK && r.count == 1 && strcmp(r.answers[0]->state, "withheld") == 0)
+            st = fail(&call->why, ST_NOT_FOUND, "answer: a document that it cites may not be seen");
         if (st != ST_OK)
             return st;
-        struct cited_answer cited = { 0 };
-        citations_check(call->mem, generated->found ? generated->text : "", r.count, &cited);
-        reply->found = *cited.text != '\0';
-        if (reply->found) {
-            reply->answer = (char *)cited.text;
-            add_citations(call, &r, &cited, reply);
+        if (r.count == 1 && call_is_stream(call))
+            return replay(call, r.answers[0], &r.shown, req->after);
+        if (r.count == 1) {
+            reply->answer = r.answers[0];
+            return ST_OK;
         }
-        reply->model = generated->model;
-        made.prompt_commitment = generated->prompt_commitment.data;
-        reply->dropped_citations = cited.dropped_count;
-        reply->input_tokens = generated->input_tokens;
-        reply->output_tokens = generated->output_tokens;
+        reply->answer = arena_alloc(call->mem, sizeof *reply->answer);
+        query__stored_answer__init(reply->answer);
+        st = await_answer(self, call, &id, &silent, reply->answer, &again);
+        if (st != ST_OK)
+            return st;
     }
-    st = fault_status(FAULT_QUERY_ANSWERED, &call->why);
-    made.output = reply->answer;
-    made.model = reply->model;
-    made.is_found = reply->found;
-    return st == ST_OK ? store_answer(q, call, &shown, &receipt, &made, reply) : st;
+    return ST_OK;
 }

@@ -3,21 +3,49 @@
 #include <string.h>
 
 #include "audit/client.h"
+#include "columns.h"
 #include "core/fault.h"
 
-enum { COL_DOCUMENT_ID, COL_VERSION, COL_WRAPPED };
+enum { COL_ID, COL_VERSION, COL_WRAPPED };
 
-/* What the database gives for the event: the tenant's keys, and those of the documents that it names. */
-static enum status fetch_keys(struct disclosure *d, struct query *q, struct call *call, uint64_t scope,
-                              struct tenant_keys *ret_tenant_keys, PGresult **ret_rows) {
+static enum status begin_question(struct tenant_tx *tx, const struct disclosure *d, const struct disclosed *what, struct call *call) {
+    static const struct sql BEGIN = { "begin_question",
+        "INSERT INTO app.questions (tenant_id, id, user_id, conversation_id, event_id, document_ids) VALUES ($1, $2, $3, $4, $5, $6::uuid[])", 6 };
+    return tenant_tx_run(tx, &BEGIN, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_UUID(what->resource_id), DB_UUID(&tx->claims.user_id),
+                         DB_UUID(what->begins_in), DB_UUID(&d->event_id),
+                         DB_TEXT(uuid_array(call->mem, what->document_ids, what->document_count)) }, NULL, &call->why);
+}
+
+/* What the database gives for the event: the tenant's keys, and those of the documents and the conversation that it names,
+ * as rows of one shape. */
+static enum status fetch_keys(struct disclosure *d, struct query *q, struct call *call, const struct disclosed *what, uint64_t scope,
+                              struct tenant_keys *ret_tenant_keys, PGresult **ret_rows, PGresult **ret_conversation) {
     static const struct sql OPEN = { "open_keys", "SELECT document_id, version, wrapped FROM keys.open($1)", 1 };
+    static const struct sql OPEN_CONVERSATION = { "open_conversation",
+        "SELECT conversation_id, version, wrapped FROM keys.open_conversation($1)", 1 };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, scope, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = keystore_read_tenant(&tx, call->mem, ret_tenant_keys, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &OPEN, (struct db_param[]){ DB_UUID(&d->event_id) }, ret_rows, &call->why);
+    if (st == ST_OK && what->opens_conversation)
+        st = tenant_tx_run(&tx, &OPEN_CONVERSATION, (struct db_param[]){ DB_UUID(&d->event_id) }, ret_conversation, &call->why);
+    if (st == ST_OK && what->begins_in)
+        st = begin_question(&tx, d, what, call);
     return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+static enum status unwrap_row(struct query *q, struct call *call, const struct tenant_keys *tenant_keys, const PGresult *rows, int row,
+                              struct document_key **ret_key) {
+    CLEANUP(tenant_key_release) struct tenant_key *sealer = NULL;
+    size_t len = 0;
+    const uint8_t *wrapped = db_bytea(rows, row, COL_WRAPPED, &len);
+    struct uuid id = db_uuid(rows, row, COL_ID);
+    enum status st = keystore_open_tenant(q->keyring, tenant_keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, row, COL_VERSION),
+                                          call->deadline_ms, &sealer, &call->why);
+    return st == ST_OK ? keystore_open_document(q->shares, sealer, &tenant_keys->tenant, &id, wrapped, len, call->deadline_ms, ret_key,
+                                                &call->why) : st;
 }
 
 static enum status unwrap(struct disclosure *d, struct query *q, struct call *call, const struct tenant_keys *tenant_keys,
@@ -25,17 +53,9 @@ static enum status unwrap(struct disclosure *d, struct query *q, struct call *ca
     size_t n = (size_t)db_count(rows);
     d->keys = arena_alloc(call->mem, n * sizeof *d->keys);
     for (size_t i = 0; i < n; i++) {
-        CLEANUP(tenant_key_release) struct tenant_key *sealer = NULL;
-        enum status st = keystore_open_tenant(q->keyring, tenant_keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, (int)i, COL_VERSION),
-                                              call->deadline_ms, &sealer, &call->why);
-        if (st != ST_OK)
-            return st;
         struct opened_key *k = &d->keys[d->key_count];
-        size_t len = 0;
-        const uint8_t *wrapped = db_bytea(rows, (int)i, COL_WRAPPED, &len);
-        k->document_id = db_uuid(rows, (int)i, COL_DOCUMENT_ID);
-        st = keystore_open_document(q->shares, sealer, &tenant_keys->tenant, &k->document_id, wrapped, len, call->deadline_ms, &k->key,
-                                    &call->why);
+        k->document_id = db_uuid(rows, (int)i, COL_ID);
+        enum status st = unwrap_row(q, call, tenant_keys, rows, (int)i, &k->key);
         if (st != ST_OK)
             return st;
         d->key_count++;
@@ -67,12 +87,16 @@ enum status disclosure_begin(struct disclosure *d, struct query *q, struct call 
     if (st != ST_OK)
         return st;
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    CLEANUP(pgrows_destroy) PGresult *conversation = NULL;
     struct tenant_keys tenant_keys = { 0 };
-    st = fetch_keys(d, q, call, scope, &tenant_keys, &rows);
+    st = fetch_keys(d, q, call, what, scope, &tenant_keys, &rows, &conversation);
+    d->tenant = tenant_keys.tenant;
     if (st == ST_OK)
         st = keystore_open_tenant(q->keyring, &tenant_keys, TENANT_KEY_DATA, 0, call->deadline_ms, &d->tenant_key, &call->why);
     if (st == ST_OK)
         st = unwrap(d, q, call, &tenant_keys, rows);
+    if (st == ST_OK && conversation && db_count(conversation) == 1)
+        st = unwrap_row(q, call, &tenant_keys, conversation, 0, &d->conversation_key);
     if (st == ST_OK)
         st = fault_status(FAULT_QUERY_OPENED, &call->why);
     if (st != ST_OK)
@@ -84,6 +108,7 @@ void disclosure_end(struct disclosure *d) {
     for (size_t i = 0; i < d->key_count; i++)
         document_key_destroy(&d->keys[i].key);
     d->key_count = 0;
+    document_key_destroy(&d->conversation_key);
     tenant_key_release(&d->tenant_key);
 }
 

@@ -17,6 +17,9 @@ struct disclosed {
     size_t chunk_count;
     const struct uuid *resource_id; /* job, answer; NULL: none */
     const char *detail_json;        /* see audit/record.h; NULL: none */
+    bool opens_conversation;        /* resource_id is a conversation or one of its answers: its key too */
+    const struct uuid *begins_in;   /* not NULL: the answer resource_id is about to be made in this conversation, which
+                                     * app.questions is told in the same transaction as the keys come */
     const char *model_detail_json;  /* not NULL: the texts go to a model too, which is a second event (model.disclose)
                                      * with this detail, committed with the first */
 };
@@ -25,6 +28,8 @@ struct opened_key { struct uuid document_id; struct document_key *key; };
 
 struct disclosure {
     struct uuid event_id;           /* the committed event */
+    struct uuid tenant;
+    struct document_key *conversation_key;      /* NULL: none was asked for, or there is none */
     struct tenant_key *tenant_key;  /* the newest data key: for what belongs to no document */
     struct opened_key *keys;
     size_t key_count;

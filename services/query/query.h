@@ -40,7 +40,7 @@ struct query {
 };
 
 extern const struct service QUERY;
-extern const struct sql NEAREST_CHUNKS;         /* answers.c; tests/bench measures it */
+extern const struct sql NEAREST_CHUNKS;         /* retrieval.c; tests/bench measures it */
 
 /* One function per rpc of proto/query.proto, in files by subject. */
 /* documents.c */
@@ -55,18 +55,23 @@ enum status on_list_jobs(void *self, struct call *call, const ProtobufCMessage *
 /* answers.c */
 enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_answer(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* conversations.c */
+enum status on_list_conversations(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_conversation(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_delete_conversation(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* receipts.c */
 enum status on_get_receipt(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
-/* audit_events.c */
-enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
-/* disclosures.c */
-enum status on_list_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
-enum status on_export_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* erasures.c */
 enum status on_list_erasures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_erasure_certificate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_list_holds(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* audit_events.c */
+enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* disclosures.c */
+enum status on_list_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_export_disclosures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* audit_proofs.c */
 enum status on_get_audit_checkpoint(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_audit_proof(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

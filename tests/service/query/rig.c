@@ -31,7 +31,8 @@ static struct credentials *credentials;
 static struct keyring *sealer;      /* what ingest-worker would use */
 static PGconn *log_conn;            /* audit-writer's own */
 static struct stored documents[RIG_DOCUMENTS_MAX];
-static size_t document_count;
+static size_t document_count, share_count;
+static struct { char *target; struct buffer body; } shares[RIG_SHARES_MAX];
 
 struct uuid rig_uuid(const char *text) {
     struct uuid id;
@@ -169,6 +170,19 @@ static enum status on_embed(struct call *call, ProtobufCMessage **ret_reply) {
     return ST_OK;
 }
 
+/* Head and pieces, as embedding-worker sends them. */
+static enum status stream_answer(struct call *call, Embedding__GenerateReply *reply) {
+    Embedding__GenerateHead head = EMBEDDING__GENERATE_HEAD__INIT;
+    uint8_t packed[512];
+    head.model = reply->model;
+    head.prompt_commitment = reply->prompt_commitment;
+    enum status st = call_write(call, packed, embedding__generate_head__pack(&head, packed));
+    for (const char *p = reply->text; st == ST_OK && *p; p += strnlen(p, 3))
+        st = call_write(call, p, strnlen(p, 3));
+    reply->text = (char *)"";
+    return st;
+}
+
 static enum status on_generate(struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
     const Embedding__GenerateRequest *req = embedding__generate_request__unpack(arena_wire(call->mem), body.len, body.data);
     if (!req || req->n_sources > RIG_SOURCES_MAX)
@@ -189,8 +203,15 @@ static enum status on_generate(struct call *call, ProtobufCBinaryData body, Prot
     uint8_t commitment[COMMITMENT_BYTES];
     commitment_make("prompt", req->prompt_salt.data, "the prompt", 10, commitment);
     reply->prompt_commitment = wire_bytes(call->mem, commitment, sizeof commitment);
+    rig.turn_count = req->n_history;
+    for (size_t i = 0; i < req->n_history && i < RIG_SOURCES_MAX; i++)
+        (void)snprintf(rig.turns[i], sizeof rig.turns[i], "%s > %s", req->history[i]->question, req->history[i]->answer);
     *ret_reply = &reply->base;
-    return ST_OK;
+    enum status st = stream_answer(call, reply);
+    while (st == ST_OK && rig.model_hangs && call_wait(call, clock_mono_ms() + 1000))
+        continue;
+    rig.model_was_left = rig.model_hangs;
+    return st == ST_OK && rig.breaks_off != ERR_NONE ? fail_as(&call->why, rig.breaks_off, "scripted") : st;
 }
 
 static enum status on_model(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
@@ -234,8 +255,33 @@ static bool answer_store(const struct loopback_request *request, int fd) {
     return loopback_answer(fd, 404, "", "<Error><Code>NoSuchKey</Code></Error>");
 }
 
+/* The shares' bucket: what was put under a name, once. */
+static bool answer_shares(const struct loopback_request *request, int fd) {
+    size_t i = 0;
+    while (i < share_count && !str_equal(shares[i].target, request->target))
+        i++;
+    if (str_equal(request->method, "PUT")) {
+        if (i < share_count)
+            return loopback_answer(fd, 412, "", "<Error><Code>PreconditionFailed</Code></Error>");
+        cr_assert_lt(share_count, RIG_SHARES_MAX);
+        shares[i].target = xstrdup(request->target);
+        (void)buffer_add(&shares[i].body, request->body.data, request->body.len);
+        share_count++;
+        return loopback_answer(fd, 200, "ETag: \"e\"\r\n", "");
+    }
+    if (i == share_count)
+        return loopback_answer(fd, 404, "", "<Error><Code>NoSuchKey</Code></Error>");
+    char head[64];
+    (void)snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", shares[i].body.len);
+    loopback_write(fd, head, strlen(head));
+    loopback_write(fd, shares[i].body.data, shares[i].body.len);
+    return true;
+}
+
 static bool answer_cloud(void *ctx, const struct loopback_request *request, int fd) {
     (void)ctx;
+    if (str_starts_with(request->target, "/shares/"))
+        return answer_shares(request, fd);
     return str_equal(request->method, "POST") ? answer_kms(request, fd) : answer_store(request, fd);
 }
 
@@ -332,6 +378,38 @@ void rig_chunk(const char *document_id, const char *id, const char *text, double
         "SELECT '%s', '%s', '%s', count(*), 2, 2, 5, 5 + %zu, 3, '\\x%s' FROM app.chunks WHERE document_id = '%s';"
         "INSERT INTO app.chunk_vectors VALUES ('%s', '%s', '%s', '" RIG_MODEL "', ('[1,%f' || repeat(',0', 1022) || ']')::ext.halfvec)",
         d->tenant, d->id, id, strlen(text), hex(sealed), d->id, d->tenant, id, d->id, distance);
+}
+
+static const char *seal(const struct document_key *key, enum field_kind kind, const struct uuid *row, const char *text) {
+    struct why why = { 0 };
+    struct blob sealed;
+    cr_assert_eq(document_key_seal_field(key, kind, row, text, strlen(text), rig.mem, &sealed, &why), ST_OK);
+    return hex(sealed);
+}
+
+void rig_answer(const char *tenant, const char *subject, const char *id, const char *document_id, const char *chunk_id) {
+    struct uuid owner = rig_uuid(tenant), answer = rig_uuid(id);
+    struct why why = { 0 };
+    uint8_t bytes[KEY_BYTES];
+    make_tenant_key(tenant, bytes);
+    struct tenant_key_blob row = { TENANT_KEY_DATA, 1, "k", { .data = bytes, .len = sizeof bytes } };
+    CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
+    CLEANUP(document_key_destroy) struct document_key *key = NULL;
+    struct blob wrapped;
+    cr_assert_eq(keyring_tenant(sealer, &owner, &row, 1, TENANT_KEY_DATA, 0, clock_mono_ms() + 1000, &tenant_key, &why), ST_OK);
+    cr_assert_eq(document_key_new(tenant_key, &answer, rig.mem, &key, &wrapped, NULL, &why), ST_OK);
+    const char *question = seal(key, FIELD_QUESTION, &answer, "What?"), *text = seal(key, FIELD_ANSWER, &answer, "It says so. [1]");
+    pg_ask(pg_admin(), "BEGIN; ALTER TABLE app.answers DISABLE TRIGGER audit;"
+        "WITH u AS (SELECT u.id FROM auth.users u WHERE u.tenant_id = '%s' AND u.subject = '%s' AND NOT EXISTS (SELECT FROM app.answers WHERE id = '%s')),"
+        "c AS (INSERT INTO app.conversations (tenant_id, id, user_id) SELECT '%s', '%s', u.id FROM u RETURNING *),"
+        "k AS (INSERT INTO keys.conversation_keys (tenant_id, conversation_id, version, wrapped) SELECT c.tenant_id, c.id, 1, '\\x%s' FROM c),"
+        "r AS (INSERT INTO app.receipts (tenant_id, answer_id, user_id, body) SELECT c.tenant_id, c.id, c.user_id, "
+        "jsonb_build_object('answer_id', c.id, 'tenant_id', c.tenant_id, 'user_id', c.user_id)::text FROM c ON CONFLICT DO NOTHING)"
+        "INSERT INTO app.answers (tenant_id, id, user_id, conversation_id, document_ids, question_enc, answer_enc, citations, model, event_id) "
+        "SELECT c.tenant_id, c.id, c.user_id, c.id, '{%s}', '\\x%s', '\\x%s', jsonb_build_array(jsonb_build_object('number', 1, 'chunk_id', '%s', "
+        "'document_id', '%s', 'page_from', 2, 'page_to', 2, 'start_offset', 5, 'end_offset', 10)), 'm', c.id FROM c;"
+        "COMMIT; ALTER TABLE app.answers ENABLE ALWAYS TRIGGER audit",
+        tenant, subject, id, tenant, id, hex(wrapped), document_id, question, text, chunk_id, document_id);
 }
 
 /* ---- calls ---- */
@@ -484,6 +562,10 @@ void rig_close(void) {
         document_key_destroy(&documents[i].key);
         buffer_end(&documents[i].sealed);
         free(documents[i].object);
+    }
+    for (; share_count > 0; share_count--) {
+        free(shares[share_count - 1].target);
+        buffer_end(&shares[share_count - 1].body);
     }
     PQfinish(log_conn);
     arena_destroy(&rig.mem);

@@ -10,7 +10,7 @@
 #include "query.pb-c.h"
 #include "support/pg.h"
 
-enum { RIG_EVENTS_MAX = 512, RIG_DOCUMENTS_MAX = 16, RIG_SOURCES_MAX = 32 };
+enum { RIG_EVENTS_MAX = 512, RIG_DOCUMENTS_MAX = 16, RIG_SOURCES_MAX = 32, RIG_SHARES_MAX = 64 };
 
 #define RIG_MODEL "titan-test"
 
@@ -32,11 +32,16 @@ struct rig {
     atomic_bool is_kms_disabled, is_store_down, is_object_cut;
     int64_t damaged_at;             /* a byte of the sealed original that is turned over; -1: none */
     enum error_code embed_failure, generate_failure;    /* ERR_NONE: answers */
-    const char *answer;             /* of the chat model; NULL: not found */
+    const char *answer;             /* of the chat model, in pieces; NULL: not found */
+    enum error_code breaks_off;     /* after the answer; ERR_NONE: it ends well */
+    atomic_bool model_hangs;        /* after the answer, until query goes */
 
     /* ---- what the others saw ---- */
     struct rig_event events[RIG_EVENTS_MAX];
     size_t event_count, embed_count, generate_count, source_count;
+    atomic_bool model_was_left;
+    size_t turn_count;
+    char turns[RIG_SOURCES_MAX][256];       /* "question > answer" of the conversation */
     char sources[RIG_SOURCES_MAX][256];     /* the beginning of each text that the chat model was given */
 };
 
@@ -56,6 +61,9 @@ void rig_chunk(const char *document_id, const char *id, const char *text, double
 
 /* A patient with this record number, whose the document is. */
 void rig_subject(const char *tenant, const char *id, const char *mrn, const char *document_id);
+
+/* An answer of a user who has been there, in a conversation of its own, that cites the chunk. Nothing when it is there already. */
+void rig_answer(const char *tenant, const char *subject, const char *id, const char *document_id, const char *chunk_id);
 
 /* One call from edge. *ret_reply lives in rig.mem; rig.why is set. */
 enum status rig_call(const char *method, const char *ticket, const ProtobufCMessage *req, ProtobufCMessage **ret_reply);

@@ -275,8 +275,10 @@ Test(query_answers, an_answer_is_stored_only_beside_its_own_disclosure) {
     req.question = (char *)"Which dose?";
     cr_assert_eq(rig_call("query.Search", ticket, &req.base, &reply), ST_OK);
     PGconn *conn = pg_connect("cordon_query");
-    static const char STORE[] = "INSERT INTO app.answers (tenant_id, id, user_id, question_enc, answer_enc, citations, model, event_id, wrapped_key) "
-                                "VALUES (authz.tenant(), '%s', authz.user_id(), 'q', 'a', '[]', 'm', '%s', 'k')";
+    static const char STORE[] = "INSERT INTO app.answers (tenant_id, id, user_id, conversation_id, document_ids, question_enc, answer_enc, citations, model, "
+                                "event_id) SELECT tenant_id, '%s', user_id, id, '{}', 'q', 'a', '[]', 'm', '%s' FROM app.conversations";
+    static const char BEGIN[] = "INSERT INTO app.questions (tenant_id, id, user_id, conversation_id, document_ids, event_id) "
+                                "VALUES (authz.tenant(), '%s', authz.user_id(), '%s', '{}', '%s')";
     rig.answer = "Metformin. [1]";
     Query__QueryRequest question = QUERY__QUERY_REQUEST__INIT;
     question.question = req.question;
@@ -287,7 +289,10 @@ Test(query_answers, an_answer_is_stored_only_beside_its_own_disclosure) {
     for (size_t i = 0; i < 3; i++) {
         pg_ask(conn, "BEGIN; SELECT * FROM authz.enter('%s')", ticket);
         cr_expect_str_eq(pg_try(conn, STORE, DOC_1, events[i]), "42501", "%zu", i);
-        cr_expect_not_null(strstr(pg_message(), "without its disclosure"), "%s", pg_message());
+        cr_expect_not_null(strstr(pg_message(), "an answer without its disclosure"), "%s", pg_message());
+        pg_ask(conn, "ROLLBACK; BEGIN; SELECT * FROM authz.enter('%s')", ticket);
+        cr_expect_str_eq(pg_try(conn, BEGIN, DOC_1, DOC_1, events[i]), "42501", "%zu", i);
+        cr_expect_not_null(strstr(pg_message(), "a question without its disclosure"), "%s", pg_message());
         pg_ask(conn, "ROLLBACK");
     }
     PQfinish(conn);

@@ -11,6 +11,8 @@
 #define DOC_B    "01920000-0000-7000-8000-0000000000b1"
 #define CHUNK_B  "01920000-0000-7000-8000-00000000c0b1"
 #define JOB_B    "01920000-0000-7000-8000-0000000000fb"
+#define ANSWER_A "01920000-0000-7000-8000-0000000000a1"
+#define ANSWER_B "01920000-0000-7000-8000-0000000000a2"
 #define PATIENT_A "01920000-0000-7000-8000-0000000000d1"
 #define PATIENT_B "01920000-0000-7000-8000-0000000000d2"
 #define ABSENT   "01920000-0000-7000-8000-0000000000ee"
@@ -104,6 +106,47 @@ static struct outcome query(const char *ticket, const char *id) {
     req.filter = &filter;
     enum status st = rig_call("query.Query", ticket, &req.base, &reply);
     return after(st, reply ? ((Query__QueryReply *)reply)->n_citations : 0);
+}
+
+/* One answer of ann's and one of bea's, as often as they are wanted. */
+static void make_answers(void) {
+    rig_answer(PG_TENANT_A, "ann", ANSWER_A, DOC_A, CHUNK_A);
+    rig_answer(PG_TENANT_B, "bea", ANSWER_B, DOC_B, CHUNK_B);
+}
+
+static struct outcome get_answer(const char *ticket, const char *id) {
+    Query__GetAnswerRequest req = QUERY__GET_ANSWER_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    make_answers();
+    req.answer_id = rig_id(id);
+    enum status st = rig_call("query.GetAnswer", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__GetAnswerReply *)reply)->answer->n_citations : 0);
+}
+
+static struct outcome get_conversation(const char *ticket, const char *id) {
+    Query__GetConversationRequest req = QUERY__GET_CONVERSATION_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    make_answers();
+    req.conversation_id = rig_id(id);
+    enum status st = rig_call("query.GetConversation", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__GetConversationReply *)reply)->n_answers : 0);
+}
+
+static struct outcome list_conversations(const char *ticket, const char *id) {
+    Query__ListConversationsRequest req = QUERY__LIST_CONVERSATIONS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    (void)id;
+    make_answers();
+    enum status st = rig_call("query.ListConversations", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListConversationsReply *)reply)->n_conversations : 0);
+}
+
+static struct outcome delete_conversation(const char *ticket, const char *id) {
+    Query__DeleteConversationRequest req = QUERY__DELETE_CONVERSATION_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    make_answers();
+    req.conversation_id = rig_id(id);
+    return after(rig_call("query.DeleteConversation", ticket, &req.base, &reply), 1);
 }
 
 /* Of an answer about the document, to ann or bea. */
@@ -219,6 +262,10 @@ static const struct sample {
     { "query.ListJobs",        "clinician", "auditor",   DOC_A, DOC_B, list_jobs,         "job.list" },
     { "query.Search",          "clinician", "auditor",   DOC_A, DOC_B, search,            "search.disclose" },
     { "query.Query",           "clinician", "auditor",   DOC_A, DOC_B, query,             "answer.disclose" },
+    { "query.GetAnswer",       "clinician", "auditor",   ANSWER_A, ANSWER_B, get_answer,    "answer.read" },
+    { "query.GetConversation", "clinician", "auditor",   ANSWER_A, ANSWER_B, get_conversation, "conversation.read" },
+    { "query.ListConversations", "clinician", "auditor", ANSWER_A, NULL, list_conversations, NULL },
+    { "query.DeleteConversation", "clinician", "auditor", ANSWER_A, ANSWER_B, delete_conversation, NULL },
     { "query.GetReceipt",      "clinician", "auditor",   DOC_A, DOC_B, get_receipt,       "answer.receipt.read" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
     { "query.FindSubject",     "clinician", "auditor",   PATIENT_A, PATIENT_B, find_subject, "subject.find" },
