@@ -14,6 +14,7 @@
 struct rig rig;
 const char *rig_issuers = "";
 bool rig_requires_mfa;
+int rig_idle_s;
 enum rig_keys rig_keys = RIG_KEYS_GOOD;
 static struct loopback *server;
 static struct auth_settings settings;
@@ -57,7 +58,10 @@ enum status audit_append_without_tenant(struct call *call, const struct audit_re
 
 static bool answer_discovery(int fd, struct arena *mem, const char *path) {
     return loopback_answer(fd, 200, "Content-Type: application/json\r\n",
-                           arena_printf(mem, "{\"issuer\":\"%s%s\",\"jwks_uri\":\"%s%s/keys\"}", rig.issuer, path, rig.issuer, path));
+                           arena_printf(mem, "{\"issuer\":\"%s%s\",\"jwks_uri\":\"%s%s/keys\",\"authorization_endpoint\":\"%s%s/authorize\","
+                                        "\"token_endpoint\":\"%s%s/token\",\"end_session_endpoint\":\"%s%s/logout\",\"revocation_endpoint\":\"%s%s/revoke\"%s}",
+                                        rig.issuer, path, rig.issuer, path, rig.issuer, path, rig.issuer, path, rig.issuer, path, rig.issuer, path,
+                                        *path ? "" : ",\"authorization_response_iss_parameter_supported\":true"));
 }
 
 static bool answer_badly(int fd, struct arena *mem) {
@@ -82,6 +86,18 @@ static bool answer_keys(int fd, struct arena *mem, const struct signer *signer) 
                                             signer_jwk(signer, mem, arena_printf(mem, "\"kid\":\"%s\"", rig.key_id))));
     return loopback_answer(fd, 200, "Content-Type: application/json\r\n",
                            signer_jwks(signer, mem, arena_printf(mem, "\"kid\":\"%s\"", rig.key_id)));
+}
+
+/* What rig.answer_token says, once for each request; the form is kept. */
+static bool answer_token(const struct loopback_request *request, int fd, struct arena *mem) {
+    char authorization[256];
+    loopback_header(request, "authorization", authorization, sizeof authorization);
+    (void)snprintf(rig.form, sizeof rig.form, "%.*s", (int)request->body.len, request->body.data);
+    (void)snprintf(rig.form_path, sizeof rig.form_path, "%.60s", request->target);
+    rig.form_count++;
+    if (!str_equal(authorization, arena_printf(mem, "Basic %s", base64_encode(mem, "cordon-web:" RIG_CLIENT_SECRET, sizeof "cordon-web:" RIG_CLIENT_SECRET - 1))))
+        return loopback_answer(fd, 401, "Content-Type: application/json\r\n", "{\"error\":\"invalid_client\"}");
+    return loopback_answer(fd, rig.token_status ? rig.token_status : 200, "Content-Type: application/json\r\n", rig.token_answer ? rig.token_answer : "{}");
 }
 
 /* ---- AWS ---- */
@@ -153,6 +169,8 @@ static bool answer_kms(const struct loopback_request *request, int fd, struct ar
 static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     (void)ctx;
+    if (str_equal(request->method, "POST") && (str_equal(request->target, "/token") || str_equal(request->target, "/revoke")))
+        return answer_token(request, fd, mem);
     if (str_equal(request->method, "POST"))
         return rig.is_kms_down ? loopback_answer(fd, 503, "", "") : answer_kms(request, fd, mem);
     if (rig.is_provider_down)
@@ -188,6 +206,8 @@ void rig_open(void) {
     const char *url = pg_url("cordon_auth"), *secret = "secret";
     settings = (struct auth_settings){ .database_url = secret_new(url, strlen(url)), .db_connections_count = 2, .issuer_url = rig.issuer,
         .audience = "cordon", .preset = "standard", .audience_claim = "", .tenant_claim = "", .roles_claim = "", .issuers_json = replace_all(rig_issuers, "%s", rig.issuer),
+        .public_url = "https://cordon.example", .login_client_id = "cordon-web", .client_secret = secret_new(RIG_CLIENT_SECRET, sizeof RIG_CLIENT_SECRET - 1),
+        .session_idle_s = rig_idle_s ? rig_idle_s : 900, .session_absolute_s = 28800,
         .is_mfa_required = rig_requires_mfa, .directory_key = secret_new(RIG_DIRECTORY_KEY, sizeof RIG_DIRECTORY_KEY - 1),
         .aws = { .region = "us-east-1", .access_key_id = "AKIATEST", .secret_access_key = secret_new(secret, strlen(secret)), .proxy = "",
                  .sts_endpoint = rig.issuer },
@@ -206,6 +226,7 @@ void rig_close(void) {
     pg_close();
     secret_destroy(&settings.database_url);
     secret_destroy(&settings.directory_key);
+    secret_destroy(&settings.client_secret);
     secret_destroy(&settings.aws.secret_access_key);
     signer_destroy(&rig.signer);
     signer_destroy(&rig.second);

@@ -23,6 +23,10 @@ struct rig {
     struct metrics *metrics;
     const char *issuer;                 /* URL of the loopback server */
     /* What the provider and AWS do. */
+    const char *token_answer;           /* the token endpoint's, with token_status (0: 200) */
+    int token_status;
+    char form[8192], form_path[64];     /* what it was asked last */
+    unsigned form_count;
     const char *key_id;                 /* kid that is published */
     bool is_provider_down, is_kms_down;
     struct rig_key keys[RIG_KEYS_MAX];
@@ -41,8 +45,10 @@ extern struct rig rig;
  * provider, signing with rig.second, is at /two. */
 extern const char *rig_issuers;
 extern bool rig_requires_mfa;
+extern int rig_idle_s;                  /* 0: 900 */
 /* How the provider answers for its keys. */
 extern enum rig_keys { RIG_KEYS_GOOD, RIG_KEYS_PAGE, RIG_KEYS_HUGE, RIG_KEYS_SLOW } rig_keys;
+#define RIG_CLIENT_SECRET "client-secret"
 #define RIG_DIRECTORY_KEY "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 void rig_open(void);
