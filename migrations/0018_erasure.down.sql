@@ -17,6 +17,7 @@ DROP POLICY keys_definer_counts ON app.chunks;
 DROP POLICY keys_definer_erases ON app.subjects;
 REVOKE SELECT (subject_id), UPDATE (status, reason_code, deleted_at), DELETE ON app.documents FROM cordon_keys_definer;
 REVOKE SELECT (tenant_id, document_id) ON app.chunks FROM cordon_keys_definer;
+REVOKE SELECT ON app.document_moves FROM cordon_keys_definer;
 REVOKE SELECT, UPDATE (mrn_enc, key_version), DELETE ON app.subjects FROM cordon_keys_definer;
 REVOKE UPDATE (version, wrapped) ON keys.document_keys FROM cordon_keys_definer;
 REVOKE UPDATE (created_at), DELETE ON keys.tenant_keys FROM cordon_keys_definer;

@@ -94,7 +94,7 @@ CREATE POLICY query_reads ON app.erasure_items FOR SELECT TO cordon_query
 CREATE POLICY ingest_reads ON app.erasure_items FOR SELECT TO cordon_ingest
     USING (tenant_id = (SELECT authz.tenant()) AND (SELECT authz.may('documents:write')));
 GRANT SELECT, INSERT, UPDATE ON app.holds, app.erasures, app.erasure_items TO cordon_keys_definer;
-GRANT SELECT ON app.erasure_moves TO cordon_keys_definer;
+GRANT SELECT ON app.erasure_moves, app.document_moves TO cordon_keys_definer;
 GRANT SELECT ON app.holds, app.erasures, app.erasure_items TO cordon_query;
 GRANT SELECT (tenant_id, id, kind) ON app.erasure_items TO cordon_ingest;
 
@@ -395,7 +395,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     home    uuid := keys.home_for('erasures:manage');
     wanted  uuid[] := begin_erasure.document_ids;
-    found   uuid[];
+    there   uuid[];
 BEGIN
     IF begin_erasure.subject_id IS NOT NULL THEN
         PERFORM FROM app.subjects s WHERE s.tenant_id = home AND s.id = begin_erasure.subject_id FOR NO KEY UPDATE;
@@ -409,8 +409,8 @@ BEGIN
                         AND NOT EXISTS (SELECT FROM app.erasure_items i WHERE i.tenant_id = home AND i.id = d.id));
     END IF;
     wanted := ARRAY(SELECT DISTINCT w FROM unnest(wanted || ARRAY(SELECT keys.packages_of(home, wanted))) w);
-    found := ARRAY(SELECT d.id FROM app.documents d WHERE d.tenant_id = home AND d.id = ANY (wanted) ORDER BY d.id FOR NO KEY UPDATE);
-    IF cardinality(found) <> cardinality(wanted) OR (cardinality(wanted) = 0 AND begin_erasure.subject_id IS NULL)
+    there := ARRAY(SELECT d.id FROM app.documents d WHERE d.tenant_id = home AND d.id = ANY (wanted) ORDER BY d.id FOR NO KEY UPDATE);
+    IF cardinality(there) <> cardinality(wanted) OR (cardinality(wanted) = 0 AND begin_erasure.subject_id IS NULL)
        OR EXISTS (SELECT FROM app.erasure_items i WHERE i.tenant_id = home AND i.id = ANY (wanted)) THEN
         RAISE EXCEPTION 'no such document' USING ERRCODE = '23503';
     END IF;

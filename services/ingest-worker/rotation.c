@@ -64,10 +64,11 @@ static enum status rewrap_key(struct rotation *r, const struct tenant_key *old, 
     return st == ST_OK ? fault_status(FAULT_REWRAP_BEFORE_PUT, &r->run->call.why) : st;
 }
 
+static const struct sql PROGRESS = { "rewrap_progress",
+    "SELECT jobs.progress('rewrap', NULL, p.done::integer, p.total::integer) FROM keys.rewrap_progress() p", 0 };
+
 static enum status rewrap_row(struct rotation *r, int row) {
     static const struct sql PUT = { "rewrap_put", "SELECT keys.rewrap_put($1, $2, $3, $4, $5, $6)", 6 };
-    static const struct sql PROGRESS = { "rewrap_progress",
-        "SELECT jobs.progress('rewrap', NULL, p.done::integer, p.total::integer) FROM keys.rewrap_progress() p", 0 };
     struct job_run *run = r->run;
     const char *kind = db_text(r->rows, row, COL_KIND);
     struct uuid id = db_uuid(r->rows, row, COL_ID);
@@ -98,6 +99,8 @@ static enum status finish(struct job_run *run) {
     static const struct sql FINISH = { "finish_rewrap", "SELECT keys.finish_rewrap()", 0 };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = job_run_tx(run, &tx);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &PROGRESS, NULL, NULL, &run->call.why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &FINISH, NULL, NULL, &run->call.why);
     if (st == ST_OK)
