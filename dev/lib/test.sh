@@ -241,6 +241,7 @@ lane_cloud() {
 
 # The built binaries over HTTP: the tests start and end an instance of their own.
 lane_e2e() {
+    step "Chromium" need chromium chromium-driver python3-selenium # nobody but these tests wants a browser
     step "build (release)" build_release
     run_pytest e2e "$ROOT/tests/e2e"
 }
