@@ -212,7 +212,7 @@ static enum status open_signer(struct audit_writer *writer, struct metrics *metr
     enum status st = settings->checkpoint_key ? note_key_new(settings->checkpoint_key, &writer->key, why) : ST_OK;
     if (st != ST_OK)
         return st;
-    bool has_kms = *settings->checkpoint_kms_key;
+    bool has_kms = settings->checkpoint_kms_key && *settings->checkpoint_kms_key;
     if (has_kms && !writer->key)
         return fail(why, ST_INVALID, "CORDON_CHECKPOINT_KMS_KEY signs what CORDON_CHECKPOINT_KEY has signed");
     if (writer->key && (has_bucket || has_kms)) {

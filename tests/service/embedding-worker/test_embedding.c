@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "core/str.h"
+#include "crypto/commitment.h"
 #include "embedding.pb-c.h"
 #include "embedding_worker.h"
 #include "fake_bedrock.h"
@@ -214,6 +215,24 @@ Test(embedding, an_answer_comes_back) {
     cr_assert_str_eq(reply->model, "claude");
     cr_assert_eq(reply->input_tokens, 21);
     cr_assert_eq(reply->output_tokens, 7);
+}
+
+Test(embedding, an_answer_comes_with_a_commitment_to_what_the_model_was_given) {
+    uint8_t salt[COMMITMENT_SALT_BYTES], commitment[COMMITMENT_BYTES];
+    char *user = NULL;
+    fake.answer = "Warfarin 5 mg daily [2].";
+    commitment_seed(salt);
+    Embedding__GenerateRequest req = generate_request();
+    Embedding__GenerateReply *reply = NULL;
+    req.prompt_salt = (ProtobufCBinaryData){ sizeof salt, salt };
+    cr_assert_eq(generate(&req, &reply), ST_OK, "%s", call.why.text);
+    cr_assert_eq(prompt_write(&req, mem, &user, &call.why), ST_OK);
+    const char *given = arena_printf(mem, "%s\n%s", PROMPT_SYSTEM, user);
+    commitment_make("prompt", salt, given, strlen(given), commitment);
+    cr_assert_eq(reply->prompt_commitment.len, sizeof commitment);
+    cr_expect_arr_eq(reply->prompt_commitment.data, commitment, sizeof commitment);
+    req.prompt_salt.len = 31;
+    cr_expect_eq(generate(&req, &reply), ST_INVALID);
 }
 
 Test(embedding, nothing_inside_a_source_can_end_it) {
