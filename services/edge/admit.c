@@ -11,7 +11,7 @@
 #include "obs/metrics.h"
 #include "obs/trace.h"
 
-enum { TOKEN_MAX_BYTES = 16 << 10, AUTHENTICATE_MS = 5000, DENIED_MS = 1000 };
+enum { TOKEN_MAX_BYTES = 16 << 10, AUTHENTICATE_MS = 5000, DENIED_MS = 1000, RENEW_MS = 20000 };
 
 /* The b64token of `Authorization: Bearer ...`; RFC 6750. NULL: there is none that could be one. */
 static const char *bearer_token(const char *authorization) {
@@ -191,4 +191,13 @@ enum status admit_again(struct exchange *x, const char **ret_ticket) {
 
 bool admit_is_revoked(const struct exchange *x) {
     return atomic_load(&x->watched.is_ended);
+}
+
+enum status admit_renew(struct exchange *x, struct bus_stream *stream, int64_t *renewed_ms) {
+    const char *ticket = NULL;
+    if (clock_mono_ms() - *renewed_ms < RENEW_MS || !bus_stream_has_room(stream))
+        return ST_OK;
+    enum status st = admit_again(x, &ticket);
+    *renewed_ms = clock_mono_ms();
+    return st == ST_OK ? bus_stream_write(stream, "", 0, false, ticket) : st;
 }

@@ -65,6 +65,8 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
                               "Permissions-Policy: camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()\r\n");
     if (is_production)
         (void)buffer_add_str(out, "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n");
+    if (head->is_live)                  /* nginx, and others that took it over */
+        (void)buffer_add_str(out, "X-Accel-Buffering: no\r\n");
     if (head->disposition)
         (void)buffer_printf(out, "Content-Disposition: %s\r\n", head->disposition);
     if (head->location)
@@ -86,7 +88,7 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
                             "Timing-Allow-Origin: %s\r\n", origin, origin);
     if (head->is_preflight)
         (void)buffer_printf(out, "Access-Control-Allow-Methods: %s\r\nAccess-Control-Max-Age: 600\r\nAccess-Control-Allow-Headers: "
-                            "Authorization, Content-Type, Content-Disposition, Content-Digest, Repr-Digest, Idempotency-Key, Cordon-Metadata, "
+                            "Authorization, Content-Type, Content-Disposition, Content-Digest, Repr-Digest, Idempotency-Key, Last-Event-ID, Cordon-Metadata, "
                             "Cordon-Mrn, Cordon-Document-Id, Cordon-Priority\r\n", head->allow);
     print_timing(out, head);
     (void)buffer_add_str(out, "Vary: Origin\r\n\r\n");
@@ -121,6 +123,14 @@ bool answer_begin(struct exchange *x, const struct answer_head *head) {
 
 bool answer_bytes(struct exchange *x, const void *data, size_t len) {
     return send_bytes(x, data, len);
+}
+
+bool answer_chunk(struct exchange *x, const void *data, size_t len) {
+    CLEANUP(buffer_end) struct buffer out = { .limit_bytes = 0 };
+    (void)buffer_printf(&out, "%zx\r\n", len);
+    (void)buffer_add(&out, data, len);
+    (void)buffer_add_str(&out, "\r\n");
+    return send_bytes(x, out.data, out.len);
 }
 
 enum status answer_whole(struct exchange *x, const struct answer_head *head, const void *data, size_t len) {

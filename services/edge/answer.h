@@ -17,6 +17,7 @@ struct answer_head {
     const char *location;           /* of a 303; NULL: none */
     const char *cookies;            /* whole Set-Cookie lines: the exchange's */
     const char *cache;              /* Cache-Control; NULL: no-store */
+    bool is_live;                   /* a stream of events: whoever is between shall keep nothing back */
     bool wants_mfa;                 /* a 401 that another login, with several factors, would cure */
     const struct quota_use *quotas; /* NULL: none were asked */
     bool is_preflight;              /* the answer to a browser's OPTIONS; allow says which verbs */
@@ -25,6 +26,8 @@ struct answer_head {
 /* Send the head; the caller then sends length_bytes with answer_bytes. False: the client has gone. */
 bool answer_begin(struct exchange *x, const struct answer_head *head);
 bool answer_bytes(struct exchange *x, const void *data, size_t len);
+/* One chunk of an answer whose length was not known, in one write; the empty one ends it. */
+bool answer_chunk(struct exchange *x, const void *data, size_t len);
 
 /* Head and body at once. ST_OK, also when the client has gone: nobody is left to be told. */
 enum status answer_whole(struct exchange *x, const struct answer_head *head, const void *data, size_t len);

@@ -24,8 +24,6 @@ enum status serve_tile(struct exchange *x) {
 
 /* ---- exports ---- */
 
-enum { TICKET_MS = 20000 };             /* a ticket lives a minute */
-
 static const struct export_type { const char *method, *format, *content_type, *disposition; } TYPES[] = {
     { "query.ExportAudit",        "fhir", "application/fhir+json", "attachment; filename=\"audit-log.fhir.json\"" },
     { "query.ExportAudit",        "ocsf", "application/jsonl",     "attachment; filename=\"audit-log.ocsf.jsonl\"" },
@@ -51,22 +49,6 @@ const char *export_content_type(const struct http_route *route) {
     return type;
 }
 
-/* A fresh ticket now and then: whoever loses access loses the rest of what is under way too. */
-static enum status renew(struct exchange *x, struct bus_stream *stream, int64_t *renewed_ms) {
-    const char *ticket = NULL;
-    if (clock_mono_ms() - *renewed_ms < TICKET_MS || !bus_stream_has_room(stream))
-        return ST_OK;
-    enum status st = admit_again(x, &ticket);
-    *renewed_ms = clock_mono_ms();
-    return st == ST_OK ? bus_stream_write(stream, "", 0, false, ticket) : st;
-}
-
-static bool send_chunk(struct exchange *x, const void *data, size_t len) {
-    char size[24];
-    int digits = snprintf(size, sizeof size, "%zx\r\n", len);
-    return answer_bytes(x, size, (size_t)digits) && answer_bytes(x, data, len) && answer_bytes(x, "\r\n", 2);
-}
-
 /* The head goes out with the first part. A failure behind it can only be told by breaking off before the last chunk. */
 static enum status send_parts(struct exchange *x, struct bus_stream *stream) {
     const struct export_type *type = export_type(x);
@@ -82,15 +64,15 @@ static enum status send_parts(struct exchange *x, struct bus_stream *stream) {
         if (st == ST_OK && !data)
             st = bus_stream_finish(stream, x->route->reply, &reply);
         else if (st == ST_OK)
-            st = renew(x, stream, &renewed_ms);
+            st = admit_renew(x, stream, &renewed_ms);
         if (st != ST_OK)
             return st;
         if (!is_begun && !answer_begin(x, &head))
             return fail(&x->call.why, ST_UNAVAILABLE, "export: the client has gone");
         is_begun = true;
         if (!data)
-            return answer_bytes(x, "0\r\n\r\n", 5) ? ST_OK : fail(&x->call.why, ST_UNAVAILABLE, "export: the client has gone");
-        if (len > 0 && !send_chunk(x, data, len))
+            return answer_chunk(x, "", 0) ? ST_OK : fail(&x->call.why, ST_UNAVAILABLE, "export: the client has gone");
+        if (len > 0 && !answer_chunk(x, data, len))
             return fail(&x->call.why, ST_UNAVAILABLE, "export: the client has gone");
     }
 }

@@ -46,6 +46,7 @@ enum status serve_unary(struct exchange *x);        /* unary.c: JSON in, one bus
 enum status serve_login(struct exchange *x);        /* login.c */
 enum status serve_callback(struct exchange *x);
 enum status serve_logout(struct exchange *x);
+enum status serve_answer(struct exchange *x);       /* events.c: as serve_unary, or as a stream of events */
 enum status serve_upload(struct exchange *x);       /* upload.c */
 enum status serve_content(struct exchange *x);      /* download.c */
 enum status serve_tile(struct exchange *x);         /* audit.c */
@@ -59,6 +60,9 @@ enum status serve_docs(struct exchange *x);
 
 /* The request message of x's route, filled from path and query and, when not NULL, a JSON body. ST_INVALID. */
 enum status exchange_fill(struct exchange *x, const struct buffer *json) MUST_USE;
+/* Body, class, message: what stands before asking. Then ask and answer with the reply. */
+enum status exchange_read(struct exchange *x) MUST_USE;
+enum status exchange_ask(struct exchange *x) MUST_USE;
 /* Count x in its class, once. ST_UNAVAILABLE: the class is full. */
 enum status exchange_enter(struct exchange *x) MUST_USE;
 /* A request header that the guard found at most once; NULL when absent. */

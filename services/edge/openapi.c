@@ -13,7 +13,7 @@
 #include "rest/shape.h"
 #include "routes.h"
 
-enum { SCHEMAS_MAX = 64 };
+enum { SCHEMAS_MAX = 256 };
 
 static const struct { const char *name, *text; } TAGS[] = {
     { "documents", "Upload, follow, read and delete documents." },

@@ -23,22 +23,52 @@ struct patience {
     atomic_bool is_crowded;
 };
 
-/* Civetweb does not tell a connection's socket: find those to be cut among our own by who is at the other end, in one
- * pass. Their vigils are open and locked, so none of the connections can have been closed and its number reused
- * meanwhile. Not by /proc/self/fd, which a process that may not be dumped cannot read. */
-void patience_cut_all(const struct patience_cut *cuts, unsigned count) {
+/* Civetweb does not tell a connection's socket: it is found among our own by who is at the other end. Not by
+ * /proc/self/fd, which a process that may not be dumped cannot read. */
+static void each_peer(void (*act)(void *ctx, int fd, const struct sockaddr_in *peer), void *ctx) {
     struct rlimit files = { .rlim_cur = 1024 };
     (void)getrlimit(RLIMIT_NOFILE, &files);
     int files_count = files.rlim_cur < SCAN_MAX_COUNT ? (int)files.rlim_cur : SCAN_MAX_COUNT;
     for (int fd = 0; fd < files_count; fd++) {
         struct sockaddr_in peer;
         socklen_t len = sizeof peer;
-        if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0 || peer.sin_family != AF_INET)
-            continue;
-        for (unsigned i = 0; i < count; i++)
-            if (cuts[i].port == ntohs(peer.sin_port) && cuts[i].address.s_addr == peer.sin_addr.s_addr)
-                (void)shutdown(fd, cuts[i].is_writing ? SHUT_RDWR : SHUT_RD);
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET)
+            act(ctx, fd, &peer);
     }
+}
+
+static bool is_other_end(const struct patience_cut *cut, const struct sockaddr_in *peer) {
+    return cut->port == ntohs(peer->sin_port) && cut->address.s_addr == peer->sin_addr.s_addr;
+}
+
+struct cuts { const struct patience_cut *cuts; unsigned count; };
+
+static void cut_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
+    const struct cuts *c = ctx;
+    for (unsigned i = 0; i < c->count; i++)
+        if (is_other_end(&c->cuts[i], peer))
+            (void)shutdown(fd, c->cuts[i].is_writing ? SHUT_RDWR : SHUT_RD);
+}
+
+/* Those to be cut, in one pass. Their vigils are open and locked, so none of the connections can have been closed and its
+ * number reused meanwhile. */
+void patience_cut_all(const struct patience_cut *cuts, unsigned count) {
+    each_peer(cut_peer, &(struct cuts){ cuts, count });
+}
+
+struct wanted { struct patience_cut cut; int fd; };
+
+static void find_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
+    struct wanted *w = ctx;
+    if (is_other_end(&w->cut, peer))
+        w->fd = fd;
+}
+
+int patience_socket(const struct vigil *v) {
+    struct wanted w = { .fd = -1 };
+    if (patience_cut_init(&w.cut, v->address, v->port))
+        each_peer(find_peer, &w);
+    return w.fd;
 }
 
 bool patience_cut_init(struct patience_cut *cut, const char *address, int port) {

@@ -32,6 +32,8 @@ void patience_cut_all(const struct patience_cut *cuts, unsigned count);
 void patience_begin(struct patience *p, struct vigil *v, int64_t deadline_ms);
 /* So many connections are open that slow ones are given less time: HURRY_MS for each read or write. */
 void patience_hurry(struct patience *p, bool is_crowded);
+/* The socket of the connection, which the caller knows to be open; -1: none was found. Any vigil that has address and port. */
+int patience_socket(const struct vigil *v);
 /* Stop watching, before the connection can be closed. True when it was cut. */
 bool patience_end(struct patience *p, struct vigil *v);
 

@@ -41,18 +41,19 @@ static enum status read_json(struct exchange *x, struct buffer *out) {
     return body_read_all(x, out);
 }
 
-enum status serve_unary(struct exchange *x) {
+enum status exchange_read(struct exchange *x) {
     CLEANUP(buffer_end) struct buffer json = { .limit_bytes = x->route->body_max_bytes };
-    ProtobufCMessage *reply = NULL;
     enum status st = x->route->body == BODY_JSON ? read_json(x, &json) : ST_OK;
     if (st == ST_OK)
         st = exchange_enter(x);
-    if (st == ST_OK)
-        st = exchange_fill(x, x->route->body == BODY_JSON ? &json : NULL);
-    if (st != ST_OK)
-        return st;
+    return st == ST_OK ? exchange_fill(x, x->route->body == BODY_JSON ? &json : NULL) : st;
+}
+
+/* Ask, and answer with the reply. */
+enum status exchange_ask(struct exchange *x) {
+    ProtobufCMessage *reply = NULL;
     x->call.deadline_ms = clock_mono_ms() + x->route->budget_ms;
-    st = bus_ask(&x->call, x->route->method, x->fill.msg, x->route->reply, &reply);
+    enum status st = bus_ask(&x->call, x->route->method, x->fill.msg, x->route->reply, &reply);
     if (st == ST_OK)
         st = fault_status(FAULT_EDGE_REPLIED, &x->call.why);
     if (st != ST_OK)
@@ -60,4 +61,9 @@ enum status serve_unary(struct exchange *x) {
     if (x->route->success == 204)
         return answer_whole(x, &(struct answer_head){ .http_status = 204 }, "", 0);
     return answer_message(x, x->route->success, reply);
+}
+
+enum status serve_unary(struct exchange *x) {
+    enum status st = exchange_read(x);
+    return st == ST_OK ? exchange_ask(x) : st;
 }
