@@ -7,12 +7,34 @@
 #include "guard.h"
 #include "rest/header.h"
 #include "routes.h"
+#include "sender.h"
 
 static unsigned count(const struct mg_request_info *in, const char *name) {
     unsigned n = 0;
     for (int i = 0; i < in->num_headers; i++)
         n += strcasecmp(in->http_headers[i].name, name) == 0;
     return n;
+}
+
+/* What proxies say of addresses is read before the guard has spoken. An address comes out, and the same one again. */
+static void check_sender(struct mg_request_info *in) {
+    static const char *const HEADERS[] = { "x-forwarded-for", "x-real-ip", "forwarded" };
+    for (int i = 0; i < 3; i++) {
+        struct proxies proxies;
+        struct sender sender;
+        struct why why = { 0 };
+        strcpy(in->remote_addr, "127.0.0.1");
+        if (proxies_read("127.0.0.0/8", HEADERS[i], &proxies, &why) != ST_OK)
+            abort();
+        sender_find(&proxies, in, &sender);
+        uint8_t again[16];
+        if (inet_pton(strchr(sender.text, ':') ? AF_INET6 : AF_INET, sender.text, again) != 1)
+            abort();
+    }
+    struct proxies proxies;
+    struct why why = { 0 };
+    (void)guard_allows_host("a.example,[::1]", in->num_headers ? in->http_headers[0].value : NULL);
+    (void)proxies_read(in->num_headers ? in->http_headers[0].value : "", "forwarded", &proxies, &why);
 }
 
 static void check(const struct mg_request_info *in) {
@@ -53,6 +75,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
         in.http_headers[in.num_headers].name = line;
         in.http_headers[in.num_headers++].value = colon + 1;
     }
+    check_sender(&in);
     check(&in);
     free(text);
     return 0;

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "guard.h"
@@ -45,6 +46,12 @@ ParameterizedTestParameters(edge_guard, heads) {
         { "GET http://a/ 1.1\nHost: a", 400 },
         { "GET /a\\b 1.1\nHost: a", 400 },
         { "GET /a#b 1.1\nHost: a", 400 },
+        { "GET /a%2fb?c=%41 1.1\nHost: a", 200 },
+        { "GET /a%2 1.1\nHost: a", 400 },
+        { "GET /a%zz 1.1\nHost: a", 400 },
+        { "GET /a%00 1.1\nHost: a", 400 },
+        { "GET /a?b=%0 1.1\nHost: a", 400 },
+        { "GET /a?b=%00 1.1\nHost: a", 400 },
         { "GET /\x7f 1.1\nHost: a", 400 },
         { "GET /\xc3\xa9 1.1\nHost: a", 400 },
         { "POST / 1.1\nHost: a\nContent-Length: 1\nContent-Length: 1", 400 },
@@ -113,4 +120,35 @@ Test(edge_guard, tells_how_the_body_comes) {
     char none[] = "GET / 1.1\nHost: a\nContent-Length: 0";
     cr_assert_eq(check(none, &framing, &why), ST_OK);
     cr_expect_not(guard_has_body(&framing));
+}
+
+Test(edge_guard, lines_longer_than_ours_need_to_be_are_refused) {
+    static const struct { const char *name; size_t len; int http; } CASES[] = {
+        { "X", GUARD_VALUE_MAX_BYTES, 200 }, { "X", GUARD_VALUE_MAX_BYTES + 1, 431 },
+        { "authorization", GUARD_CREDENTIAL_MAX_BYTES, 200 }, { "Cookie", GUARD_CREDENTIAL_MAX_BYTES + 1, 431 },
+    };
+    for (unsigned i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        char *value = malloc(CASES[i].len + 1);
+        memset(value, 'y', CASES[i].len);
+        value[CASES[i].len] = '\0';
+        struct mg_request_info in = { .request_method = "GET", .request_uri = "/", .local_uri_raw = "/", .local_uri = "/", .http_version = "1.1",
+                                      .num_headers = 2, .http_headers = { { "Host", "a" }, { CASES[i].name, value } } };
+        struct framing framing;
+        struct why why = { 0 };
+        enum status st = guard_check(&in, &framing, &why);
+        cr_expect_eq(st == ST_OK ? 200 : error_http(why.code), CASES[i].http, "%s of %zu", CASES[i].name, CASES[i].len);
+        free(value);
+    }
+}
+
+Test(edge_guard, hosts_are_compared_whole_and_without_their_port) {
+    cr_expect(guard_allows_host("", NULL));
+    cr_expect(guard_allows_host(" ,", "anything"));
+    cr_expect(guard_allows_host("api.example, [::1]", "API.example:443"));
+    cr_expect(guard_allows_host("api.example, [::1]", "[::1]:80"));
+    cr_expect(guard_allows_host("api.example,[::1]", "[::1]"));
+    cr_expect_not(guard_allows_host("api.example", "api.example.evil"));
+    cr_expect_not(guard_allows_host("api.example", "api.exampl"));
+    cr_expect_not(guard_allows_host("api.example", ":80"));
+    cr_expect_not(guard_allows_host("api.example", NULL));
 }
