@@ -59,6 +59,15 @@ COPY --from=build /out/cordon-migrate /out/cordon-keygen /usr/local/bin/
 COPY migrations /usr/local/share/cordon/migrations
 ENTRYPOINT ["cordon-migrate"]
 
+# TLS in front of the edge, for compose.yaml; docs/front-door.md.
+FROM debian:12-slim AS tls
+RUN apt-get update && apt-get install -y --no-install-recommends haproxy openssl && rm -rf /var/lib/apt/lists/* && \
+    install -d -o haproxy -g haproxy /var/lib/cordon/tls
+COPY dev/haproxy /usr/local/share/cordon/haproxy
+USER haproxy
+EXPOSE 8443
+ENTRYPOINT ["/usr/local/share/cordon/haproxy/start.sh"]
+
 FROM debian:12-slim AS dev
 WORKDIR /srv/cordon
 COPY . .
