@@ -90,14 +90,14 @@ function createProvider({ issuer, edgePorts, keys, users, secrets }) {
         extraTokenClaims: (ctx, token) => claimsOf(ctx.oidc.devToken ?? byUser.get(token.accountId) ?? {}),
     });
     provider.registerGrantType(DEV_GRANT, (ctx) => grantDevToken(provider, byUser, ctx),
-        ['tenant', 'roles', 'user', 'email', 'ttl', 'alg']);
+        ['tenant', 'roles', 'user', 'email', 'ttl', 'alg', 'amr', 'acr']);
     provider.on('server_error', (ctx, error) => console.error(JSON.stringify({ event: 'server_error', why: String(error) })));
     return provider;
 }
 
-const claimsOf = ({ tenant, roles, name, email }) => ({ tenant, roles, name, email });
+const claimsOf = ({ tenant, roles, name, email, amr, acr }) => ({ tenant, roles, name, email, amr, acr });
 
-// tenant, roles, user, email, ttl (seconds) and alg as form fields; a user of users.json brings his own defaults.
+// tenant, roles, user, email, ttl (seconds), alg, and how he logged in (amr, acr) as form fields; a user of users.json brings his own defaults.
 async function grantDevToken(provider, byUser, ctx) {
     const { client, params } = ctx.oidc;
     const known = byUser.get(params.user) ?? {};
@@ -110,7 +110,7 @@ async function grantDevToken(provider, byUser, ctx) {
     const tenant = params.tenant || known.tenant;
     const user = params.user || `${roles[0]}@${tenant ?? 'platform'}`;
     ctx.oidc.devToken = {
-        tenant, roles, ttl_s, alg, name: known.name ?? user,
+        tenant, roles, ttl_s, alg, acr: params.acr, amr: params.amr && list(params.amr), name: known.name ?? user,
         email: params.email ?? known.email ?? (user.includes('@') ? `${user}.example` : `${user}@${tenant ?? 'platform'}.example`),
     };
     const token = new provider.AccessToken({ client, accountId: user, gty: DEV_GRANT });

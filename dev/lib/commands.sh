@@ -230,13 +230,13 @@ command_token() {
     local fields=() roles=() name
     while (($#)); do
         case $1 in
-            --tenant | --user | --email | --ttl | --alg | --role)
+            --tenant | --user | --email | --ttl | --alg | --amr | --acr | --role)
                 name=${1#--}
                 (($# > 1)) || die "$1 wants a value"
                 if [[ $name == role ]]; then roles+=("$2"); else fields+=("$name=$2"); fi
                 shift
                 ;;
-            *) die "token does not know '$1'" "./cordon token [--tenant SLUG] [--role ROLE]... [--user NAME] [--email E] [--ttl SECONDS] [--alg RS256|ES256]" ;;
+            *) die "token does not know '$1'" "./cordon token [--tenant SLUG] [--role ROLE]... [--user NAME] [--email E] [--ttl SECONDS] [--alg RS256|ES256] [--amr WORDS] [--acr URI]" ;;
         esac
         shift
     done
