@@ -100,6 +100,7 @@ bench_start_system() {
 
 bench_system() {
     BENCH_EDGE=$EDGE BENCH_TOKEN=$(get_token tenant=demo roles=clinician ttl=3600) BENCH_PROGRAM="$SHARED/build/release/tests/bench/bench_http" \
+        BENCH_ISSUER=$ISSUER BENCH_CLI_SECRET=$(made idp-cli) \
         BENCH_SAMPLES="$ROOT/dev/samples/demo" as_bench_root /usr/bin/python3 "$ROOT/tests/bench/system.py" "$STATE/cloud/calls.jsonl" "$(bench_pids)"
 }
 
