@@ -9,6 +9,12 @@ DROP FUNCTION keys.place_hold(uuid, uuid, uuid, text, text), keys.release_hold(u
     keys.rotate_tenant_key(uuid, text, bytea), keys.rewrap_home(), keys.packages_of(uuid, uuid[]), keys.refuse_held(),
     keys.is_held(uuid, uuid, uuid), keys.home_for(text);
 DROP FUNCTION keys.erase_rows(app.erasures, uuid), keys.own_erasure();
+DROP FUNCTION keys.approve_offboarding(uuid), keys.begin_offboarding(text), keys.offboarding_scheduled(uuid, integer), keys.cancel_offboarding(text),
+    keys.offboarding_cancelled(uuid);
+DROP TABLE auth.offboarding_approvals, auth.offboardings;
+DROP POLICY keys_definer_ends ON auth.tenants;
+REVOKE SELECT (id, slug, status, kms_key_id), UPDATE (status, updated_at) ON auth.tenants FROM cordon_keys_definer;
+DROP FUNCTION audit.on_offboarding(), audit.on_offboarding_approval();
 DROP TABLE app.erasure_items, app.erasures, app.erasure_moves, app.holds;
 DROP FUNCTION audit.on_hold(), audit.on_erasure(), audit.on_erasure_item(), audit.on_tenant_key_end(), audit.erasure_event(uuid);
 DROP POLICY keys_definer_erases ON app.documents;

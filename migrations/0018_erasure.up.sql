@@ -76,6 +76,39 @@ CREATE TABLE app.erasure_items (
 );
 CREATE INDEX erasure_items_open ON app.erasure_items (tenant_id, erasure_id) WHERE state <> 'destroyed';
 
+------------------------------------------------------------------------------------------------- the end of a tenant
+
+-- Two people of the platform agree, then an operator who holds another AWS identity than any process schedules the deletion
+-- of the tenant's KMS key (cordon-offboard). What a state says is intended is committed before KMS hears of it.
+CREATE TABLE auth.offboardings (
+    id          uuid PRIMARY KEY,
+    tenant_id   uuid NOT NULL REFERENCES auth.tenants,
+    state       text NOT NULL DEFAULT 'requested' CHECK (state IN ('requested', 'intended', 'scheduled', 'cancel_intended', 'cancelled')),
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    delete_at   timestamptz,        -- when KMS deletes the key
+    CHECK (state <> 'scheduled' OR delete_at IS NOT NULL)
+);
+CREATE UNIQUE INDEX offboardings_open ON auth.offboardings (tenant_id) WHERE state <> 'cancelled';
+CREATE TABLE auth.offboarding_approvals (
+    offboarding_id  uuid NOT NULL REFERENCES auth.offboardings,
+    user_id         uuid NOT NULL,          -- of the platform
+    approved_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (offboarding_id, user_id)
+);
+ALTER TABLE auth.offboardings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE auth.offboardings FORCE ROW LEVEL SECURITY;
+ALTER TABLE auth.offboarding_approvals ENABLE ROW LEVEL SECURITY;
+ALTER TABLE auth.offboarding_approvals FORCE ROW LEVEL SECURITY;
+CREATE POLICY definer ON auth.offboardings TO cordon_keys_definer USING (true) WITH CHECK (true);
+CREATE POLICY definer ON auth.offboarding_approvals TO cordon_keys_definer USING (true) WITH CHECK (true);
+CREATE POLICY keys_definer_ends ON auth.tenants TO cordon_keys_definer USING (true) WITH CHECK (true);
+CREATE POLICY audit_definer ON auth.offboardings FOR SELECT TO cordon_audit_definer USING (true);
+GRANT USAGE ON SCHEMA auth TO cordon_keys_definer;
+GRANT SELECT, INSERT, UPDATE ON auth.offboardings TO cordon_keys_definer;
+GRANT SELECT, INSERT ON auth.offboarding_approvals TO cordon_keys_definer;
+GRANT SELECT (id, slug, status, kms_key_id), UPDATE (status, updated_at) ON auth.tenants TO cordon_keys_definer;
+GRANT SELECT (id, tenant_id) ON auth.offboardings TO cordon_audit_definer;
+
 ALTER TABLE app.holds ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.holds FORCE ROW LEVEL SECURITY;
 ALTER TABLE app.erasures ENABLE ROW LEVEL SECURITY;
@@ -267,6 +300,22 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION audit.on_offboarding() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM audit.record('tenant.offboard', NEW.tenant_id, NEW.id, '{}',
+        jsonb_build_object('state', NEW.state, 'delete_at_us', (extract(epoch FROM NEW.delete_at) * 1000000)::bigint));
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION audit.on_offboarding_approval() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM audit.record('tenant.offboard.approve', (SELECT o.tenant_id FROM auth.offboardings o WHERE o.id = NEW.offboarding_id),
+        NEW.offboarding_id, '{}', '{}');
+    RETURN NULL;
+END $$;
+
 CREATE OR REPLACE FUNCTION audit.on_subject() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -294,12 +343,17 @@ BEGIN
         WHERE l.tenant_id = home AND l.resource_id = p_erasure_id AND l.action = 'erasure.complete' AND authz.may('erasures:manage');
 END $$;
 GRANT EXECUTE ON FUNCTION audit.erasure_event(uuid) TO cordon_audit_reader;
-GRANT EXECUTE ON FUNCTION audit.on_hold(), audit.on_erasure(), audit.on_erasure_item(), audit.on_tenant_key_end() TO cordon_owner;
+GRANT EXECUTE ON FUNCTION audit.on_hold(), audit.on_erasure(), audit.on_erasure_item(), audit.on_tenant_key_end(),
+    audit.on_offboarding(), audit.on_offboarding_approval() TO cordon_owner;
 
 RESET ROLE;
 SET LOCAL ROLE cordon_owner;
 REVOKE CREATE ON SCHEMA audit FROM cordon_audit_definer;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON app.holds FOR EACH ROW EXECUTE FUNCTION audit.on_hold();
+CREATE TRIGGER audit AFTER INSERT OR UPDATE ON auth.offboardings FOR EACH ROW EXECUTE FUNCTION audit.on_offboarding();
+CREATE TRIGGER audit AFTER INSERT ON auth.offboarding_approvals FOR EACH ROW EXECUTE FUNCTION audit.on_offboarding_approval();
+ALTER TABLE auth.offboardings ENABLE ALWAYS TRIGGER audit;
+ALTER TABLE auth.offboarding_approvals ENABLE ALWAYS TRIGGER audit;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON app.erasures FOR EACH ROW EXECUTE FUNCTION audit.on_erasure();
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON app.erasure_items FOR EACH ROW EXECUTE FUNCTION audit.on_erasure_item();
 CREATE TRIGGER audit_end AFTER DELETE ON app.subjects FOR EACH ROW EXECUTE FUNCTION audit.on_subject();
@@ -675,6 +729,71 @@ BEGIN
     INSERT INTO keys.document_keys (tenant_id, document_id, version, wrapped)
         VALUES (home, put_document_key.document_id, put_document_key.version, put_document_key.wrapped);
 END $$;
+
+------------------------------------------------------------------------------------------------- ending a tenant
+
+-- The ticket's holder agrees that the tenant ends; how many do. The same person counts once.
+CREATE FUNCTION keys.approve_offboarding(p_tenant_id uuid) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    open  uuid;
+BEGIN
+    IF authz.may('tenants:manage') IS NOT TRUE THEN
+        RAISE EXCEPTION 'tenants:manage is missing' USING ERRCODE = '42501';
+    END IF;
+    PERFORM FROM auth.tenants t WHERE t.id = p_tenant_id AND t.kms_key_id IS NOT NULL FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no such tenant' USING ERRCODE = '23503';
+    END IF;
+    SELECT o.id INTO open FROM auth.offboardings o WHERE o.tenant_id = p_tenant_id AND o.state <> 'cancelled';
+    IF NOT FOUND THEN
+        INSERT INTO auth.offboardings (id, tenant_id) VALUES (authz.uuid_v7(), p_tenant_id) RETURNING id INTO open;
+    END IF;
+    INSERT INTO auth.offboarding_approvals (offboarding_id, user_id) VALUES (open, authz.user_id()) ON CONFLICT DO NOTHING;
+    RETURN (SELECT count(*) FROM auth.offboarding_approvals a WHERE a.offboarding_id = open);
+END $$;
+
+-- For the operator's program, before KMS is asked: the tenant's work stops with this. CA001: two people must have agreed,
+-- within the last 30 days.
+CREATE FUNCTION keys.begin_offboarding(p_slug text, OUT offboarding_id uuid, OUT kms_key_id text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    SELECT o.id, t.kms_key_id INTO offboarding_id, kms_key_id
+        FROM auth.tenants t JOIN auth.offboardings o ON o.tenant_id = t.id AND o.state IN ('requested', 'intended', 'scheduled')
+        WHERE t.slug = p_slug FOR UPDATE OF o;
+    IF NOT FOUND OR (SELECT count(DISTINCT a.user_id) FROM auth.offboarding_approvals a WHERE a.offboarding_id = begin_offboarding.offboarding_id
+                     AND a.approved_at > now() - interval '30 days') < 2 THEN
+        RAISE EXCEPTION 'two different people must have approved the end of this tenant' USING ERRCODE = 'CA001';
+    END IF;
+    UPDATE auth.offboardings o SET state = 'intended' WHERE o.id = offboarding_id AND o.state = 'requested';
+    UPDATE auth.tenants t SET status = 'suspended', updated_at = now() WHERE t.slug = p_slug AND t.status <> 'suspended';
+END $$;
+
+CREATE FUNCTION keys.offboarding_scheduled(p_offboarding_id uuid, p_days integer) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE auth.offboardings SET state = 'scheduled', delete_at = clock_timestamp() + p_days * interval '1 day'
+        WHERE id = p_offboarding_id AND state = 'intended'
+$$;
+
+-- Taking it back; a tenant that is to work again is resumed by an administrator.
+CREATE FUNCTION keys.cancel_offboarding(p_slug text, OUT offboarding_id uuid, OUT kms_key_id text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    SELECT o.id, t.kms_key_id INTO offboarding_id, kms_key_id
+        FROM auth.tenants t JOIN auth.offboardings o ON o.tenant_id = t.id AND o.state <> 'cancelled' WHERE t.slug = p_slug FOR UPDATE OF o;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'nothing to cancel' USING ERRCODE = '23503';
+    END IF;
+    UPDATE auth.offboardings o SET state = 'cancel_intended' WHERE o.id = offboarding_id AND o.state <> 'cancel_intended';
+END $$;
+
+CREATE FUNCTION keys.offboarding_cancelled(p_offboarding_id uuid) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE auth.offboardings SET state = 'cancelled', delete_at = NULL WHERE id = p_offboarding_id AND state = 'cancel_intended'
+$$;
+GRANT EXECUTE ON FUNCTION keys.approve_offboarding(uuid) TO cordon_auth;
+GRANT EXECUTE ON FUNCTION keys.begin_offboarding(text), keys.offboarding_scheduled(uuid, integer), keys.cancel_offboarding(text),
+    keys.offboarding_cancelled(uuid) TO cordon_owner;
 
 GRANT EXECUTE ON FUNCTION keys.place_hold(uuid, uuid, uuid, text, text), keys.release_hold(uuid),
     keys.begin_erasure(uuid, uuid[], uuid, text, text), keys.erasure_next(), keys.erasure_progress(), keys.erasure_step(uuid, text, integer),

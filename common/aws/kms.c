@@ -176,6 +176,36 @@ enum status kms_describe_key(struct kms *kms, const char *key_id, int64_t deadli
     return st;
 }
 
+/* The call is good also where what it asks for is so already. */
+static enum status change_key(struct kms *kms, const char *key_id, const char *operation, unsigned days, enum kms_key_state wanted,
+                              int64_t deadline_ms, struct why *why) {
+    CLEANUP(call_end) struct kms_call call = { 0 };
+    call_begin(&call);
+    put(&call, "KeyId", key_id);
+    if (days > 0) {
+        json_put_name(&call.json, "PendingWindowInDays");
+        json_put_u64(&call.json, days);
+    }
+    enum status st = send_call(kms, &call, operation, ATTEMPTS, deadline_ms, why);
+    enum kms_key_state state = KMS_KEY_OTHER;
+    struct why unused = { 0 };
+    if (st != ST_OK && kms_describe_key(kms, key_id, deadline_ms, &state, &unused) == ST_OK && state == wanted)
+        return ST_OK;
+    return st;
+}
+
+enum status kms_schedule_deletion(struct kms *kms, const char *key_id, unsigned days, int64_t deadline_ms, struct why *why) {
+    return change_key(kms, key_id, "ScheduleKeyDeletion", days, KMS_KEY_PENDING_DELETION, deadline_ms, why);
+}
+
+enum status kms_cancel_deletion(struct kms *kms, const char *key_id, int64_t deadline_ms, struct why *why) {
+    enum kms_key_state state;
+    enum status st = kms_describe_key(kms, key_id, deadline_ms, &state, why);
+    if (st == ST_OK && state == KMS_KEY_PENDING_DELETION)
+        st = change_key(kms, key_id, "CancelKeyDeletion", 0, KMS_KEY_DISABLED, deadline_ms, why);
+    return st == ST_OK ? change_key(kms, key_id, "EnableKey", 0, KMS_KEY_ENABLED, deadline_ms, why) : st;
+}
+
 enum status kms_generate_tenant_key(struct kms *kms, const char *key_id, const struct uuid *tenant, enum tenant_key_kind kind,
                                     int64_t deadline_ms, struct arena *mem, struct blob *ret_wrapped, struct why *why) {
     CLEANUP(call_end) struct kms_call call = { 0 };

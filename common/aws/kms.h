@@ -31,6 +31,11 @@ struct kms_key { char *arn, *description; enum kms_key_state state; };
 enum status kms_find_key(struct kms *kms, const char *key_id, int64_t deadline_ms, struct arena *mem, struct kms_key *ret_key,
                          struct why *why) MUST_USE;
 
+/* For operators (cordon-offboard). Deletion after `days`, 7 to 30, during which the key opens nothing and the deletion may be
+ * cancelled; a key whose deletion was cancelled is enabled again here. Either may be repeated. */
+enum status kms_schedule_deletion(struct kms *kms, const char *key_id, unsigned days, int64_t deadline_ms, struct why *why) MUST_USE;
+enum status kms_cancel_deletion(struct kms *kms, const char *key_id, int64_t deadline_ms, struct why *why) MUST_USE;
+
 /* A fresh tenant key that nobody has seen, wrapped; in mem. */
 enum status kms_generate_tenant_key(struct kms *kms, const char *key_id, const struct uuid *tenant, enum tenant_key_kind kind,
                                     int64_t deadline_ms, struct arena *mem, struct blob *ret_wrapped, struct why *why) MUST_USE;

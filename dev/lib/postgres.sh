@@ -49,6 +49,7 @@ EOT
 
 hba_rules() {
     echo "host all all 127.0.0.1/32 scram-sha-256"
+    echo "host replication cordon_admin 127.0.0.1/32 scram-sha-256"     # base backups, as an operator takes them
 }
 
 admin_sql() {

@@ -61,7 +61,8 @@ enum status on_list_user_sessions(void *self, struct call *call, const ProtobufC
 enum status on_end_user_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 enum status on_check_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 enum status on_create_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;   /* tenants.c */
-/* key_rotation.c */
+/* key_life.c */
+enum status on_approve_offboarding(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 enum status on_rotate_tenant_key(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 enum status on_list_tenants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;
 enum status on_update_tenant(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) MUST_USE;    /* tenants.c */

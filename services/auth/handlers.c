@@ -39,6 +39,7 @@ static const struct route ROUTES[] = {
     { "auth.CreateTenant",  PEER_EDGE,    SCOPE_TENANTS_MANAGE,  &auth__create_tenant_request__descriptor, &auth__create_tenant_reply__descriptor, on_create_tenant },
     { "auth.ListTenants",   PEER_EDGE,    SCOPE_TENANTS_MANAGE,  &auth__list_tenants_request__descriptor,  &auth__list_tenants_reply__descriptor,  on_list_tenants },
     { "auth.UpdateTenant",     PEER_EDGE,    SCOPE_TENANTS_MANAGE,     &auth__update_tenant_request__descriptor, &auth__update_tenant_reply__descriptor, on_update_tenant },
+    { "auth.ApproveOffboarding", PEER_EDGE, SCOPE_TENANTS_MANAGE, &auth__approve_offboarding_request__descriptor, &auth__approve_offboarding_reply__descriptor, on_approve_offboarding },
     { "auth.RotateTenantKey", PEER_EDGE, SCOPE_KEYS_MANAGE, &auth__rotate_tenant_key_request__descriptor, &auth__rotate_tenant_key_reply__descriptor, on_rotate_tenant_key },
     { "auth.GetTenantUsage",   PEER_EDGE,    SCOPE_TENANTS_MANAGE,     &auth__get_tenant_usage_request__descriptor, &auth__get_tenant_usage_reply__descriptor, on_get_tenant_usage },
     { "auth.UpdateAccess",     PEER_EDGE,    SCOPE_USERS_MANAGE,       &auth__update_access_request__descriptor, &auth__update_access_reply__descriptor, on_update_access },

@@ -1,4 +1,6 @@
-/* key_rotation — a new version of a tenant's data key. KMS makes it, wrapped and unseen; key and job commit together, so
+/* key_life — the life of a tenant's key: a new version of it, and the word of those who may end it.
+ *
+ * Rotation: KMS makes the new version, wrapped and unseen; key and job commit together, so
  * an attempt that ends earlier leaves nothing. ingest-worker does the job (services/ingest-worker/rotation.c). */
 #include "auth.h"
 #include "auth.pb-c.h"
@@ -52,4 +54,22 @@ enum status on_rotate_tenant_key(void *self, struct call *call, const ProtobufCM
     reply->version = (uint32_t)db_i64(rows, 0, 0);
     reply->job_id = wire_id(call->mem, &job_id);
     return fault_status(FAULT_ROTATION_COMMITTED, &call->why);
+}
+
+enum status on_approve_offboarding(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    static const struct sql APPROVE = { "approve_offboarding", "SELECT keys.approve_offboarding($1)", 1 };
+    const Auth__ApproveOffboardingRequest *req = (const void *)in;
+    Auth__ApproveOffboardingReply *reply = (void *)out;
+    struct auth *a = self;
+    struct uuid id;
+    if (!uuid_from_bytes(req->tenant_id.data, req->tenant_id.len, &id))
+        return fail_as(&call->why, ERR_REQ_FIELD, "tenant_id");
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_begin(&tx, a->db, call->ticket, &call->request_id, SCOPE_TENANTS_MANAGE, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &APPROVE, (struct db_param[]){ DB_UUID(&id) }, &rows, &call->why);
+    if (st == ST_OK)
+        reply->approvals = (uint32_t)db_i64(rows, 0, 0);
+    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
 }
