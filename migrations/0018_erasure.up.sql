@@ -765,6 +765,10 @@ BEGIN
                      AND a.approved_at > now() - interval '30 days') < 2 THEN
         RAISE EXCEPTION 'two different people must have approved the end of this tenant' USING ERRCODE = 'CA001';
     END IF;
+    IF EXISTS (SELECT FROM app.holds h JOIN auth.offboardings o ON o.tenant_id = h.tenant_id
+               WHERE o.id = begin_offboarding.offboarding_id AND h.released_at IS NULL) THEN
+        RAISE EXCEPTION 'the tenant has legal holds' USING ERRCODE = 'CH001';
+    END IF;
     UPDATE auth.offboardings o SET state = 'intended' WHERE o.id = offboarding_id AND o.state = 'requested';
     UPDATE auth.tenants t SET status = 'suspended', updated_at = now() WHERE t.slug = p_slug AND t.status <> 'suspended';
 END $$;
