@@ -156,34 +156,18 @@ bool connection_stands(struct db_connection *c) {
     return stands;
 }
 
-/* Queue one execution; rows of params of the same statement are prepared once, under no name. */
-static bool send_once(PGconn *pg, const struct sql *q, const struct db_param *params, bool is_prepared) {
+/* Queue one execution. */
+static bool send_step(PGconn *pg, const struct db_step *step) {
+    const struct sql *q = step->sql;
     const char *values[PARAMS_MAX];
     int lengths[PARAMS_MAX], formats[PARAMS_MAX];
     assert(q->n_params <= PARAMS_MAX);
     for (int i = 0; i < q->n_params; i++) {
-        values[i] = params[i].data;
-        lengths[i] = params[i].len;
-        formats[i] = params[i].is_binary;
+        values[i] = step->params[i].data;
+        lengths[i] = step->params[i].len;
+        formats[i] = step->params[i].is_binary;
     }
-    return is_prepared ? PQsendQueryPrepared(pg, "", q->n_params, values, lengths, formats, 1)
-                       : PQsendQueryParams(pg, q->text, q->n_params, NULL, values, lengths, formats, 1);
-}
-
-static bool send_step(PGconn *pg, const struct db_step *step) {
-    if (step->times <= 1)
-        return send_once(pg, step->sql, step->params, false);
-    if (!PQsendPrepare(pg, "", step->sql->text, 0, NULL))
-        return false;
-    for (size_t i = 0; i < step->times; i++)
-        if (!send_once(pg, step->sql, step->params + i * (size_t)step->sql->n_params, true))
-            return false;
-    return true;
-}
-
-/* How many answers a step gets. */
-static size_t answers_of(const struct db_step *step) {
-    return step->times <= 1 ? 1 : step->times + 1;
+    return PQsendQueryParams(pg, q->text, q->n_params, NULL, values, lengths, formats, 1);
 }
 
 static enum status fail_with(struct db_connection *c, const struct sql *q, const PGresult *error, struct why *why) {
@@ -216,11 +200,11 @@ static bool next_result(PGconn *pg, int64_t deadline_ms, PGresult **ret_result) 
     return true;
 }
 
-/* Read all answers up to the sync, keep each step's last in rows, remember the first failure. */
+/* Read all answers up to the sync, keep them in rows, remember the first failure. */
 static enum status collect(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
                            PGresult *rows[], struct why *why) {
     enum status first = ST_OK;
-    size_t at = 0, left = answers_of(&steps[0]);
+    size_t at = 0;
     for (;;) {
         PGresult *result = NULL;
         int64_t silence_ms = clock_mono_ms() + c->answer_ms;
@@ -249,17 +233,15 @@ static enum status collect(struct db_connection *c, const struct db_step steps[]
         if (kind != PGRES_TUPLES_OK && kind != PGRES_COMMAND_OK && kind != PGRES_PIPELINE_ABORTED && first == ST_OK)
             first = fail_with(c, steps[at].sql, result, why);
         PQclear(rows[at]);
-        rows[at] = result;
-        if (--left == 0 && ++at < n)
-            left = answers_of(&steps[at]);
+        rows[at++] = result;
     }
 }
 
 enum status connection_run(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
                            PGresult *ret_rows[], struct why *why) {
-    enum { STEPS_MAX = 8 };
-    PGresult *rows[STEPS_MAX] = { NULL };
-    assert(n > 0 && n <= STEPS_MAX);
+    enum { BEGIN_STEPS = 3 };
+    PGresult *rows[BEGIN_STEPS + DB_STEPS_MAX] = { NULL };
+    assert(n > 0 && n <= sizeof rows / sizeof *rows);
     if (c->is_suspect)
         return fail(why, ST_UNAVAILABLE, "%s: the connection is lost", steps[0].sql->name);
 
@@ -280,14 +262,22 @@ enum status connection_run(struct db_connection *c, const struct db_step steps[]
     return st;
 }
 
-enum status connection_commit(struct db_connection *c, int64_t deadline_ms, struct why *why) {
+enum status connection_commit(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
+                              struct why *why) {
     static const struct sql COMMIT = { "commit", "COMMIT", 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = connection_run(c, &(struct db_step){ .sql = &COMMIT }, 1, deadline_ms, &rows, why);
+    struct db_step all[DB_STEPS_MAX + 1];
+    PGresult *rows[DB_STEPS_MAX + 1] = { NULL };
+    assert(n <= DB_STEPS_MAX);
+    if (n > 0)
+        memcpy(all, steps, n * sizeof *all);
+    all[n] = (struct db_step){ .sql = &COMMIT };
+    enum status st = connection_run(c, all, n + 1, deadline_ms, rows, why);
     if (st == ST_TIMEOUT && c->is_suspect)
-        return fail(why, ST_UNAVAILABLE, "commit: no answer in time, outcome unknown");
-    if (st == ST_OK && strcmp(PQcmdStatus(rows), "COMMIT") != 0)
-        return fail(why, ST_INTERNAL, "commit: the server answered %s", PQcmdStatus(rows));
+        st = fail(why, ST_UNAVAILABLE, "commit: no answer in time, outcome unknown");
+    if (st == ST_OK && strcmp(PQcmdStatus(rows[n]), "COMMIT") != 0)
+        st = fail(why, ST_INTERNAL, "commit: the server answered %s", PQcmdStatus(rows[n]));
+    for (size_t i = 0; i <= n; i++)
+        PQclear(rows[i]);
     return st;
 }
 

@@ -20,13 +20,6 @@ struct db_connection {
     int answer_ms;              /* the server's time for one answer; after that it is taken for lost */
 };
 
-/* One statement with its parameters; times > 1: params holds that many rows of sql->n_params each. */
-struct db_step {
-    const struct sql *sql;
-    const struct db_param *params;
-    size_t times;               /* 0 counts as 1 */
-};
-
 /* Connect, until deadline_ms. ST_UNAVAILABLE. */
 enum status connection_open(struct db_connection *c, const struct db_options *options, int64_t deadline_ms,
                             struct why *why) MUST_USE;
@@ -36,7 +29,7 @@ void connection_close(struct db_connection *c);
 bool connection_stands(struct db_connection *c);
 
 /* Send all steps in one round trip and wait for all answers. Stops at the first that fails and says
- * which. ret_rows, when not NULL, has n places: results of steps (of the last time), each the
+ * which. ret_rows, when not NULL, has n places: results of steps, each the
  * caller's; on failure none is set. The connection is suspect after every unexpected error; after
  * ST_TIMEOUT or a lost connection (also one on which nothing comes for longer than the server gives a statement) the
  * outcome is unknown. */
@@ -48,9 +41,10 @@ enum status connection_run(struct db_connection *c, const struct db_step steps[]
  * temporary tables cannot be made. */
 extern const struct sql SQL_RESET, SQL_BEGIN, SQL_CLOSE;
 
-/* COMMIT, and look at the tag: a failed transaction answers ROLLBACK with success. When the answer is
- * lost the outcome is unknown: ST_UNAVAILABLE, safe to repeat by id. */
-enum status connection_commit(struct db_connection *c, int64_t deadline_ms, struct why *why) MUST_USE;
+/* These steps, none perhaps, and COMMIT behind them in the same round trip; and look at the tag: a failed transaction
+ * answers ROLLBACK with success. When the answer is lost the outcome is unknown: ST_UNAVAILABLE, safe to repeat by id. */
+enum status connection_commit(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
+                              struct why *why) MUST_USE;
 /* ROLLBACK; a connection on which it fails is suspect. */
 void connection_rollback(struct db_connection *c);
 

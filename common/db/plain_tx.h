@@ -29,11 +29,17 @@ struct plain_tx {
 
 /* The meaning and the statuses of these are tenant_tx's. */
 enum status plain_tx_begin(struct plain_tx *tx, struct db_pool *pool, int64_t deadline_ms, struct why *why) MUST_USE;
+/* The same with the first n statements, at most DB_STEPS_MAX, in its round trip. ret_rows has n places, or is NULL. */
+enum status plain_tx_begin_with(struct plain_tx *tx, struct db_pool *pool, const struct db_step steps[], size_t n,
+                                PGresult *ret_rows[], int64_t deadline_ms, struct why *why) MUST_USE;
 enum status plain_tx_run(struct plain_tx *tx, const struct sql *q, const struct db_param params[],
                          PGresult **ret_rows, struct why *why) MUST_USE;
-enum status plain_tx_run_many(struct plain_tx *tx, const struct sql *q, const struct db_param params[],
-                              size_t times, struct why *why) MUST_USE;
+/* Several statements in one round trip, none of which sees that another failed. */
+enum status plain_tx_run_steps(struct plain_tx *tx, const struct db_step steps[], size_t n, PGresult *ret_rows[],
+                               struct why *why) MUST_USE;
 enum status plain_tx_commit(struct plain_tx *tx, struct why *why) MUST_USE;
+/* The last n statements, at most DB_STEPS_MAX, and COMMIT in one round trip: nothing is committed when one fails. */
+enum status plain_tx_commit_with(struct plain_tx *tx, const struct db_step steps[], size_t n, struct why *why) MUST_USE;
 void plain_tx_end(struct plain_tx *tx);
 
 #endif

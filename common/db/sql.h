@@ -23,7 +23,10 @@ struct sql {
  * themselves for a bytea. data NULL: SQL NULL. Borrowed for the call. */
 struct db_param { const void *data; int len; bool is_binary; };
 
-enum { DB_INT_TEXT_BYTES = 24 };
+/* One statement with its parameters, among several of one round trip. */
+struct db_step { const struct sql *sql; const struct db_param *params; };
+
+enum { DB_STEPS_MAX = 5, DB_INT_TEXT_BYTES = 24 };     /* of ours, beside those that begin or end a transaction */
 
 /* The forms that a parameter list is written with:
  *   tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&id), DB_INT(20) }, &rows, why)

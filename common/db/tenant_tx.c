@@ -82,11 +82,6 @@ enum status tenant_tx_run(struct tenant_tx *tx, const struct sql *q, const struc
     return plain_tx_run(&tx->plain, q, params, ret_rows, why);
 }
 
-enum status tenant_tx_run_many(struct tenant_tx *tx, const struct sql *q, const struct db_param params[],
-                               size_t times, struct why *why) {
-    return plain_tx_run_many(&tx->plain, q, params, times, why);
-}
-
 enum status tenant_tx_commit(struct tenant_tx *tx, struct why *why) {
     return plain_tx_commit(&tx->plain, why);
 }

@@ -61,10 +61,6 @@ enum status tenant_tx_begin(struct tenant_tx *tx, struct db_pool *pool, const ch
 enum status tenant_tx_run(struct tenant_tx *tx, const struct sql *q, const struct db_param params[],
                           PGresult **ret_rows, struct why *why) MUST_USE;
 
-/* Run q `times` times in one round trip, with params[times][q->n_params], parsed once: bulk inserts. */
-enum status tenant_tx_run_many(struct tenant_tx *tx, const struct sql *q, const struct db_param params[],
-                               size_t times, struct why *why) MUST_USE;
-
 /* ST_OK: durable. Otherwise rolled back, or, when the answer was lost (ST_UNAVAILABLE),
  * unknown: the caller must be able to repeat it by id. The tx is closed either way. */
 enum status tenant_tx_commit(struct tenant_tx *tx, struct why *why) MUST_USE;

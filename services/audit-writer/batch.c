@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arrays.h"
+#include "claims.h"
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/fault.h"
@@ -58,73 +59,15 @@ static size_t events_of(struct batch_call *calls[], size_t count) {
     return events;
 }
 
-/* Place of the call's ticket among the distinct ones, which it joins when it is new. Told by their
- * digests: comparing those in a time that depends on them reveals nothing of a ticket. */
-static int distinct_ticket(const struct batch_call *seen[], size_t *count, const struct batch_call *call) {
-    const uint8_t *wanted = call->events[0]->ticket_digest;
-    for (size_t at = 0; at < *count; at++) {
-        const uint8_t *digest = seen[at]->events[0]->ticket_digest;
-        if (memcmp(digest, wanted, MERKLE_HASH_BYTES) == 0)
-            return (int)at;
-    }
-    seen[(*count)++] = call;
-    return (int)*count - 1;
-}
-
-static void free_seen(const struct batch_call ***seen_p) {
-    free(*seen_p);
-}
-
-/* Ask the database whose tickets these are, each once: callers hold one for a second, and verifying it
- * is what a small event costs most. One that is refused fails its calls only. */
-static enum status check_tickets(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
-    static const struct sql CLAIMS = { "claims",
-        "SELECT tenant_id, user_id, session_id, job_id, refused, grant_id FROM audit.claims($1::text[]) ORDER BY ordinal", 1 };
-    CLEANUP(free_seen) const struct batch_call **seen = xalloc((count + 1) * sizeof *seen);
-    size_t ticket_count = 0;
-    for (size_t i = 0; i < count; i++)
-        if (calls[i]->ticket)
-            (void)distinct_ticket(seen, &ticket_count, calls[i]);
-    if (ticket_count == 0)
-        return ST_OK;
-    CLEANUP(array_end) struct array list;
-    array_init(&list, ARRAY_TEXT);
-    for (size_t i = 0; i < ticket_count; i++)
-        array_add_text(&list, seen[i]->ticket);
-
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = plain_tx_run(tx, &CLAIMS, (struct db_param[]){ array_param(&list) }, &rows, why);
-    if (st != ST_OK)
-        return st;
-    if ((size_t)db_count(rows) != ticket_count)
-        return fail(why, ST_INTERNAL, "audit: claims of %d tickets of %zu", db_count(rows), ticket_count);
-    for (size_t i = 0; i < count; i++) {
-        struct batch_call *call = calls[i];
-        if (!call->ticket)
-            continue;
-        int row = distinct_ticket(seen, &ticket_count, call);
-        if (!db_is_null(rows, row, 4))
-            call->status = fail(&call->why, ST_UNAUTHENTICATED, "%s", db_text(rows, row, 4));
-        for (size_t k = 0; call->status == ST_OK && k < call->count; k++)
-            call->stamps[k] = (struct audit_stamp){
-                .tenant_id = db_uuid(rows, row, 0), .actor_id = db_uuid(rows, row, 1),
-                .session_id = db_uuid(rows, row, 2), .job_id = db_uuid(rows, row, 3), .grant_id = db_uuid(rows, row, 5) };
-    }
-    return ST_OK;
-}
-
-static enum status find_repeats(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct ledger *ledger,
-                                struct why *why) {
-    static const struct sql FIND = { "find_events",
-        "SELECT event_id, tenant_id, seq, content_digest FROM audit.find_events($1::uuid[])", 1 };
-    CLEANUP(array_end) struct array ids;
-    array_init(&ids, ARRAY_UUID);
+static void collect_ids(struct batch_call *calls[], size_t count, struct array *ids) {
+    array_init(ids, ARRAY_UUID);
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; calls[i]->status == ST_OK && k < calls[i]->count; k++)
-            array_add_uuid(&ids, &calls[i]->events[k]->event_id);
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = plain_tx_run(tx, &FIND, (struct db_param[]){ array_param(&ids) }, &rows, why);
-    for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
+            array_add_uuid(ids, &calls[i]->events[k]->event_id);
+}
+
+static enum status read_repeats(const PGresult *rows, struct ledger *ledger, struct why *why) {
+    for (int i = 0; i < db_count(rows); i++) {
         size_t len;
         struct uuid event_id = db_uuid(rows, i, 0), tenant_id = db_uuid(rows, i, 1);
         const uint8_t *digest = db_bytea(rows, i, 3, &len);
@@ -132,7 +75,7 @@ static enum status find_repeats(struct plain_tx *tx, struct batch_call *calls[],
             return fail(why, ST_INTERNAL, "audit: a digest of %zu bytes", len);
         ledger_put(ledger, &event_id, &tenant_id, db_i64(rows, i, 2), digest);
     }
-    return st;
+    return ST_OK;
 }
 
 /* Give each new event of the call its place; a repeat keeps the one it has. Events placed go to placed[]. */
@@ -171,25 +114,33 @@ static enum status place(struct batch_call *call, struct heads *heads, struct le
     return ST_OK;
 }
 
-/* uuid[] as text: unnest cannot give rows that are arrays themselves. */
-static void add_ids_text(struct array *a, const struct uuid *ids, size_t count) {
-    CLEANUP(buffer_end) struct buffer text = { 0 };
-    char id[UUID_TEXT_BYTES];
-    buffer_add_str(&text, "{");
-    for (size_t i = 0; i < count; i++) {
-        buffer_add_str(&text, i ? "," : "");
-        buffer_add_str(&text, uuid_format(&ids[i], id));
-    }
-    buffer_add_str(&text, "}");
-    array_add_text(a, text.data);
-}
-
+/* Parameters of audit.append(), in its order. */
 enum column {
     C_EVENT, C_TENANT, C_SEQ, C_OCCURRED, C_RECORDED, C_KIND, C_ACTION, C_OUTCOME, C_ACTOR, C_SESSION, C_JOB,
-    C_REQUEST, C_RESOURCE, C_DOCUMENTS, C_TICKET, C_CONTENT, C_BYTES, C_LEAF, COLUMNS
+    C_REQUEST, C_RESOURCE, C_FIRST, C_LAST, C_TICKET, C_CONTENT, C_BYTES, C_LEAF, C_DOCUMENT, C_DOCUMENT_ROW, COLUMNS
 };
+static const enum array_type TYPES[COLUMNS] = {
+    [C_EVENT] = ARRAY_UUID, [C_TENANT] = ARRAY_UUID, [C_SEQ] = ARRAY_BIGINT, [C_OCCURRED] = ARRAY_TIMESTAMPTZ,
+    [C_RECORDED] = ARRAY_TIMESTAMPTZ, [C_KIND] = ARRAY_TEXT, [C_ACTION] = ARRAY_TEXT, [C_OUTCOME] = ARRAY_TEXT,
+    [C_ACTOR] = ARRAY_UUID, [C_SESSION] = ARRAY_UUID, [C_JOB] = ARRAY_UUID, [C_REQUEST] = ARRAY_UUID,
+    [C_RESOURCE] = ARRAY_UUID, [C_FIRST] = ARRAY_BIGINT, [C_LAST] = ARRAY_BIGINT, [C_TICKET] = ARRAY_BYTEA,
+    [C_CONTENT] = ARRAY_BYTEA, [C_BYTES] = ARRAY_BYTEA, [C_LEAF] = ARRAY_BYTEA, [C_DOCUMENT] = ARRAY_UUID,
+    [C_DOCUMENT_ROW] = ARRAY_BIGINT,
+};
+struct columns { struct array of[COLUMNS]; };
 
-static void add_row(struct array c[COLUMNS], const struct audit_event *e) {
+static void columns_init(struct columns *c) {
+    for (int i = 0; i < COLUMNS; i++)
+        array_init(&c->of[i], TYPES[i]);
+}
+
+static void columns_end(struct columns *c) {
+    for (int i = 0; i < COLUMNS; i++)
+        array_end(&c->of[i]);
+}
+
+static void add_row(struct columns *columns, const struct audit_event *e) {
+    struct array *c = columns->of;
     const struct audit_stamp *s = &e->stamp;
     array_add(&c[C_EVENT], e->event_id.bytes, UUID_BYTES);
     array_add(&c[C_TENANT], s->tenant_id.bytes, UUID_BYTES);        /* nil is a value here */
@@ -204,109 +155,131 @@ static void add_row(struct array c[COLUMNS], const struct audit_event *e) {
     array_add_uuid(&c[C_JOB], &s->job_id);
     array_add_uuid(&c[C_REQUEST], &e->request_id);
     array_add_uuid(&c[C_RESOURCE], &e->resource_id);
-    add_ids_text(&c[C_DOCUMENTS], e->document_ids, e->document_count);
+    array_add_i64(&c[C_FIRST], c[C_DOCUMENT].count + 1);
+    for (size_t i = 0; i < e->document_count; i++) {
+        array_add(&c[C_DOCUMENT], e->document_ids[i].bytes, UUID_BYTES);
+        array_add_i64(&c[C_DOCUMENT_ROW], c[C_EVENT].count);
+    }
+    array_add_i64(&c[C_LAST], c[C_DOCUMENT].count);
     array_add(&c[C_TICKET], e->has_ticket ? e->ticket_digest : NULL, MERKLE_HASH_BYTES);
     array_add(&c[C_CONTENT], e->content_digest, MERKLE_HASH_BYTES);
     array_add(&c[C_BYTES], e->bytes.data, e->bytes.len);
     array_add(&c[C_LEAF], e->leaf.bytes, MERKLE_HASH_BYTES);
 }
 
-static enum status insert(struct plain_tx *tx, struct heads *heads, struct audit_event *const placed[], size_t count,
-                          struct why *why) {
-    static const struct sql INSERT = { "insert_audit_logs",
-        "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome,"
-        " actor_id, session_id, job_id, request_id, resource_id, document_ids, ticket_digest, content_digest, event, leaf_hash)"
-        " SELECT e, t, s, o, r, k, a, u, ac, se, jo, re, rs, d::uuid[], ti, co, b, l"
-        " FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],"
-        " $8::text[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[], $15::bytea[],"
-        " $16::bytea[], $17::bytea[], $18::bytea[])"
-        " AS x (e, t, s, o, r, k, a, u, ac, se, jo, re, rs, d, ti, co, b, l)", COLUMNS };
-    static const enum array_type TYPES[COLUMNS] = {
-        [C_EVENT] = ARRAY_UUID, [C_TENANT] = ARRAY_UUID, [C_SEQ] = ARRAY_BIGINT, [C_OCCURRED] = ARRAY_TIMESTAMPTZ,
-        [C_RECORDED] = ARRAY_TIMESTAMPTZ, [C_KIND] = ARRAY_TEXT, [C_ACTION] = ARRAY_TEXT, [C_OUTCOME] = ARRAY_TEXT,
-        [C_ACTOR] = ARRAY_UUID, [C_SESSION] = ARRAY_UUID, [C_JOB] = ARRAY_UUID, [C_REQUEST] = ARRAY_UUID,
-        [C_RESOURCE] = ARRAY_UUID, [C_DOCUMENTS] = ARRAY_TEXT, [C_TICKET] = ARRAY_BYTEA, [C_CONTENT] = ARRAY_BYTEA,
-        [C_BYTES] = ARRAY_BYTEA, [C_LEAF] = ARRAY_BYTEA,
-    };
-    struct array columns[COLUMNS];
+static int by_id(const void *a, const void *b) {
+    return memcmp((*(struct audit_event *const *)a)->event_id.bytes, (*(struct audit_event *const *)b)->event_id.bytes, UUID_BYTES);
+}
+
+/* Rows, heads, nodes: in one round trip, with COMMIT behind them when it is ours. */
+static enum status put(struct plain_tx *tx, struct heads *heads, struct audit_event *placed[], size_t count, bool commits,
+                       struct why *why) {
+    static const struct sql APPEND = { "append",
+        "SELECT audit.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)", COLUMNS };
+    CLEANUP(columns_end) struct columns columns;
+    CLEANUP(heads_moves_end) struct heads_moves moves;
     struct db_param params[COLUMNS];
-    for (int i = 0; i < COLUMNS; i++)
-        array_init(&columns[i], TYPES[i]);
+    struct db_step steps[1 + HEADS_STEPS_MAX] = { { &APPEND, params } };
+    columns_init(&columns);
+    heads_moves_init(&moves);
+    if (count == 0)
+        return commits ? plain_tx_commit(tx, why) : ST_OK;
+    qsort(placed, count, sizeof(struct audit_event *), by_id);      /* as the index of ids has them */
     for (size_t i = 0; i < count; i++)
-        add_row(columns, placed[i]);
+        add_row(&columns, placed[i]);
     for (int i = 0; i < COLUMNS; i++)
-        params[i] = array_param(&columns[i]);
-    enum status st = plain_tx_run(tx, &INSERT, params, NULL, why);
-    if (st == ST_OK)
-        st = heads_advance(heads, tx, params[C_EVENT], why);
-    for (int i = 0; i < COLUMNS; i++)
-        array_end(&columns[i]);
-    return st;
+        params[i] = array_param(&columns.of[i]);
+    size_t n = 1 + heads_steps(heads, &moves, params[C_EVENT], steps + 1);
+    return commits ? plain_tx_commit_with(tx, steps, n, why) : plain_tx_run_steps(tx, steps, n, NULL, why);
 }
 
 static void free_places(struct audit_event ***placed_p) {
     free(*placed_p);
 }
 
-enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
-    size_t events = events_of(calls, count), placed_count = 0;
+/* Lock heads and find repeats, in tx or, when it is not open yet, in the round trip that opens it; then place, hash, put. */
+static enum status append(struct plain_tx *tx, struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
+                          const enum fault *commits_at, struct why *why) {
+    static const struct sql FIND = { "find_events",
+        "SELECT event_id, tenant_id, seq, content_digest FROM audit.find_events($1::uuid[])", 1 };
+    size_t placed_count = 0, refused = 0;
     CLEANUP(heads_end) struct heads heads = { 0 };
-    CLEANUP(ledger_end) struct ledger ledger;
-    CLEANUP(free_places) struct audit_event **placed = xalloc((events + 1) * sizeof(struct audit_event *));
-    ledger_init(&ledger, events);
+    CLEANUP(ledger_end) struct ledger ledger = { 0 };
+    CLEANUP(array_end) struct array ids = { 0 };
+    CLEANUP(free_places) struct audit_event **placed = xalloc((events_of(calls, count) + 1) * sizeof(struct audit_event *));
+    CLEANUP(pgrows_destroy) PGresult *locked = NULL;
+    CLEANUP(pgrows_destroy) PGresult *repeats = NULL;
 
-    enum status st = heads_lock(&heads, tx, calls, count, why);
-    if (st != ST_OK || heads.count == 0)
-        return st;
-    /* under the locks: whoever held them before has committed */
-    st = find_repeats(tx, calls, count, &ledger, why);
-    for (size_t i = 0; st == ST_OK && i < count; i++)
+    heads_collect(&heads, calls, count);
+    if (heads.count == 0)
+        return ST_OK;       /* every call was refused */
+    collect_ids(calls, count, &ids);
+    ledger_init(&ledger, ids.count);
+    const struct db_param tenants = array_param(&heads.tenants), wanted = array_param(&ids);
+    /* the second sees what whoever held the locks before has committed */
+    const struct db_step steps[] = { { &HEADS_LOCK, &tenants }, { &FIND, &wanted } };
+    PGresult *rows[2] = { NULL };
+    enum status st = tx->conn ? plain_tx_run_steps(tx, steps, 2, rows, why) : plain_tx_begin_with(tx, pool, steps, 2, rows, deadline_ms, why);
+    locked = rows[0];
+    repeats = rows[1];
+    if (st == ST_OK)
+        st = heads_read(&heads, locked, why);
+    if (st == ST_OK)
+        st = read_repeats(repeats, &ledger, why);
+    for (size_t i = 0; st == ST_OK && i < count; i++) {
         if (calls[i]->status == ST_OK)
             st = place(calls[i], &heads, &ledger, placed, &placed_count, why);
-    return st == ST_OK && placed_count > 0 ? insert(tx, &heads, placed, placed_count, why) : st;
+        refused += calls[i]->status != ST_OK;
+    }
+    if (st == ST_OK && commits_at && refused < count)
+        st = fault_status(*commits_at, why);
+    return st == ST_OK && refused < count ? put(tx, &heads, placed, placed_count, commits_at != NULL, why) : st;
 }
 
-static enum status attempt(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
-                           struct why *why) {
+enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
+    return append(tx, NULL, calls, count, 0, NULL, why);
+}
+
+enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, enum fault commits_at, struct why *why) {
+    return append(tx, NULL, calls, count, 0, &commits_at, why);
+}
+
+static enum status attempt(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
+                           int64_t deadline_ms, struct why *why) {
+    static const enum fault COMMITS_AT = FAULT_AUDIT_BEFORE_COMMIT;
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
     for (size_t i = 0; i < count; i++)
         calls[i]->status = ST_OK;
-    enum status st = plain_tx_begin(&tx, pool, deadline_ms, why);
+    enum status st = claims_fill(memory, pool, calls, count, deadline_ms, why);
     if (st == ST_OK)
-        st = check_tickets(&tx, calls, count, why);
-    if (st == ST_OK)
-        st = batch_append(&tx, calls, count, why);
-    if (st == ST_OK)
-        st = fault_status(FAULT_AUDIT_BEFORE_COMMIT, why);
-    if (st == ST_OK)
-        st = plain_tx_commit(&tx, why);
+        st = append(&tx, pool, calls, count, deadline_ms, &COMMITS_AT, why);
     return st == ST_OK ? fault_status(FAULT_AUDIT_COMMITTED, why) : st;
 }
 
 /* Another writer took the same event id at the same moment, a deadlock, a connection that was lost, even
  * a COMMIT whose answer was: all are resolved by asking again, for what is on the log is found there. */
-static enum status attempt_repeatedly(struct db_pool *pool, struct batch_call *calls[], size_t count,
+static enum status attempt_repeatedly(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
                                       int64_t deadline_ms, struct why *why) {
     enum status st = ST_INTERNAL;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         *why = (struct why){ 0 };
-        st = attempt(pool, calls, count, deadline_ms, why);
+        st = attempt(pool, memory, calls, count, deadline_ms, why);
         if ((st != ST_CONFLICT && st != ST_UNAVAILABLE) || clock_mono_ms() >= deadline_ms)
             break;
     }
     return st;
 }
 
-enum status batch_commit(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
-                         struct why *why) {
-    enum status st = attempt_repeatedly(pool, calls, count, deadline_ms, why);
+enum status batch_commit(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
+                         int64_t deadline_ms, struct why *why) {
+    enum status st = attempt_repeatedly(pool, memory, calls, count, deadline_ms, why);
     if (st == ST_OK)
         return ST_OK;
     bool is_content = st != ST_UNAVAILABLE && st != ST_TIMEOUT;
     for (size_t i = 0; i < count; i++) {
         struct batch_call *call = calls[i];
         if (is_content && count > 1)
-            st = attempt_repeatedly(pool, &call, 1, deadline_ms, &call->why);
+            st = attempt_repeatedly(pool, memory, &call, 1, deadline_ms, &call->why);
         if (st != ST_OK && call->status == ST_OK) {
             if (!is_content || count == 1)
                 call->why = *why;

@@ -1,15 +1,19 @@
-/* batch — several calls' events put on the log in one transaction: whose tickets they are, heads locked
- * in tenant order, repeats found, time read, events hashed into their trees, rows inserted, heads moved.
+/* batch — several calls' events put on the log: whose tickets they are, and then, in one
+ * transaction of two round trips, heads locked in tenant order, repeats found, time read, events hashed into their
+ * trees, rows inserted, heads moved.
  * A call that is refused (its ticket, an id taken by other content) drops out alone. Any number of
  * batches, of any number of writers, may run side by side. One thread per batch. */
 #ifndef CORDON_AUDIT_WRITER_BATCH_H
 #define CORDON_AUDIT_WRITER_BATCH_H
 
 #include "audit/event.h"
+#include "core/fault.h"
 #include "db/plain_tx.h"
 #include "db/pool.h"
 
 enum { BATCH_EVENTS_MAX = 1024 };
+
+struct claims_memory;       /* claims.h */
 
 /* One call: its events are committed together or not at all. Filled by its maker up to seqs. */
 struct batch_call {
@@ -25,10 +29,13 @@ struct batch_call {
  * committed, or with ST_UNAVAILABLE it is not known, and every call that was not refused has the status.
  * Repeats by itself what may succeed the second time; a batch that the database refuses for reasons of
  * its content is committed call by call, so that one does not fail the rest. */
-enum status batch_commit(struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
-                         struct why *why) MUST_USE;
+enum status batch_commit(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
+                         int64_t deadline_ms, struct why *why) MUST_USE;
 
 /* The middle part, inside a transaction of the caller's: everything after the tickets, before COMMIT. */
 enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) MUST_USE;
+/* The same and COMMIT, unless every call was refused. commits_at: where a test may stop it before that. */
+enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, enum fault commits_at,
+                                struct why *why) MUST_USE;
 
 #endif

@@ -4,11 +4,12 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "claims.h"
 #include "core/arena.h"
 #include "core/clock.h"
 #include "obs/log.h"
 
-enum { BATCH_CALLS_MAX = 256, BATCH_MAX_MS = 5000 };
+enum { LINGER_US = 500, BATCH_CALLS_MAX = 256, BATCH_MAX_MS = 5000 };
 
 /* A call that waits; lives on its handler's stack, so the handler may not leave once it is taken. */
 struct waiting {
@@ -20,10 +21,12 @@ struct waiting {
 
 struct committer {
     struct db_pool *pool;
+    struct claims_memory *memory;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t arrived;
     struct waiting *first, **last;
+    size_t waiting_count;
     bool is_stopping;
     struct counter *events, *batches, *conflicts, *failures;
     struct histogram *commit_seconds;
@@ -36,6 +39,7 @@ static size_t gather(struct committer *c, struct waiting *taken[BATCH_CALLS_MAX]
         struct waiting *w = c->first;
         c->first = w->next;
         w->state = TAKEN;
+        c->waiting_count--;
         events += w->call->count;
         taken[count++] = w;
     }
@@ -72,22 +76,39 @@ static void commit(struct committer *c, struct waiting *taken[], size_t count) {
     for (size_t i = 0; i < count; i++)
         calls[i] = taken[i]->call;
     int64_t began_us = clock_mono_us();
-    enum status st = batch_commit(c->pool, calls, count, clock_mono_ms() + BATCH_MAX_MS, &why);
+    enum status st = batch_commit(c->pool, c->memory, calls, count, clock_mono_ms() + BATCH_MAX_MS, &why);
     histogram_observe_us(c->commit_seconds, clock_mono_us() - began_us);
     counter_add(c->batches, 1);
     report(c, taken, count, st, &why);
 }
 
+/* Most of those whom the last batch has answered come again at once. A batch costs as much as some fifty events in it:
+ * without waiting a moment for them the next one would hold whoever was first. */
+static void linger(struct committer *c, size_t last_count) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LINGER_US * 1000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    while (c->waiting_count < last_count * 9 / 10 && !c->is_stopping)
+        if (pthread_cond_clockwait(&c->arrived, &c->lock, CLOCK_MONOTONIC, &until) != 0)
+            return;
+}
+
 static void *run(void *arg) {
     struct committer *c = arg;
     struct waiting *taken[BATCH_CALLS_MAX];
+    size_t count = 0;
     pthread_mutex_lock(&c->lock);
     for (;;) {
         while (!c->first && !c->is_stopping)
             pthread_cond_wait(&c->arrived, &c->lock);
         if (!c->first)
             break;
-        size_t count = gather(c, taken);
+        linger(c, count);
+        count = gather(c, taken);
         pthread_mutex_unlock(&c->lock);
         commit(c, taken, count);
         pthread_mutex_lock(&c->lock);
@@ -103,6 +124,7 @@ static void *run(void *arg) {
 struct committer *committer_new(struct db_pool *pool, struct metrics *metrics) {
     struct committer *c = xalloc(sizeof *c);
     c->pool = pool;
+    c->memory = claims_memory_new();
     c->last = &c->first;
     c->events = metrics_counter(metrics, "cordon_audit_events_total",
                                 "Events that calls put on the log, repeats included.", "");
@@ -127,6 +149,7 @@ void committer_destroy(struct committer **committer_p) {
     pthread_cond_signal(&c->arrived);
     pthread_mutex_unlock(&c->lock);
     pthread_join(c->thread, NULL);
+    claims_memory_destroy(&c->memory);
     pthread_cond_destroy(&c->arrived);
     pthread_mutex_destroy(&c->lock);
     free(c);
@@ -140,6 +163,7 @@ static void withdraw(struct committer *c, struct waiting *w) {
     *at = w->next;
     if (!w->next)
         c->last = at;
+    c->waiting_count--;
 }
 
 enum status committer_append(struct committer *c, struct batch_call *call, int64_t deadline_ms) {
@@ -150,6 +174,7 @@ enum status committer_append(struct committer *c, struct batch_call *call, int64
     pthread_mutex_lock(&c->lock);
     *c->last = &w;
     c->last = &w.next;
+    c->waiting_count++;
     pthread_cond_signal(&c->arrived);
     bool is_late = false;
     while (w.state != DECIDED && !(is_late && w.state == QUEUED)) {

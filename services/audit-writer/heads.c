@@ -17,6 +17,7 @@ struct head *heads_find(struct heads *h, const struct uuid *tenant_id) {
 
 void heads_end(struct heads *h) {
     free(h->items);
+    array_end(&h->tenants);
     array_end(&h->filled_tenants);
     array_end(&h->filled_levels);
     array_end(&h->filled_indexes);
@@ -24,12 +25,12 @@ void heads_end(struct heads *h) {
     *h = (struct heads){ 0 };
 }
 
-/* Each tenant once, in the order of its id. */
-static void collect(struct heads *h, struct batch_call *calls[], size_t count) {
+void heads_collect(struct heads *h, struct batch_call *calls[], size_t count) {
     size_t events = 0;
     for (size_t i = 0; i < count; i++)
         events += calls[i]->count;
     h->items = xalloc((events + 1) * sizeof *h->items);
+    array_init(&h->tenants, ARRAY_UUID);
     array_init(&h->filled_tenants, ARRAY_UUID);
     array_init(&h->filled_levels, ARRAY_BIGINT);
     array_init(&h->filled_indexes, ARRAY_BIGINT);
@@ -43,6 +44,8 @@ static void collect(struct heads *h, struct batch_call *calls[], size_t count) {
         if (kept == 0 || !uuid_equal(&h->items[kept - 1].tenant_id, &h->items[i].tenant_id))
             h->items[kept++].tenant_id = h->items[i].tenant_id;
     h->count = kept;
+    for (size_t i = 0; i < kept; i++)
+        array_add(&h->tenants, h->items[i].tenant_id.bytes, UUID_BYTES);
 }
 
 /* A head whose range does not give its root was not written by us. */
@@ -63,26 +66,13 @@ static enum status read_head(struct head *head, const PGresult *rows, int row, s
     return fail(why, ST_INTERNAL, "audit: the head of tenant %s contradicts itself", tenant);
 }
 
-enum status heads_lock(struct heads *h, struct plain_tx *tx, struct batch_call *calls[], size_t count,
-                       struct why *why) {
-    static const struct sql LOCK = { "lock_heads",
-        "SELECT tenant_id, size, range, root, locked_at FROM audit.lock_heads($1::uuid[])", 1 };
-    collect(h, calls, count);
-    if (h->count == 0)
-        return ST_OK;
-    CLEANUP(array_end) struct array tenants;
-    array_init(&tenants, ARRAY_UUID);
-    for (size_t i = 0; i < h->count; i++)
-        array_add(&tenants, h->items[i].tenant_id.bytes, UUID_BYTES);
+const struct sql HEADS_LOCK = { "lock_heads", "SELECT tenant_id, size, range, root, locked_at FROM audit.lock_heads($1::uuid[])", 1 };
 
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = plain_tx_run(tx, &LOCK, (struct db_param[]){ array_param(&tenants) }, &rows, why);
-    if (st != ST_OK)
-        return st;
+enum status heads_read(struct heads *h, const PGresult *rows, struct why *why) {
     if ((size_t)db_count(rows) != h->count)
         return fail(why, ST_INTERNAL, "audit: %d heads locked of %zu", db_count(rows), h->count);
     for (int i = 0; i < db_count(rows); i++) {
-        st = read_head(&h->items[i], rows, i, why);
+        enum status st = read_head(&h->items[i], rows, i, why);
         if (st != ST_OK)
             return st;
     }
@@ -101,37 +91,44 @@ void heads_append(struct heads *h, struct head *head, const struct merkle_hash *
     }
 }
 
-static enum status put_filled(struct heads *h, struct plain_tx *tx, struct why *why) {
-    static const struct sql PUT = { "put_nodes", "SELECT audit.put_nodes($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[])", 4 };
-    if (h->filled_tenants.count == 0)
-        return ST_OK;
-    const struct db_param params[] = { array_param(&h->filled_tenants), array_param(&h->filled_levels),
-                                       array_param(&h->filled_indexes), array_param(&h->filled_hashes) };
-    return plain_tx_run(tx, &PUT, params, NULL, why);
+enum { M_TENANTS, M_OLD_SIZES, M_NEW_SIZES, M_RANGES, M_ROOTS };
+
+void heads_moves_init(struct heads_moves *m) {
+    static const enum array_type TYPES[HEADS_MOVES] = { ARRAY_UUID, ARRAY_BIGINT, ARRAY_BIGINT, ARRAY_BYTEA, ARRAY_BYTEA };
+    for (int i = 0; i < HEADS_MOVES; i++)
+        array_init(&m->of[i], TYPES[i]);
 }
 
-enum status heads_advance(struct heads *h, struct plain_tx *tx, struct db_param event_ids, struct why *why) {
+void heads_moves_end(struct heads_moves *m) {
+    for (int i = 0; i < HEADS_MOVES; i++)
+        array_end(&m->of[i]);
+}
+
+size_t heads_steps(struct heads *h, struct heads_moves *m, struct db_param event_ids, struct db_step ret_steps[HEADS_STEPS_MAX]) {
     static const struct sql ADVANCE = { "advance_heads",
-        "SELECT audit.advance_heads($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::uuid[])", 6 };
-    CLEANUP(array_end) struct array tenants, old_sizes, new_sizes, ranges, roots;
-    array_init(&tenants, ARRAY_UUID);
-    array_init(&old_sizes, ARRAY_BIGINT);
-    array_init(&new_sizes, ARRAY_BIGINT);
-    array_init(&ranges, ARRAY_BYTEA);
-    array_init(&roots, ARRAY_BYTEA);
+        "SELECT audit.advance_heads($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::uuid[])", HEADS_MOVES + 1 };
+    static const struct sql PUT = { "put_nodes", "SELECT audit.put_nodes($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[])", 4 };
     for (size_t i = 0; i < h->count; i++) {
         const struct head *head = &h->items[i];
         if (head->range.size == head->old_size)
             continue;
         struct merkle_hash root = merkle_root(&head->range);
-        array_add(&tenants, head->tenant_id.bytes, UUID_BYTES);
-        array_add_i64(&old_sizes, (int64_t)head->old_size);
-        array_add_i64(&new_sizes, (int64_t)head->range.size);
-        array_add(&ranges, head->range.nodes, merkle_node_count(head->range.size) * MERKLE_HASH_BYTES);
-        array_add(&roots, root.bytes, sizeof root.bytes);
+        array_add(&m->of[M_TENANTS], head->tenant_id.bytes, UUID_BYTES);
+        array_add_i64(&m->of[M_OLD_SIZES], (int64_t)head->old_size);
+        array_add_i64(&m->of[M_NEW_SIZES], (int64_t)head->range.size);
+        array_add(&m->of[M_RANGES], head->range.nodes, merkle_node_count(head->range.size) * MERKLE_HASH_BYTES);
+        array_add(&m->of[M_ROOTS], root.bytes, sizeof root.bytes);
     }
-    const struct db_param params[] = { array_param(&tenants), array_param(&old_sizes), array_param(&new_sizes),
-                                       array_param(&ranges), array_param(&roots), event_ids };
-    enum status st = plain_tx_run(tx, &ADVANCE, params, NULL, why);
-    return st == ST_OK ? put_filled(h, tx, why) : st;
+    for (int i = 0; i < HEADS_MOVES; i++)
+        m->advance[i] = array_param(&m->of[i]);
+    m->advance[HEADS_MOVES] = event_ids;
+    ret_steps[0] = (struct db_step){ &ADVANCE, m->advance };
+    if (h->filled_tenants.count == 0)
+        return 1;
+    m->put[0] = array_param(&h->filled_tenants);
+    m->put[1] = array_param(&h->filled_levels);
+    m->put[2] = array_param(&h->filled_indexes);
+    m->put[3] = array_param(&h->filled_hashes);
+    ret_steps[1] = (struct db_step){ &PUT, m->put };
+    return HEADS_STEPS_MAX;
 }

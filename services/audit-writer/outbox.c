@@ -78,12 +78,13 @@ static void drained_end(struct drained *d) {
     *d = (struct drained){ 0 };
 }
 
-static enum status take(struct plain_tx *tx, int n, struct drained *d, struct why *why) {
+static enum status take(struct plain_tx *tx, struct db_pool *pool, int n, struct drained *d, struct why *why) {
     static const struct sql DRAIN = { "drain",
         "SELECT event_id, tenant_id, occurred_at, action, actor_id, session_id, job_id, request_id, resource_id, document_ids, detail"
         " FROM audit.drain($1)", 1 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = plain_tx_run(tx, &DRAIN, (struct db_param[]){ DB_INT(n) }, &rows, why);
+    const struct db_param param = DB_INT(n);
+    enum status st = plain_tx_begin_with(tx, pool, &(struct db_step){ &DRAIN, &param }, 1, &rows, clock_mono_ms() + DRAIN_MAX_MS, why);
     if (st != ST_OK)
         return st;
     size_t count = (size_t)db_count(rows);
@@ -97,25 +98,19 @@ static enum status take(struct plain_tx *tx, int n, struct drained *d, struct wh
 enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct why *why) {
     CLEANUP(drained_end) struct drained d = { 0 };
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
-    enum status st = plain_tx_begin(&tx, pool, clock_mono_ms() + DRAIN_MAX_MS, why);
+    enum status st = fault_status(FAULT_OUTBOX_BEFORE_DRAIN, why);
     if (st == ST_OK)
-        st = fault_status(FAULT_OUTBOX_BEFORE_DRAIN, why);
-    if (st == ST_OK)
-        st = take(&tx, n, &d, why);
+        st = take(&tx, pool, n, &d, why);
     if (st != ST_OK)
         return st;
     if (d.count > 0) {
         fault_point(FAULT_OUTBOX_TAKEN);
         struct batch_call call = { .events = d.events, .count = d.count, .stamps = d.stamps };
-        st = batch_append(&tx, (struct batch_call *[]){ &call }, 1, why);
+        st = batch_append_commit(&tx, (struct batch_call *[]){ &call }, 1, FAULT_OUTBOX_BEFORE_COMMIT, why);
         if (st == ST_OK && call.status != ST_OK) {
             *why = call.why;
             st = call.status;
         }
-        if (st == ST_OK)
-            st = fault_status(FAULT_OUTBOX_BEFORE_COMMIT, why);
-        if (st == ST_OK)
-            st = plain_tx_commit(&tx, why);
         if (st == ST_OK)
             st = fault_status(FAULT_OUTBOX_COMMITTED, why);
     }

@@ -83,7 +83,7 @@ enum status rig_commit(struct rig_call calls[], size_t count) {
     struct why why = { 0 };
     for (size_t i = 0; i < count; i++)
         list[i] = &calls[i].call;
-    return batch_commit(pool, list, count, clock_mono_ms() + 10000, &why);
+    return batch_commit(pool, NULL, list, count, clock_mono_ms() + 10000, &why);
 }
 
 const char *rig_append(enum audit_action action, const char *ticket, const char *document_id) {

@@ -103,7 +103,7 @@ Test(audit_batch, events_of_one_call_are_all_or_none) {
     struct audit_stamp stamps[3] = { 0 };
     struct batch_call call = { .events = events, .count = 3, .ticket = a, .stamps = stamps };
     struct why why = { 0 };
-    cr_assert_eq(batch_commit(rig_pool(), (struct batch_call *[]){ &call }, 1, clock_mono_ms() + 5000, &why), ST_OK);
+    cr_assert_eq(batch_commit(rig_pool(), NULL, (struct batch_call *[]){ &call }, 1, clock_mono_ms() + 5000, &why), ST_OK);
     cr_assert_eq(call.status, ST_CONFLICT);
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 1);
     for (int i = 0; i < 3; i++)
