@@ -63,6 +63,8 @@ function createProvider({ issuer, edgePorts, keys, users, secrets }) {
             client_id: 'cordon-cli', client_secret: secrets.cli,
             grant_types: [DEV_GRANT], response_types: [], redirect_uris: [],
         }],
+        // Without the consent page each time that OpenID Connect Core, 11 would want for offline_access.
+        issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
         pkce: { required: () => true },
         scopes: ['openid', 'profile', 'email', 'offline_access'],
         claims: { openid: ['sub', 'tenant', 'roles'], profile: ['name'], email: ['email'] },
