@@ -189,6 +189,58 @@ Test(crypto_document_key, opens_only_for_its_tenant_document_row_and_kind, .init
     cr_assert_null(wrong);
 }
 
+/* Does key open what other sealed? */
+static bool is_same(const struct document_key *key, const struct document_key *sealer, const struct uuid *row) {
+    struct blob sealed, plain;
+    cr_assert_eq(document_key_seal_field(sealer, FIELD_CHUNK_TEXT, row, "warfarin", 8, mem, &sealed, &why), ST_OK);
+    return document_key_open_field(key, FIELD_CHUNK_TEXT, row, sealed.data, sealed.len, mem, &plain, &why) == ST_OK;
+}
+
+Test(crypto_document_key, of_two_shares_opens_with_both_and_with_neither_alone, .init = open_keyring, .fini = close_keyring) {
+    CLEANUP(tenant_key_release) struct tenant_key *ours = NULL;
+    cr_assert_eq(get(&acme, TENANT_KEY_DATA, 0, &ours), ST_OK);
+    struct uuid document = uuid_v7();
+    CLEANUP(document_key_destroy) struct document_key *made = NULL;
+    CLEANUP(secret_destroy) struct secret *share = NULL;
+    struct blob wrapped;
+    cr_assert_eq(document_key_new(ours, &document, mem, &made, &wrapped, &share, &why), ST_OK);
+    cr_expect(document_key_has_share(wrapped.data, wrapped.len));
+    cr_expect_eq(share->len, DOCUMENT_SHARE_BYTES);
+    CLEANUP(document_key_destroy) struct document_key *opened = NULL;
+    cr_assert_eq(document_key_open(ours, &document, wrapped.data, wrapped.len, share, &opened, &why), ST_OK);
+    cr_expect(is_same(opened, made, &document));
+    struct document_key *none = NULL;
+    cr_expect_eq(document_key_open(ours, &document, wrapped.data, wrapped.len, NULL, &none, &why), ST_INTERNAL);
+    /* the database's share as if it were the whole key: another purpose was sealed */
+    cr_expect_eq(document_key_open(ours, &document, wrapped.data + 1, wrapped.len - 1, NULL, &none, &why), ST_INTERNAL);
+    CLEANUP(secret_destroy) struct secret *stranger = aead_key_new();
+    CLEANUP(document_key_destroy) struct document_key *wrong = NULL;
+    cr_assert_eq(document_key_open(ours, &document, wrapped.data, wrapped.len, stranger, &wrong, &why), ST_OK);
+    cr_expect_not(is_same(wrong, made, &document), "a wrong share shows when the key is used");
+}
+
+Test(crypto_document_key, is_wrapped_anew_and_split_without_becoming_another, .init = open_keyring, .fini = close_keyring) {
+    CLEANUP(tenant_key_release) struct tenant_key *old = NULL;
+    CLEANUP(tenant_key_release) struct tenant_key *fresh = NULL;
+    cr_assert_eq(get(&acme, TENANT_KEY_DATA, 1, &old), ST_OK);
+    cr_assert_eq(get(&acme, TENANT_KEY_DATA, 0, &fresh), ST_OK);
+    struct uuid document = uuid_v7();
+    CLEANUP(document_key_destroy) struct document_key *made = NULL;
+    CLEANUP(document_key_destroy) struct document_key *split = NULL;
+    CLEANUP(document_key_destroy) struct document_key *again = NULL;
+    CLEANUP(secret_destroy) struct secret *share = aead_key_new();
+    CLEANUP(secret_destroy) struct secret *ignored = aead_key_new();
+    struct blob whole, first, second;
+    cr_assert_eq(document_key_new(old, &document, mem, &made, &whole, NULL, &why), ST_OK);
+    cr_assert_eq(document_key_rewrap(old, fresh, &document, whole.data, whole.len, share, mem, &first, &why), ST_OK);
+    cr_assert(document_key_has_share(first.data, first.len));
+    cr_assert_eq(document_key_open(fresh, &document, first.data, first.len, share, &split, &why), ST_OK);
+    cr_expect(is_same(split, made, &document));
+    cr_assert_eq(document_key_rewrap(fresh, old, &document, first.data, first.len, ignored, mem, &second, &why), ST_OK);
+    cr_assert_eq(document_key_open(old, &document, second.data, second.len, share, &again, &why), ST_OK);
+    cr_expect(is_same(again, made, &document), "its shares stay as they are");
+}
+
 Test(crypto_document_key, the_original_streams_through_frames, .init = open_keyring, .fini = close_keyring) {
     CLEANUP(tenant_key_release) struct tenant_key *ours = NULL;
     cr_assert_eq(get(&acme, TENANT_KEY_DATA, 0, &ours), ST_OK);

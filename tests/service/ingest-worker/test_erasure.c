@@ -1,4 +1,5 @@
 /* Erasures, holds and rotations: asked for as edge does, done by the process's own job threads. */
+#include "core/clock.h"
 #include "rig.h"
 
 TestSuite(ingest_erasure, .init = rig_open, .fini = rig_close, .timeout = 90);
@@ -159,6 +160,43 @@ Test(ingest_erasure, an_outage_of_the_store_is_waited_for) {
     rig.cloud.get_status = 0;
     pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now() WHERE state = 'queued'");
     rig_wait_for("t", DONE_SQL);
+}
+
+/* What holds ciphertext under a key of a document is reached by its erasure: it goes with the document's row or a
+ * conversation's. A new table that is not shall say here how else it is reached. */
+Test(ingest_erasure, reaches_every_table_that_holds_ciphertext) {
+    cr_expect_str_eq(pg_ask(pg_admin(),
+        "WITH RECURSIVE reached (oid) AS ("
+        "    VALUES ('app.documents'::regclass::oid), ('app.conversations'::regclass::oid), ('app.subjects'::regclass::oid)"
+        "    UNION SELECT f.conrelid FROM pg_constraint f JOIN reached r ON f.confrelid = r.oid WHERE f.contype = 'f' AND f.confdeltype = 'c')"
+        "SELECT coalesce(string_agg(DISTINCT n.nspname || '.' || c.relname, ' '), '') FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        "    JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.atttypid IN ('bytea'::regtype, 'bytea[]'::regtype)"
+        "    AND (a.attname LIKE '%%\\_enc' OR a.attname LIKE 'wrapped%%') AND n.nspname IN ('app', 'keys', 'jobs') AND c.oid NOT IN (SELECT oid FROM reached)"), "");
+}
+
+/* ---- a disabled key ---- */
+
+Test(ingest_erasure, a_disabled_key_is_noticed_when_its_time_in_the_cache_is_over) {
+    enum { KEEP_MS = 1500 };
+    keyring_destroy(&rig.ingest->keyring);
+    struct key_unwrapper unwrapper = kms_unwrapper(rig.ingest->kms);
+    rig.ingest->keyring = keyring_new(&unwrapper, KEEP_MS, 16);
+    (void)add_ready(NULL);
+    rig.cloud.kms_error = "DisabledException";
+    rig.cloud.kms_status = 400;
+    int64_t began_ms = clock_mono_ms();
+    struct why why = { 0 };
+    enum status st = ST_OK;
+    while (st == ST_OK && clock_mono_ms() - began_ms < PATIENCE_MS) {
+        st = rig_upload(NULL, "abc", 3, NULL, &why);
+        fake_cloud_lose(&rig.cloud);        /* it has few places */
+    }
+    int64_t took_ms = clock_mono_ms() - began_ms;
+    cr_expect_eq(st, ST_UNAVAILABLE);
+    cr_expect_eq(why.code, ERR_KMS_DISABLED);
+    cr_expect(took_ms <= KEEP_MS + 1000, "%lld ms", (long long)took_ms);
+    cr_log_info("a disabled key was noticed after %lld ms of a cache of %d", (long long)took_ms, KEEP_MS);
 }
 
 /* ---- rotation ---- */
