@@ -139,7 +139,7 @@ def test_heads_are_signed_by_the_key_in_kms_too(stack, tmp_path):
         return answer["checkpoint"].count("\u2014 ") > 1 and answer
     note = wait_for("a second signature", countersigned, 60, 0.5)["checkpoint"]
     (tmp_path / "note").write_text(note)
-    verifier = f"{note.splitlines()[0]}+{hashlib.sha256(spki).digest()[:4].hex()}+{base64.b64encode(b'\x02' + spki).decode()}"
+    verifier = "+".join((note.splitlines()[0], hashlib.sha256(spki).digest()[:4].hex(), base64.b64encode(b"\x02" + spki).decode()))
     done = verify("note", "--key", verifier, tmp_path / "note")
     assert done.returncode == 0, done.stdout + done.stderr
     (tmp_path / "note").write_text(note.replace(note.splitlines()[1], "999999", 1))
