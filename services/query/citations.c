@@ -180,5 +180,6 @@ char *citations_strip(struct arena *mem, const char *text) {
             *p++ = *text;
         text += at.len ? at.len : 1;
     }
+    *p = '\0';
     return out;
 }

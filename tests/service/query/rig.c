@@ -467,7 +467,16 @@ enum status rig_content(const char *ticket, const char *document_id, size_t max_
     return st;
 }
 
+static void gather(void *ctx, const void *data, size_t len) {
+    (void)buffer_add(ctx, data, len);
+}
+
 enum status rig_stream(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *want, struct buffer *out) {
+    return rig_listen(method, ticket, req, want, 0, gather, out);
+}
+
+enum status rig_listen(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *want,
+                       size_t max_parts, void (*hear)(void *ctx, const void *data, size_t len), void *ctx) {
     CLEANUP(bus_stream_destroy) struct bus_stream *stream = NULL;
     ProtobufCMessage *reply = NULL;
     struct asker a;
@@ -475,17 +484,24 @@ enum status rig_stream(const char *method, const char *ticket, const ProtobufCMe
     a.call.ticket = ticket;
     enum status st = bus_stream_open(&a.call, method, req, &stream);
     const void *data = "";
-    for (size_t len = 0; st == ST_OK && data;) {
+    size_t parts = 0;
+    for (size_t len = 0; st == ST_OK && data && (!max_parts || parts < max_parts);) {
         st = bus_stream_read(stream, &data, &len);
-        if (st == ST_OK && data)
-            (void)buffer_add(out, data, len);
+        if (st == ST_OK && data) {
+            hear(ctx, data, len);
+            parts++;
+        }
     }
-    if (st == ST_OK)
+    if (st == ST_OK && !data)
         st = bus_stream_finish(stream, want, &reply);
     rig.why = a.call.why;
     bus_stream_destroy(&stream);
     asker_end(&a);
     return st;
+}
+
+void rig_wait(const atomic_bool *flag) {
+    WAIT_FOR(*flag);
 }
 
 double rig_in_flight(void) {

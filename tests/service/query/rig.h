@@ -71,6 +71,10 @@ enum status rig_call(const char *method, const char *ticket, const ProtobufCMess
 enum status rig_content(const char *ticket, const char *document_id, size_t max_parts, Query__ContentHead **ret_head, struct buffer *out);
 /* A call whose answer streams, to its end; the parts one behind the other in *out. */
 enum status rig_stream(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *want, struct buffer *out);
+/* A call whose answer streams, each part to hear. max_parts: the listener goes after so many; 0: it stays. */
+enum status rig_listen(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *want,
+                       size_t max_parts, void (*hear)(void *ctx, const void *data, size_t len), void *ctx);
+void rig_wait(const atomic_bool *flag);
 /* Calls that query is serving now. */
 double rig_in_flight(void);
 
