@@ -3,9 +3,14 @@
 #include <string.h>
 
 #include "audit.pb-c.h"
+#include "core/clock.h"
 #include "core/fault.h"
 #include "core/wire.h"
 #include "json/reader.h"
+
+/* Whoever waits for the record is told soon that there is none. The record may come all the same: then it says more than
+ * was shown, never less. */
+enum { APPEND_MAX_MS = 800, RETRY_ADVICE_MS = 1000 };
 
 static ProtobufCBinaryData *pack_ids(struct arena *mem, const struct uuid *ids, size_t count) {
     ProtobufCBinaryData *out = arena_alloc(mem, (count + 1) * sizeof *out);
@@ -39,7 +44,7 @@ static enum status explain(struct call *call, enum status st) {
     if (st == ST_INVALID || st == ST_FORBIDDEN || st == ST_NOT_FOUND)
         return fail(&call->why, ST_INTERNAL, "audit-writer refused the event: %.200s", cause.text);
     st = fail_as(&call->why, ERR_AUDIT_UNAVAILABLE, "audit: %s: %.200s", status_name(st), cause.text);
-    call->why.retry_after_ms = cause.retry_after_ms;
+    call->why.retry_after_ms = cause.retry_after_ms ? cause.retry_after_ms : RETRY_ADVICE_MS;
     return st;
 }
 
@@ -64,10 +69,14 @@ static enum status append(struct call *call, const struct audit_record records[]
 
     ProtobufCMessage *reply = NULL;
     const char *ticket = call->ticket;
+    int64_t deadline_ms = call->deadline_ms, until_ms = clock_mono_ms() + APPEND_MAX_MS;
     if (!has_tenant)
         call->ticket = "";
+    if (until_ms < deadline_ms)
+        call->deadline_ms = until_ms;
     enum status st = bus_ask(call, "audit.Append", &req.base, &audit__append_reply__descriptor, &reply);
     call->ticket = ticket;
+    call->deadline_ms = deadline_ms;
     if (st == ST_OK && ((Audit__AppendReply *)reply)->n_seqs != count)
         st = fail(&call->why, ST_INTERNAL, "audit-writer acknowledged another number of events");
     if (st == ST_OK)

@@ -134,6 +134,23 @@ void config_each_folder(const struct setting *table, const void *settings, void 
     }
 }
 
+void config_describe(const struct setting *table, const void *settings, struct buffer *lines, struct buffer *changed) {
+    for (const struct setting *row = table; row->name; row++) {
+        const void *at = (const char *)settings + row->offset;
+        char number[32];
+        const char *text = row->type == SET_TEXT ? *(const char *const *)at : number;
+        if (row->type == SET_SECRET)
+            text = *(struct secret *const *)at ? "set" : "";
+        else if (row->type == SET_BOOL)
+            text = *(const bool *)at ? "true" : "false";
+        else if (row->type == SET_INT)
+            (void)snprintf(number, sizeof number, "%lld", (long long)*(const int64_t *)at);
+        buffer_printf(lines, "%s=%s\n", row->name, text);
+        if (!row->fallback || !str_equal(text, row->fallback))
+            buffer_printf(changed, "%s%s", changed->len ? "," : "", row->name);
+    }
+}
+
 void config_release(const struct setting *table, void *settings) {
     for (const struct setting *row = table; row->name; row++)
         if (row->type == SET_SECRET) {

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "core/buffer.h"
 #include "core/secret.h"
 #include "core/status.h"
 
@@ -43,6 +44,10 @@ void config_wipe_environment(void);
 void config_each_folder(const struct setting *table, const void *settings, void (*visit)(void *ctx, const char *path), void *ctx);
 /* Is nothing left in the environment but what config_wipe_environment keeps? */
 bool config_is_environment_wiped(void);
+
+/* What tells one configuration from another, for its digest: a line NAME=value of each setting, of a secret only whether
+ * there is one. *changed gets the names, separated by commas, of those that are not as their rows say. */
+void config_describe(const struct setting *table, const void *settings, struct buffer *lines, struct buffer *changed);
 
 /* Release texts and secrets of settings; may run twice. */
 void config_release(const struct setting *table, void *settings);

@@ -127,3 +127,13 @@ enum status db_boot_check(struct db_pool *pool, const char *role, bool is_produc
         st = check_name(pool, role, deadline_ms, why);
     return st == ST_OK ? check_rights(pool, role, deadline_ms, why) : st;
 }
+
+enum status db_record_start(struct db_pool *pool, const char *process, const char *version, const char *settings_sha256,
+                            const char *settings_changed, int64_t deadline_ms, struct why *why) {
+    static const struct sql RECORD = { "record_start", "SELECT audit.process_started($1, $2, $3, $4)", 4 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    if (!*settings_sha256)
+        return ST_OK;
+    return db_run(pool, &RECORD, (struct db_param[]){ DB_TEXT(process), DB_TEXT(version), DB_TEXT(settings_sha256), DB_TEXT(settings_changed) },
+                  deadline_ms, &rows, why);
+}

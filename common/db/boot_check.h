@@ -20,4 +20,10 @@
 enum status db_boot_check(struct db_pool *pool, const char *role, bool is_production, int64_t deadline_ms,
                           struct why *why) MUST_USE;
 
+/* Put the process's start on the record, through the outbox: which, its version, a digest of its settings (64 hexadecimal
+ * digits) and the names of those that are not the default, separated by commas; "" when the process has no settings, as in
+ * tests: then nothing is recorded. ST_FORBIDDEN: the pool's role is not that process's. */
+enum status db_record_start(struct db_pool *pool, const char *process, const char *version, const char *settings_sha256,
+                            const char *settings_changed, int64_t deadline_ms, struct why *why) MUST_USE;
+
 #endif

@@ -8,6 +8,8 @@
 
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/text_codec.h"
+#include "crypto/digest.h"
 #include "service/skeleton.h"
 
 /* Together less than 5 s, the time from SIGTERM to the end. */
@@ -63,6 +65,20 @@ static enum status catch_signals(int *ret_fd, struct why *why) {
     return *ret_fd >= 0 ? ST_OK : fail(why, ST_INTERNAL, "no signalfd");
 }
 
+/* For the record of the start (db/boot_check.h): no value leaves. */
+static void print_settings(struct process *p) {
+    CLEANUP(buffer_end) struct buffer lines = { 0 };
+    CLEANUP(buffer_end) struct buffer changed = { 0 };
+    uint8_t digest[SHA256_BYTES];
+    config_describe(p->table.rows, &p->values, &lines, &changed);
+    if (p->svc->settings)
+        config_describe(p->svc->settings, p->settings, &lines, &changed);
+    sha256(lines.data, lines.len, digest);
+    (void)hex_encode(digest, sizeof digest, p->runtime.settings_sha256);
+    (void)snprintf(p->runtime.settings_changed, sizeof p->runtime.settings_changed, "%s", changed.data ? changed.data : "");
+    p->runtime.version = CORDON_VERSION;
+}
+
 static enum status load_settings(struct process *p, struct why *why) {
     skeleton_table_fill(&p->table, p->svc);
     enum status st = config_load(p->table.rows, &p->values, why);
@@ -80,6 +96,7 @@ static enum status load_settings(struct process *p, struct why *why) {
     p->runtime.is_production = !str_equal(p->values.environment, "development");
     if (p->runtime.is_production && !str_equal(p->values.environment, "production"))
         return fail(why, ST_INVALID, "ENVIRONMENT: needs development or production");
+    print_settings(p);
     return ST_OK;
 }
 

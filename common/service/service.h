@@ -33,6 +33,9 @@ struct runtime_stop;
 struct runtime {
     const char *process;                        /* "query" */
     bool is_production;                         /* ENVIRONMENT is not development */
+    const char *version;
+    char settings_sha256[65];                   /* of the settings' values, in hex, of secrets only whether they are there; */
+    char settings_changed[4096];                /* and names of those that are not the default: for the record of the start */
     struct bus *bus;                            /* NULL until the bus runs: not in open() */
     struct metrics *metrics;
     bool has_left_behind;                       /* set by close(): a thread of the service does not end, nothing more is taken down */

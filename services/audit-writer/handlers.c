@@ -191,15 +191,16 @@ static void writer_close(void **self_p) {
     *self_p = NULL;
 }
 
-static enum status connect(struct audit_writer *writer, const struct db_options *options, struct metrics *metrics,
-                           struct why *why) {
+static enum status connect(struct audit_writer *writer, const struct db_options *options, const struct runtime *rt, struct why *why) {
     enum status st = db_pool_new(options, &writer->db, why);
     if (st == ST_OK)
         st = db_boot_check(writer->db, "cordon_audit", writer->is_production, clock_mono_ms() + OPEN_MAX_MS, why);
     if (st == ST_OK)
         st = outbox_make_partitions(writer->db, why);
     if (st == ST_OK)
-        st = outbox_new(writer->db, options, metrics, &writer->outbox, why);
+        st = outbox_new(writer->db, options, rt->metrics, &writer->outbox, why);
+    if (st == ST_OK)
+        st = db_record_start(writer->db, "audit-writer", rt->version, rt->settings_sha256, rt->settings_changed, clock_mono_ms() + OPEN_MAX_MS, why);
     return st;
 }
 
@@ -239,7 +240,7 @@ static enum status writer_open(void **ret_self, const void *settings_in, struct 
                                                    "Age of the oldest record in the outbox.", "");
     struct db_options options = { .url = secret_text(settings->database_url), .process = rt->process, .metrics = rt->metrics,
                                   .connections = (int)settings->connections, .is_production = rt->is_production };
-    enum status st = connect(writer, &options, rt->metrics, why);
+    enum status st = connect(writer, &options, rt, why);
     if (st == ST_OK)
         st = open_signer(writer, rt->metrics, why);
     if (st != ST_OK) {

@@ -175,7 +175,9 @@ static enum status open_database(struct auth *a, struct why *why) {
     struct db_options options = { .url = secret_text(a->settings->database_url), .process = "auth", .metrics = a->runtime->metrics,
                                   .connections = (int)a->settings->db_connections_count, .is_production = a->runtime->is_production };
     enum status st = db_pool_new(&options, &a->db, why);
-    return st == ST_OK ? db_boot_check(a->db, "cordon_auth", a->runtime->is_production, clock_mono_ms() + BOOT_MS, why) : st;
+    if (st == ST_OK)
+        st = db_boot_check(a->db, "cordon_auth", a->runtime->is_production, clock_mono_ms() + BOOT_MS, why);
+    return st == ST_OK ? db_record_start(a->db, "auth", a->runtime->version, a->runtime->settings_sha256, a->runtime->settings_changed, clock_mono_ms() + BOOT_MS, why) : st;
 }
 
 static enum status read_settings(struct auth *a, const struct auth_settings *s, struct why *why) {

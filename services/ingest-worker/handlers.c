@@ -154,7 +154,9 @@ static enum status open_databases(struct ingest *g, struct why *why) {
         st = db_listener_new(&jobs, "jobs_ingest", &g->listener, why);
     if (st == ST_OK)
         st = db_boot_check(g->db, "cordon_ingest", g->runtime->is_production, deadline_ms, why);
-    return st == ST_OK ? db_boot_check(g->jobs_db, "cordon_jobs", g->runtime->is_production, deadline_ms, why) : st;
+    if (st == ST_OK)
+        st = db_boot_check(g->jobs_db, "cordon_jobs", g->runtime->is_production, deadline_ms, why);
+    return st == ST_OK ? db_record_start(g->db, "ingest-worker", g->runtime->version, g->runtime->settings_sha256, g->runtime->settings_changed, deadline_ms, why) : st;
 }
 
 static enum status ingest_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {

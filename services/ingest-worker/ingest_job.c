@@ -37,6 +37,7 @@ struct work {
     struct text_chunk *chunks;
     size_t chunk_count, done_count;     /* done: already in the database, in order of ordinal */
     uint32_t page_count;
+    bool is_model_recorded;
     int64_t model_us;                   /* what this stage has waited for the model */
     int64_t told_ms;                    /* when pages_done was last said */
     uint32_t told_pages;
@@ -215,6 +216,15 @@ static enum status record_disclosure(struct work *w) {
                         .detail_json = arena_printf(w->run.mem, "{\"purpose\":\"embed\",\"texts\":%zu}", w->chunk_count - w->done_count) }, NULL);
 }
 
+/* Which model it was is known from its first answer only. Once in a run: another run may meet another model. */
+static enum status record_model(struct work *w, const char *model) {
+    if (w->is_model_recorded)
+        return ST_OK;
+    w->is_model_recorded = true;
+    return audit_append(&w->run.call, &(struct audit_record){ .action = AUDIT_MODEL_USE, .document_ids = &w->run.job->document_id, .document_count = 1,
+                        .resource_id = w->run.job->id, .detail_json = arena_printf(w->run.mem, "{\"model\":\"%s\",\"purpose\":\"embed\"}", model) }, NULL);
+}
+
 /* The name says what a chunk is about when the chunk itself does not; it is embedded, not stored. */
 static char *text_for_model(struct work *w, struct arena *mem, const struct text_chunk *c) {
     int len = (int)(c->end_byte - c->start_byte);
@@ -311,6 +321,8 @@ static enum status store_batch(struct work *w, size_t n) {
     const Embedding__EmbedReply *reply = NULL;
     if (st == ST_OK)
         st = embed(w, w->done_count, n, &reply);
+    if (st == ST_OK)
+        st = record_model(w, reply->model);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_EMBEDDED, &w->run.call.why);
     struct batch b = { 0 };

@@ -109,7 +109,9 @@ static enum status open_databases(struct query *q, struct why *why) {
         st = db_pool_new(&audit, &q->audit_db, why);
     if (st == ST_OK)
         st = db_boot_check(q->db, "cordon_query", q->runtime->is_production, deadline_ms, why);
-    return st == ST_OK ? db_boot_check(q->audit_db, "cordon_audit_reader", q->runtime->is_production, deadline_ms, why) : st;
+    if (st == ST_OK)
+        st = db_boot_check(q->audit_db, "cordon_audit_reader", q->runtime->is_production, deadline_ms, why);
+    return st == ST_OK ? db_record_start(q->db, "query", q->runtime->version, q->runtime->settings_sha256, q->runtime->settings_changed, deadline_ms, why) : st;
 }
 
 static enum status query_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {

@@ -1,0 +1,239 @@
+"""Fail closed under load: while audit-writer is killed, stopped, given a database that is read-only, or cut off, clients
+count the bytes of documents that reach them. Each disclosure is on the record before its first byte; every other answer is
+a 503 that comes soon and shows nothing; and all is well again when the trouble ends, without an operator."""
+import collections
+import json
+import os
+import random
+import re
+import subprocess
+import threading
+import time
+
+import requests
+
+import killer
+from detours import IS_LONG, note_recovery
+
+DISCLOSURES = int(os.environ.get("CORDON_DISCLOSURES", 1000000 if IS_LONG else 300))
+CLIENTS, DOCUMENTS = 6, 4
+REFUSED_S = 1.0 if DISCLOSURES >= 10000 else 1.5   # a busy laptop is given half a second more
+RECOVERED_S = 20
+SLACK_S = 0.010         # one clock, read twice
+CANARY = re.compile(rb"canary-[0-9a-f]{12}")
+MIX = ["content"] * 40 + ["document"] * 12 + ["list"] * 3 + ["search"] * 4 + ["question"]
+ACTIONS = {"content": "document.content.read", "document": "document.read", "list": "document.list", "search": "search.disclose", "question": "answer.disclose"}
+
+
+class Counting:
+    """Threads that ask until so many disclosures have come; each answer is written down as its bytes arrived."""
+
+    def __init__(self, stack, documents, seed, wanted):
+        self.stack, self.documents, self.wanted = stack, documents, wanted
+        self.token, self.lock, self.answers, self.shown = stack.token(), threading.Lock(), [], 0
+        self.last_shown = 0.0
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self.play, args=(random.Random(seed + n),)) for n in range(CLIENTS)]
+
+    def ask(self, session, what, document_id):
+        path = {"content": f"/api/v1/documents/{document_id}/content", "document": f"/api/v1/documents/{document_id}",
+                "list": "/api/v1/documents?limit=5", "search": "/api/v1/search", "question": "/api/v1/query"}[what]
+        body = {"json": {"question": "What does the canary sing?", "top_k": 2}} if what in ("search", "question") else {}
+        return session.request("POST" if body else "GET", self.stack.url + path, headers={"Authorization": f"Bearer {self.token}"},
+                               stream=True, timeout=30, **body)
+
+    def once(self, session, what, document_id):
+        began, told, status, first, request_id = time.time(), b"", None, None, None
+        try:
+            with self.ask(session, what, document_id) as answer:
+                status, request_id = answer.status_code, answer.headers.get("X-Request-ID")
+                headed = time.time() - began
+                for portion in answer.iter_content(65536):
+                    first = first or time.time()
+                    told += portion
+        except requests.RequestException:
+            headed = time.time() - began
+        marks = {mark.decode() for mark in CANARY.findall(told)}
+        with self.lock:
+            self.answers.append((what, status, request_id, len(told) if marks else 0, first, headed, document_id,
+                                 None if status in (200, None) else told.decode(errors="replace")[:300]))
+            if marks:
+                self.shown += 1
+                self.last_shown = time.time()
+            if self.shown >= self.wanted:
+                self.stopping.set()
+
+    def play(self, rng):
+        with requests.Session() as session:
+            while not self.stopping.is_set():
+                self.once(session, rng.choice(MIX), rng.choice(self.documents))
+
+    def renew(self):
+        self.token = self.stack.token()
+
+
+def read_only(stack, is_on):
+    """Every session at once, as after a failover to a standby."""
+    with stack.database() as db, db.cursor() as cursor:
+        cursor.execute("ALTER SYSTEM SET default_transaction_read_only = on" if is_on else "ALTER SYSTEM RESET default_transaction_read_only")
+        cursor.execute("SELECT pg_reload_conf()")
+
+
+class Trouble:
+    """What may befall audit-writer, each with its end."""
+
+    def __init__(self, stack, rng):
+        self.stack, self.rng, self.hand = stack, rng, killer.Killer(stack)
+
+    def kill(self):
+        assert self.hand.kill("audit-writer")
+
+    def stop(self):
+        assert self.hand.stop("audit-writer", self.rng.uniform(0.5, 2.5))
+
+    def database(self):
+        read_only(self.stack, True)
+        try:
+            time.sleep(self.rng.uniform(0.5, 2))
+        finally:
+            read_only(self.stack, False)
+
+    def socket(self):
+        self.stack.proxy.set("audit-writer", **{direction: {"hold": True} for direction in self.rng.choice([("up",), ("down",), ("up", "down")])})
+        try:
+            time.sleep(self.rng.uniform(0.5, 2.5))
+        finally:
+            self.stack.proxy.clear("audit-writer")
+
+
+def await_recovery(clients, since):
+    """Until somebody was shown something that was asked for after the trouble."""
+    deadline = time.time() + RECOVERED_S
+    while not clients.stopping.is_set() and clients.last_shown < since + 0.05:
+        assert time.time() < deadline, "not well again without an operator"
+        time.sleep(0.02)
+    return time.time() - since
+
+
+def events_of(stack):
+    with stack.database() as db, db.cursor() as cursor:
+        cursor.execute("SELECT request_id::text, action, extract(epoch FROM recorded_at)::float8, document_ids::text[] FROM audit.audit_logs"
+                       " WHERE kind = 'disclosure' AND outcome = 'success'")
+        by_request = collections.defaultdict(list)
+        for request_id, action, recorded, documents in cursor:
+            by_request[request_id].append((action, recorded, documents))
+    return by_request
+
+
+def unrecorded(answers, events):
+    """Disclosures whose event is not on the log, or came behind their first byte."""
+    for what, _status, request_id, size, first, _headed, document_id, _told in answers:
+        if not size:
+            continue
+        named = [e for e in events[request_id] if e[0] == ACTIONS[what] and (what not in ("content", "document") or document_id in e[2])]
+        if not named:
+            yield f"{size} bytes of a {what} in request {request_id}, and no event"
+        elif min(e[1] for e in named) > first + SLACK_S:
+            yield f"a {what} in request {request_id} was shown before its event"
+
+
+def test_no_byte_is_shown_that_is_not_on_the_record(detoured, seed):
+    rng = random.Random(seed)
+    documents = [detoured.ingest(f"The canary sings canary-{rng.randrange(1 << 48):012x} at dawn. Note {n}.".encode(), name=f"canary-{rng.randrange(1 << 48):012x}.txt")["id"]
+                 for n in range(DOCUMENTS)]
+    clients, trouble = Counting(detoured, documents, seed, DISCLOSURES), Trouble(detoured, rng)
+    kinds, recoveries, began = ["kill", "stop", "database", "socket"], collections.defaultdict(list), time.time()
+    for thread in clients.threads:
+        thread.start()
+    try:
+        turn = 0
+        while not clients.stopping.is_set() or turn < len(kinds):
+            if clients.stopping.is_set():       # each kind at least once, however fast the clients were
+                clients.wanted += 50
+                clients.stopping.clear()
+                clients.threads = [threading.Thread(target=clients.play, args=(random.Random(seed + turn + n),)) for n in range(CLIENTS)]
+                for thread in clients.threads:
+                    thread.start()
+            clients.renew()
+            kind = kinds[turn] if turn < len(kinds) else rng.choice(kinds)
+            turn += 1
+            getattr(trouble, kind)()
+            recoveries[kind].append(await_recovery(clients, time.time()))
+            clients.stopping.wait(rng.uniform(0.2, 1.5))
+    finally:
+        clients.stopping.set()
+        for thread in clients.threads:
+            thread.join(60)
+    detoured.wait_for("ready", detoured.is_ready, 30)
+
+    answers, events = clients.answers, events_of(detoured)
+    statuses = collections.Counter(str(a[1]) for a in answers)
+    refusals = [a for a in answers if a[1] is not None and a[1] != 200]
+    slow = [(a[0], round(a[5], 2)) for a in refusals if a[5] > REFUSED_S]
+    report = {"seed": seed, "seconds": round(time.time() - began), "disclosures": clients.shown, "bytes": sum(a[3] for a in answers), "answers": statuses,
+              "troubles": {kind: len(times) for kind, times in recoveries.items()},
+              "recovery_s": {kind: [round(sorted(times)[len(times) // 2], 2), round(max(times), 2)] for kind, times in recoveries.items()},
+              "slowest_refusal_s": round(max((a[5] for a in refusals), default=0), 2)}
+    print(json.dumps(report, indent=1))
+    for kind, times in recoveries.items():
+        note_recovery(f"disclosures, audit-writer: {kind}", max(times))
+    violations = list(unrecorded(answers, events))
+    assert not violations, violations[:10]
+    assert clients.shown >= DISCLOSURES
+    assert not [a for a in refusals if a[3]], "a refusal that shows something"
+    others = [a for a in refusals if a[1] != 503]
+    assert not others, collections.Counter((a[0], a[1], a[7]) for a in others).most_common(5)
+    assert statuses["503"] > 0, "the troubles were none"
+    assert not slow, slow[:10]
+
+
+def test_an_export_made_after_storms_is_whole_where_there_is_nothing_else(detoured, tmp_path):
+    """Copied with the program into an empty folder, entered by chroot where that is allowed: no database, no network, no key but the one from elsewhere."""
+    hand = killer.Killer(detoured)
+    for _ in range(6 if not IS_LONG else 60):
+        detoured.upload(b"A note of the storm.")
+        hand.kill("audit-writer", awaits=False)
+        time.sleep(0.3)
+    detoured.wait_for("ready", detoured.is_ready, 60)
+    detoured.wait_for("an empty outbox", lambda: size_of(detoured, "SELECT count(*) = 0 FROM audit.audit_outbox"), 60)
+    home = killer.e2e.pathlib.Path(os.environ.get("CORDON_DETOURS_HOME", str(killer.e2e.ROOT / ".cordon" / "detours")))
+    key = subprocess.run(["cat", home / "secrets/.made/checkpoint.verifier"], capture_output=True, text=True, check=True).stdout.strip()
+
+    def whole():
+        head = detoured.call("GET", "/api/v1/audit/checkpoint", role="auditor").json()
+        count = size_of(detoured, "SELECT count(*) FROM audit.audit_logs l JOIN auth.tenants t ON t.id = l.tenant_id WHERE t.slug = 'demo'")
+        return head.get("size", 0) >= count > 0 and count
+    detoured.wait_for("a checkpoint over all of it", whole, 60)
+    export = detoured.call("GET", "/api/v1/audit/export", role="auditor").content
+    with detoured.database() as db, db.cursor() as cursor:
+        cursor.execute("SELECT l.event FROM audit.audit_logs l JOIN auth.tenants t ON t.id = l.tenant_id WHERE t.slug = 'demo' ORDER BY l.seq")
+        stored = [bytes(row[0]) for row in cursor]
+    exported = [line for line in export.splitlines() if not line.startswith(b'{"cordon"')]
+    assert exported == stored[:len(exported)] and len(exported) >= len(stored) - 5, "the export is the log, without a gap and without a double"
+    assert [json.loads(line)["seq"] for line in exported] == list(range(len(exported)))
+
+    (tmp_path / "log.jsonl").write_bytes(export)
+    verify = killer.e2e.ROOT / ".cordon/build/release/services/verify/cordon-verify"
+    said = alone(verify, tmp_path, "--key", key, "/log.jsonl")
+    assert said.returncode == 0, said.stdout + said.stderr
+    cut = export.splitlines(keepends=True)
+    del cut[len(cut) // 2]
+    (tmp_path / "log.jsonl").write_bytes(b"".join(cut))
+    assert alone(verify, tmp_path, "--key", key, "/log.jsonl").returncode == 1
+
+
+def size_of(stack, query):
+    with stack.database() as db, db.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()[0]
+
+
+def alone(program, folder, *args):
+    """The program with its libraries in a folder that holds nothing else but what was put there."""
+    libraries = re.findall(r"(/\S+)", subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout)
+    for source in [str(program), *libraries]:
+        target = folder / (source.lstrip("/") if source != str(program) else "cordon-verify")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-L", source, target], check=True)
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    return subprocess.run([*root, "unshare", "--net", "--mount", "chroot", str(folder), "/cordon-verify", *args], capture_output=True, text=True)
