@@ -253,13 +253,13 @@ enum status kms_public_key(struct kms *kms, const char *key_id, int64_t deadline
     return st != ST_OK ? st : get_bytes(&call, "PublicKey", mem, ret_spki, why);
 }
 
-enum status kms_sign_digest(struct kms *kms, const char *key_id, const uint8_t digest[32], int64_t deadline_ms,
-                            struct arena *mem, struct blob *ret_signature, struct why *why) {
+enum status kms_sign(struct kms *kms, const char *key_id, const void *text, size_t len, int64_t deadline_ms, struct arena *mem,
+                     struct blob *ret_signature, struct why *why) {
     CLEANUP(call_end) struct kms_call call = { 0 };
     call_begin(&call);
     put(&call, "KeyId", key_id);
-    put(&call, "Message", base64_encode(mem, digest, 32));
-    put(&call, "MessageType", "DIGEST");
+    put(&call, "Message", base64_encode(mem, text, len));
+    put(&call, "MessageType", "RAW");
     put(&call, "SigningAlgorithm", "ECDSA_SHA_256");
     enum status st = send_call(kms, &call, "Sign", ATTEMPTS, deadline_ms, why);
     return st != ST_OK ? st : get_bytes(&call, "Signature", mem, ret_signature, why);

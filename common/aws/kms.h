@@ -48,8 +48,8 @@ struct key_unwrapper kms_unwrapper(struct kms *kms);
 /* An asymmetric key's public half: SubjectPublicKeyInfo, DER; in mem. */
 enum status kms_public_key(struct kms *kms, const char *key_id, int64_t deadline_ms, struct arena *mem, struct blob *ret_spki,
                            struct why *why) MUST_USE;
-/* Sign a SHA-256 digest with an asymmetric key (ECDSA_SHA_256, DER); in mem. */
-enum status kms_sign_digest(struct kms *kms, const char *key_id, const uint8_t digest[32], int64_t deadline_ms,
-                            struct arena *mem, struct blob *ret_signature, struct why *why) MUST_USE;
+/* Sign at most 4,096 bytes with an asymmetric key (ECDSA_SHA_256, DER; KMS hashes them); in mem. */
+enum status kms_sign(struct kms *kms, const char *key_id, const void *text, size_t len, int64_t deadline_ms, struct arena *mem,
+                     struct blob *ret_signature, struct why *why) MUST_USE;
 
 #endif

@@ -5,7 +5,6 @@
 
 #include "core/clock.h"
 #include "crypto/cosignature.h"
-#include "crypto/digest.h"
 #include "db/plain_tx.h"
 #include "obs/log.h"
 
@@ -29,14 +28,12 @@ static enum status learn(struct countersigner *c, const char *origin, struct are
 static enum status sign_one(struct countersigner *c, struct db_pool *pool, const PGresult *rows, int row, struct why *why) {
     static const struct sql PUT = { "put_line", "SELECT audit.put_line($1, $2, $3, $4)", 4 };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    uint8_t digest[SHA256_BYTES];
     struct blob signature;
     struct uuid tenant_id = db_uuid(rows, row, 0);
     const char *origin = db_text(rows, row, 2), *note = db_text(rows, row, 3);
     enum status st = learn(c, origin, mem, why);
-    sha256(note, note_text_len(note), digest);
     if (st == ST_OK)
-        st = kms_sign_digest(c->kms, c->key_id, digest, clock_mono_ms() + STEP_MS, mem, &signature, why);
+        st = kms_sign(c->kms, c->key_id, note, note_text_len(note), clock_mono_ms() + STEP_MS, mem, &signature, why);
     if (st != ST_OK)
         return st;
     const char *line = ecdsa_line(origin, c->spki, c->spki_len, signature.data, signature.len, mem);

@@ -94,7 +94,7 @@ CALLS = {
     "kms:GenerateDataKeyWithoutPlaintext": lambda c: c.client("kms").generate_data_key_without_plaintext(
         KeyId=c.key, KeySpec="AES_256", EncryptionContext=CONTEXT),
     "kms:Decrypt": lambda c: c.client("kms").decrypt(CiphertextBlob=c.blob, EncryptionContext=CONTEXT),
-    "kms:Sign": lambda c: c.client("kms").sign(KeyId=SIGNING, Message=bytes(32), MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256"),
+    "kms:Sign": lambda c: c.client("kms").sign(KeyId=SIGNING, Message=bytes(32), MessageType="RAW", SigningAlgorithm="ECDSA_SHA_256"),
     "kms:GetPublicKey": lambda c: c.client("kms").get_public_key(KeyId=SIGNING),
     "kms:DisableKey": lambda c: c.client("kms").disable_key(KeyId=c.key),
     "kms:EnableKey": lambda c: c.client("kms").enable_key(KeyId=c.key),

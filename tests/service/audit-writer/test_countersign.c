@@ -45,13 +45,13 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
         OPENSSL_free(data);
         return is_given;
     }
-    const char *digest = json_string_value(json_object_get(asked, "Message"));
-    EVP_PKEY_CTX *sign = EVP_PKEY_CTX_new(kms_server.pair, NULL);
+    const char *text = json_string_value(json_object_get(asked, "Message"));
+    EVP_MD_CTX *sign = EVP_MD_CTX_new();
     bool is_signed = strcmp(json_string_value(json_object_get(asked, "SigningAlgorithm")), "ECDSA_SHA_256") == 0 &&
-                     strcmp(json_string_value(json_object_get(asked, "MessageType")), "DIGEST") == 0 &&
-                     base64_decode(mem, digest, strlen(digest), &data, &len) && EVP_PKEY_sign_init(sign) == 1 &&
-                     EVP_PKEY_sign(sign, signature, &signature_len, data, len) == 1;
-    EVP_PKEY_CTX_free(sign);
+                     strcmp(json_string_value(json_object_get(asked, "MessageType")), "RAW") == 0 &&
+                     base64_decode(mem, text, strlen(text), &data, &len) && EVP_DigestSignInit(sign, NULL, EVP_sha256(), NULL, kms_server.pair) == 1 &&
+                     EVP_DigestSign(sign, signature, &signature_len, data, len) == 1;
+    EVP_MD_CTX_free(sign);
     kms_server.signed_count++;
     return is_signed ? give(fd, "Signature", signature, signature_len) : loopback_answer(fd, 400, "", "{\"__type\":\"ValidationException\"}");
 }
