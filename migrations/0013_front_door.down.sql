@@ -1,0 +1,2 @@
+-- 0013: nothing to undo.
+DO $$ BEGIN END $$;
