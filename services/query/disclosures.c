@@ -84,7 +84,9 @@ static enum status read_page(struct query *q, struct call *call, struct report *
         "LEFT JOIN LATERAL (SELECT s.event FROM audit.audit_logs s WHERE s.tenant_id = $1 AND s.resource_id = l.resource_id "
         "AND s.action = ANY ('{answer.store,model.use}') ORDER BY s.seq DESC LIMIT 1) m ON l.action = ANY ('{answer.disclose,model.disclose}') "
         "WHERE l.tenant_id = $1 AND l.kind = 'disclosure' AND l.outcome = 'success' AND ($2::bigint IS NULL OR l.seq < $2::bigint) "
-        "AND (l.document_ids && $3::uuid[] OR l.resource_id = $4) "
+        "AND l.event_id IN (SELECT e.event_id FROM audit.document_events e WHERE e.tenant_id = $1 AND e.document_id = ANY ($3::uuid[]) "
+        "AND ($2::bigint IS NULL OR e.seq < $2::bigint) UNION ALL SELECT r.event_id FROM audit.audit_logs r WHERE r.tenant_id = $1 "
+        "AND r.resource_id = $4 AND r.kind = 'disclosure') "
         "AND ($5::bigint = 0 OR l.occurred_at >= pg_catalog.to_timestamp($5::bigint / 1000000.0)) "
         "AND ($6::bigint = 0 OR l.occurred_at < pg_catalog.to_timestamp($6::bigint / 1000000.0)) ORDER BY l.seq DESC LIMIT $7", 7 };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };

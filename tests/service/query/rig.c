@@ -90,6 +90,13 @@ static bool commit_event(struct call *call, const Audit__Event *e) {
                " FROM authz.check($5) c", 6, values);
 }
 
+#define INDEX_EVENTS "INSERT INTO audit.document_events (tenant_id, document_id, seq, event_id) SELECT DISTINCT l.tenant_id, d, l.seq, l.event_id " \
+                     "FROM audit.audit_logs l CROSS JOIN LATERAL unnest(l.document_ids) d ON CONFLICT DO NOTHING"
+
+void rig_index_events(void) {
+    pg_ask(pg_admin(), INDEX_EVENTS);
+}
+
 static void keep_event(const Audit__Event *e) {
     if (rig.event_count == RIG_EVENTS_MAX)
         return;
@@ -118,6 +125,7 @@ static enum status on_append(void *ctx, struct call *call, ProtobufCBinaryData b
     bool is_written = run("BEGIN", 0, NULL);
     for (size_t i = 0; is_written && i < req->n_events; i++)
         is_written = commit_event(call, req->events[i]);
+    is_written = is_written && run(INDEX_EVENTS, 0, NULL);
     if (!run(is_written ? "COMMIT" : "ROLLBACK", 0, NULL) || !is_written)
         return fail(&call->why, ST_UNAUTHENTICATED, "the ticket is not good");
     for (size_t i = 0; i < req->n_events; i++) {

@@ -78,6 +78,9 @@ void rig_wait(const atomic_bool *flag);
 /* Calls that query is serving now. */
 double rig_in_flight(void);
 
+/* Make the log's events findable by document, as audit-writer does when it puts them there. */
+void rig_index_events(void);
+
 /* How many events of the action were committed; the last of them, which must exist. */
 size_t rig_count(const char *action);
 const struct rig_event *rig_last(const char *action);

@@ -16,6 +16,7 @@ static void add_events(const char *tenant, unsigned n, size_t bytes, const char 
         "SELECT authz.uuid_v7(), '%s', (SELECT count(*) FROM audit.audit_logs WHERE tenant_id = '%s') + i, now(), now(), 'disclosure', '%s', 'success', '" USER "', "
         "'{" DOC_1 "}', sha256(''), e, sha256('\\x00'::bytea || e) FROM generate_series(0, %u - 1) i, convert_to(rpad('{\"v\":1}', %zu), 'UTF8') e",
         tenant, tenant, action, n, bytes);
+    rig_index_events();
 }
 
 TestSuite(query_audit, .init = rig_open, .fini = rig_close, .timeout = 60);

@@ -28,6 +28,7 @@ static void add_event(const char *kind, const char *action, const char *outcome,
         "SELECT authz.uuid_v7(), '" PG_TENANT_A "', (SELECT count(*) FROM audit.audit_logs WHERE tenant_id = '" PG_TENANT_A "'), now(), now(), '%s', '%s', '%s', '" USER "', "
         "nullif('%s', '')::uuid, string_to_array(replace('%s', '\"', ''), ',')::uuid[], sha256(''), e, sha256('\\x00'::bytea || e) FROM convert_to('%s', 'UTF8') e",
         kind, action, outcome, resource, documents, event);
+    rig_index_events();
 }
 
 static Query__ListDisclosuresReply *ask(Query__ListDisclosuresRequest *req) {
