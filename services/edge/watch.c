@@ -94,16 +94,18 @@ static void end_those(struct watch *watch, const Auth__CheckSessionsReply *reply
 }
 
 /* True: auth has answered, or nobody needed it to. */
-static bool look(struct watch *watch, struct bus_client *client) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+static bool look(struct watch *watch, struct bus_client *client, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(BUS_BODY_CAP_BYTES);
     Auth__CheckSessionsRequest req = AUTH__CHECK_SESSIONS_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
     if (!gather(watch, mem, &req))
         return true;
     struct call call = { .mem = mem, .bus = client, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1,
                          .deadline_ms = clock_mono_ms() + ASK_MS };
-    if (bus_ask(&call, "auth.CheckSessions", &req.base, &auth__check_sessions_reply__descriptor, &reply) != ST_OK)
+    if (bus_ask(&call, "auth.CheckSessions", &req.base, &auth__check_sessions_reply__descriptor, &reply) != ST_OK) {
+        *why = call.why;
         return false;
+    }
     end_those(watch, (const void *)reply);
     return true;
 }
@@ -124,10 +126,12 @@ static void *run(void *arg) {
     (void)pthread_mutex_lock(&watch->lock);
     while (!watch->is_stopping) {
         (void)pthread_mutex_unlock(&watch->lock);
-        if (look(watch, client)) {
+        struct why why = { 0 };
+        if (look(watch, client, &why)) {
             told_ms = clock_mono_ms();
         } else if (clock_mono_ms() - told_ms > WATCH_BLIND_MS) {
-            log_event(LOG_WARN, "watch_blind", LOG_TEXT("why", "auth does not say whose sessions have ended: all that is under way is cut"));
+            log_event(LOG_WARN, "watch_blind", LOG_TEXT("effect", "auth does not say whose sessions have ended: all that is under way is cut"),
+                      LOG_TEXT("why", why.text));
             end_those(watch, NULL);
         }
         (void)pthread_mutex_lock(&watch->lock);

@@ -13,7 +13,8 @@
 
 /* What the players saw; one edge per test process. */
 static struct {
-    atomic_uint authenticated, denied, uploads;
+    atomic_uint authenticated, denied, uploads, checked;
+    atomic_bool is_over;
     char denied_code[16], denied_path[64], file_name[256], content_type[128], metadata[256], mrn[128], last_ticket[256], key[256], priority[16], traceparent[64];
     uint8_t chosen_id[16];
     size_t chosen_id_len;
@@ -50,6 +51,7 @@ static enum status on_authenticate(void *self, struct call *call, const Protobuf
     reply->ticket = arena_printf(call->mem, "ticket-%u", n + 1);
     reply->expires_at_us = clock_unix_us() + 60000000;
     reply->tenant_id = id_bytes(call, 0xaa);
+    reply->session_id = id_bytes(call, 0xcc);
     reply->scopes = (char **)(is_auditor ? AUDITOR : is_platform ? PLATFORM : CLINICIAN);
     reply->n_scopes = is_auditor || is_platform ? 1 : 3;
     if (str_equal(req->bearer_token, "one-factor")) {
@@ -230,7 +232,22 @@ static enum status on_search(void *self, struct call *call, const ProtobufCMessa
 
 #define ROW(method, req, reply, handler) { method, PEER_EDGE, SCOPE_NONE, &req##__descriptor, &reply##__descriptor, handler }
 
+/* Every session is over once the test says so. */
+static enum status on_check_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    (void)self;
+    const Auth__CheckSessionsRequest *req = (const void *)in;
+    Auth__CheckSessionsReply *reply = (void *)out;
+    atomic_fetch_add(&seen.checked, 1);
+    if (!atomic_load(&seen.is_over))
+        return ST_OK;
+    reply->ended_ids = arena_alloc(call->mem, (req->n_session_ids + 1) * sizeof *reply->ended_ids);
+    for (size_t i = 0; i < req->n_session_ids; i++)
+        reply->ended_ids[reply->n_ended_ids++] = req->session_ids[i];
+    return ST_OK;
+}
+
 static const struct route AUTH_ROUTES[] = {
+    ROW("auth.CheckSessions", auth__check_sessions_request, auth__check_sessions_reply, on_check_sessions),
     ROW("auth.Authenticate", auth__authenticate_request, auth__authenticate_reply, on_authenticate),
     ROW("auth.Denied", auth__denied_request, auth__denied_reply, on_denied),
     ROW("auth.CreateTenant", auth__create_tenant_request, auth__create_tenant_reply, on_create_tenant), { 0 } };
