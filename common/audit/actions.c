@@ -18,6 +18,14 @@ static const char *const KINDS[] = {
 #undef KIND
 };
 
+static const struct coverage { const char *what, *actions, *why_none; } COVERAGE[] = {
+#define AUDITED(what, actions) { what, actions, NULL },
+#define UNAUDITED(what, why) { what, NULL, why },
+#include "audit/coverage.def"
+#undef AUDITED
+#undef UNAUDITED
+};
+
 static const char *const OUTCOMES[AUDIT_OUTCOME_COUNT] = { "success", "denied", "failure" };
 
 const char *audit_action_name(enum audit_action action) { return ACTIONS[action].name; }
@@ -50,4 +58,14 @@ void audit_actions_print_markdown(FILE *out) {
           "| action | kind | what happened |\n|---|---|---|\n", out);
     for (int i = 0; i < AUDIT_ACTION_COUNT; i++)
         fprintf(out, "| `%s` | %s | %s |\n", ACTIONS[i].name, KINDS[ACTIONS[i].kind], ACTIONS[i].about);
+    fputs("\n## What each request and each job puts on the record\n\n"
+          "From `common/audit/coverage.def`, which `tests/lint/audited.sh` compares with the routes and the kinds of jobs. The first action is\n"
+          "committed whenever the request succeeds, the others as it goes on; a refusal is `auth.denied`, whatever was asked for.\n\n"
+          "| request or work | actions |\n|---|---|\n", out);
+    for (size_t i = 0; i < sizeof COVERAGE / sizeof *COVERAGE; i++)
+        fprintf(out, "| `%s` | %s |\n", COVERAGE[i].what, COVERAGE[i].actions ? COVERAGE[i].actions : "none");
+    fputs("\nNothing is due for those that show nothing of anybody and change nothing:\n\n", out);
+    for (size_t i = 0; i < sizeof COVERAGE / sizeof *COVERAGE; i++)
+        if (COVERAGE[i].why_none)
+            fprintf(out, "* `%s`: %s\n", COVERAGE[i].what, COVERAGE[i].why_none);
 }
