@@ -94,21 +94,31 @@ struct item { struct uuid id; const char *state; };
 /* The effect that comes after a state, outside the database. *ret_count: objects destroyed. */
 static enum status destroy_share(struct job_run *run, const struct item *item, unsigned *ret_count) {
     *ret_count = 0;
-    return shares_delete(run->ingest->shares, &run->claims.tenant_id, &item->id, run->call.deadline_ms, &run->call.why);
+    enum status st = shares_delete(run->ingest->shares, &run->claims.tenant_id, &item->id, run->call.deadline_ms, &run->call.why);
+    return st == ST_OK ? fault_status(FAULT_ERASURE_SHARE_DESTROYED, &run->call.why) : st;
 }
 
 static enum status destroy_objects(struct job_run *run, const struct item *item, unsigned *ret_count) {
     const char *key = original_object_key(run->mem, &run->claims.tenant_id, &item->id);
     unsigned aborted = 0;
     enum status st = s3_abort_uploads(run->ingest->s3, key, INT64_MAX, run->call.deadline_ms, &aborted, &run->call.why);
-    return st == ST_OK ? s3_delete_versions(run->ingest->s3, key, run->call.deadline_ms, ret_count, &run->call.why) : st;
+    if (st == ST_OK)
+        st = s3_delete_versions(run->ingest->s3, key, run->call.deadline_ms, ret_count, &run->call.why);
+    return st == ST_OK ? fault_status(FAULT_ERASURE_OBJECTS_DESTROYED, &run->call.why) : st;
 }
 
-/* app.erasure_moves says what the next state is. Rows go in the transaction that confirms. */
-static const struct { const char *state; enum status (*destroy)(struct job_run *run, const struct item *item, unsigned *ret_count); enum fault fault; } STEPS[] = {
-    { "intended",          destroy_share,   FAULT_ERASURE_SHARE_DESTROYED },
-    { "share_destroyed",   destroy_objects, FAULT_ERASURE_OBJECTS_DESTROYED },
-    { "objects_destroyed", NULL,            FAULT_ERASURE_BEFORE_ROWS },
+/* The rows go in the transaction that confirms. */
+static enum status destroy_nothing(struct job_run *run, const struct item *item, unsigned *ret_count) {
+    (void)item;
+    *ret_count = 0;
+    return fault_status(FAULT_ERASURE_BEFORE_ROWS, &run->call.why);
+}
+
+/* app.erasure_moves says what the next state is. */
+static const struct { const char *state; enum status (*destroy)(struct job_run *run, const struct item *item, unsigned *ret_count); } STEPS[] = {
+    { "intended",          destroy_share },
+    { "share_destroyed",   destroy_objects },
+    { "objects_destroyed", destroy_nothing },
 };
 
 static enum status confirm(struct job_run *run, const struct item *item, unsigned count) {
@@ -130,10 +140,8 @@ static enum status take_step(struct job_run *run, const struct item *item) {
             continue;
         unsigned count = 0;
         enum status st = job_run_step(run, STEP_ORIGINAL, STEP_BUDGET_MS);
-        if (st == ST_OK && STEPS[i].destroy)
-            st = STEPS[i].destroy(run, item, &count);
         if (st == ST_OK)
-            st = fault_status(STEPS[i].fault, &run->call.why);
+            st = STEPS[i].destroy(run, item, &count);
         if (st == ST_OK)
             st = confirm(run, item, count);
         return st == ST_OK ? fault_status(FAULT_ERASURE_CONFIRMED, &run->call.why) : st;
