@@ -1,6 +1,8 @@
 DROP FUNCTION audit.append(uuid[], uuid[], bigint[], timestamptz[], timestamptz[], text[], text[], text[], uuid[], uuid[], uuid[], uuid[], uuid[],
     bigint[], bigint[], bytea[], bytea[], bytea[], bytea[], uuid[], bigint[]), audit.claims(text[]), audit.lock_heads(uuid[]),
-    audit.advance_heads(uuid[], bigint[], bigint[], bytea[], bytea[], uuid[]), authz.check_many(text[]);
+    audit.advance_heads(uuid[], bigint[], bigint[], bytea[], bytea[], uuid[]), authz.check_many(text[]),
+    audit.leaves_now(uuid, bigint, integer), audit.is_given_up(bigint);
+REVOKE SELECT (event, leaf_hash) ON audit.audit_logs FROM cordon_audit_definer;
 ALTER FUNCTION audit.claims_0010(text[]) RENAME TO claims;
 ALTER FUNCTION audit.lock_heads_0006(uuid[]) RENAME TO lock_heads;
 ALTER FUNCTION audit.advance_heads_0006(uuid[], bigint[], bigint[], bytea[], bytea[], uuid[]) RENAME TO advance_heads;

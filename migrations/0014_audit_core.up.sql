@@ -83,6 +83,7 @@ INSERT INTO audit.document_events (tenant_id, document_id, seq, event_id)
 ALTER TABLE audit.audit_logs FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit.document_events FORCE ROW LEVEL SECURITY;
 
+GRANT SELECT (event, leaf_hash) ON audit.audit_logs TO cordon_audit_definer;
 GRANT CREATE ON SCHEMA authz TO cordon_authz_definer;
 GRANT CREATE ON SCHEMA audit TO cordon_audit_definer;
 RESET ROLE;
@@ -228,6 +229,20 @@ END $$;
 -- The arrays' lengths say nothing about the plan; planning anew each time took more than doing it.
 ALTER FUNCTION audit.find_events(uuid[]) SET plan_cache_mode = force_generic_plan;
 ALTER FUNCTION audit.put_nodes(uuid[], bigint[], bigint[], bytea[]) SET plan_cache_mode = force_generic_plan;
+
+-- For the check of the log against heads outside the database: hashes of what the rows hold now. They show nothing of it.
+CREATE FUNCTION audit.leaves_now(p_tenant_id uuid, p_first bigint, p_count integer) RETURNS TABLE (seq bigint, leaf bytea, is_as_stored boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT l.seq, sha256('\x00'::bytea || l.event), l.leaf_hash = sha256('\x00'::bytea || l.event) FROM audit.audit_logs l
+        WHERE l.tenant_id = p_tenant_id AND l.seq >= p_first AND l.seq < p_first + least(p_count, 4096) ORDER BY l.seq
+$$;
+
+-- Was this number signed for a state that a recovery has given up?
+CREATE FUNCTION audit.is_given_up(p_number bigint) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM audit.recoveries r WHERE p_number > r.last AND p_number <= r.anchored)
+$$;
+GRANT EXECUTE ON FUNCTION audit.leaves_now(uuid, bigint, integer), audit.is_given_up(bigint) TO cordon_audit;
 
 GRANT EXECUTE ON FUNCTION audit.claims(text[]), audit.lock_heads(uuid[]), audit.advance_heads(uuid[], bigint[], bigint[], bytea[], bytea[], uuid[]),
     audit.append(uuid[], uuid[], bigint[], timestamptz[], timestamptz[], text[], text[], text[], uuid[], uuid[], uuid[], uuid[], uuid[], bigint[],

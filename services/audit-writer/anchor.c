@@ -57,12 +57,15 @@ static enum status check_signed(const struct anchor *anchor, int64_t number, con
     return ST_OK;
 }
 
+enum status anchor_read(const struct anchor *anchor, int64_t number, struct buffer *out, struct why *why) {
+    enum status st = get(anchor, number, out, why);
+    return st == ST_OK ? check_signed(anchor, number, out, why) : st;
+}
+
 /* What the bucket has under this number is what the database has. */
 static enum status compare(const struct anchor *anchor, int64_t number, const struct buffer *ours, struct why *why) {
     CLEANUP(buffer_end) struct buffer theirs = { 0 };
-    enum status st = get(anchor, number, &theirs, why);
-    if (st == ST_OK)
-        st = check_signed(anchor, number, &theirs, why);
+    enum status st = anchor_read(anchor, number, &theirs, why);
     if (st == ST_OK && (theirs.len != ours->len || memcmp(theirs.data, ours->data, ours->len) != 0))
         st = fail(why, ST_CONFLICT, "the anchor's checkpoint %" PRId64 " is not this database's", number);
     return st;
@@ -109,9 +112,7 @@ static enum status confirm_ahead(const struct anchor *anchor, struct db_pool *po
     enum status st = checkpoint_state(pool, &state, why);
     if (st != ST_OK || checkpoint_next(&state) > next)
         return st;
-    st = get(anchor, next, &theirs, why);
-    if (st == ST_OK)
-        st = check_signed(anchor, next, &theirs, why);
+    st = anchor_read(anchor, next, &theirs, why);
     *ret_is_ahead = st == ST_OK;
     return st;
 }

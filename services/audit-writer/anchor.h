@@ -17,4 +17,8 @@ struct anchor { struct s3 *s3; const struct note_key *key; int64_t keep_days; };
  * ST_UNAVAILABLE, ST_TIMEOUT: not known; also when what comes from the bucket is nothing that our key signed. */
 enum status anchor_check(const struct anchor *anchor, struct db_pool *pool, int64_t *ret_ahead, struct why *why) MUST_USE;
 
+/* The object of one number: lines of notes, the first of which our key signed. out is initialised here, the caller's to
+ * end. ST_NOT_FOUND: there is none; ST_UNAVAILABLE: or none that our key signed. */
+enum status anchor_read(const struct anchor *anchor, int64_t number, struct buffer *out, struct why *why) MUST_USE;
+
 #endif

@@ -1,5 +1,6 @@
-/* audit_writer — what the process holds, shared by its handlers and its three threads: the committer,
- * which puts calls on the log, the drain, which moves the outbox there, and the signer of its heads. */
+/* audit_writer — what the process holds, shared by its handlers and its four threads: the committer,
+ * which puts calls on the log, the drain, which moves the outbox there,, the signer of its heads,
+ * and the check of the log against them. */
 #ifndef CORDON_AUDIT_WRITER_H
 #define CORDON_AUDIT_WRITER_H
 
@@ -8,6 +9,7 @@
 #include "committer.h"
 #include "db/pool.h"
 #include "outbox.h"
+#include "recheck.h"
 #include "service/service.h"
 
 extern const struct service AUDIT_WRITER;
@@ -16,7 +18,7 @@ struct audit_writer_settings {
     struct secret *database_url;
     int64_t connections;
     struct secret *checkpoint_key;
-    int64_t checkpoint_interval_s, checkpoint_events, anchor_days;
+    int64_t checkpoint_interval_s, checkpoint_events, anchor_days, recheck_events;
     const char *anchor_bucket, *checkpoint_kms_key;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint, *aws_identity;
@@ -31,6 +33,7 @@ struct audit_writer {
     struct s3 *s3;                  /* NULL: no bucket */
     struct kms *kms;                /* NULL: no key in KMS signs too */
     struct signer *signer;
+    struct recheck *recheck;        /* NULL: nothing outside to compare with */
     struct committer *committer;
     struct outbox *outbox;
     struct gauge *backlog_rows, *backlog_oldest_seconds;

@@ -161,13 +161,14 @@ static const struct ready_check READY[] = {
 static const struct setting SETTINGS[] = {
     /* name                          type        default         min  max      unit    offset                      help */
     { "DATABASE_URL",                SET_SECRET, NULL,           0,   0,       "",     OFF(database_url),          "libpq URL of role cordon_audit." },
-    { "CORDON_DB_CONNECTIONS",       SET_INT,    "5",            2,   64,      "",     OFF(connections),           "Connections kept: one commits, one drains the outbox, one signs, one answers health." },
+    { "CORDON_DB_CONNECTIONS",       SET_INT,    "6",            2,   64,      "",     OFF(connections),           "Connections kept: one commits, one drains the outbox, one signs, one checks, one answers health." },
     { "CORDON_CHECKPOINT_KEY",       SET_SECRET, "",             0,   512,     "",     OFF(checkpoint_key),        "Key that heads of the log are signed with, as cordon-keygen --checkpoint makes it. Required in production; without it nothing is signed." },
     { "CORDON_CHECKPOINT_INTERVAL_S", SET_INT,   "60",           1,   3600,    "s",    OFF(checkpoint_interval_s), "A head that has grown is signed after so long." },
     { "CORDON_CHECKPOINT_EVENTS",    SET_INT,    "10000",        1,   1000000, "",     OFF(checkpoint_events),     "Or once the heads have grown by so many events together." },
     { "CORDON_CHECKPOINT_KMS_KEY",   SET_TEXT,   "",             0,   2048,    "",     OFF(checkpoint_kms_key),    "ARN of a key in KMS (ECC_NIST_P256, SIGN_VERIFY) that signs the newest heads too; empty: none." },
     { "CORDON_ANCHOR_BUCKET",        SET_TEXT,   "",             0,   63,      "",     OFF(anchor_bucket),         "Bucket with Object Lock that signed heads are put into. Required in production." },
     { "CORDON_ANCHOR_DAYS",          SET_INT,    "2557",         1,   36500,   "days", OFF(anchor_days),           "How long nobody may remove them there." },
+    { "CORDON_AUDIT_RECHECK_EVENTS", SET_INT,    "1000",         0,   100000,  "events/s", OFF(recheck_events),    "How fast the log is read again and compared with the heads in the bucket, hour by hour; 0: never." },
     AWS_SETTINGS(struct audit_writer_settings, aws),
     AWS_ENDPOINT_SETTING(struct audit_writer_settings, s3_endpoint, "S3"),
     AWS_ENDPOINT_SETTING(struct audit_writer_settings, kms_endpoint, "KMS"),
@@ -181,6 +182,7 @@ static void writer_close(void **self_p) {
         return;
     outbox_destroy(&writer->outbox);
     committer_destroy(&writer->committer);
+    recheck_destroy(&writer->recheck);
     signer_destroy(&writer->signer);
     s3_destroy(&writer->s3);
     kms_destroy(&writer->kms);
@@ -227,6 +229,8 @@ static enum status open_signer(struct audit_writer *writer, struct metrics *metr
     struct checkpoint_pace pace = { .events = settings->checkpoint_events, .wait_ms = settings->checkpoint_interval_s * 1000 };
     struct countersigner kms = { .kms = writer->kms, .key_id = settings->checkpoint_kms_key };
     writer->signer = signer_new(writer->db, writer->key, &anchor, &kms, &pace, metrics);
+    if (writer->s3 && settings->recheck_events > 0)
+        writer->recheck = recheck_new(writer->db, &anchor, settings->recheck_events, metrics);
     return ST_OK;
 }
 
@@ -258,6 +262,8 @@ static enum status writer_start(void *self, struct runtime *rt, struct why *why)
     (void)why;
     struct audit_writer *writer = self;
     signer_start(writer->signer);
+    if (writer->recheck)
+        recheck_start(writer->recheck);
     outbox_start(writer->outbox, writer->signer);
     return ST_OK;
 }
@@ -267,6 +273,8 @@ static void writer_drain(void *self, int64_t deadline_ms) {
     (void)deadline_ms;
     outbox_stop(((struct audit_writer *)self)->outbox);
     signer_stop(((struct audit_writer *)self)->signer);
+    if (((struct audit_writer *)self)->recheck)
+        recheck_stop(((struct audit_writer *)self)->recheck);
 }
 
 static void writer_collect(void *self, struct metrics *m) {
