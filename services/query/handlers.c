@@ -28,6 +28,7 @@ static const struct route ROUTES[] = {
     { "query.GetErasure",      PEER_EDGE,    SCOPE_ERASURES_MANAGE, &query__get_erasure_request__descriptor,      &query__get_erasure_reply__descriptor,       on_get_erasure },
     { "query.GetErasureCertificate", PEER_EDGE, SCOPE_ERASURES_MANAGE, &query__get_erasure_certificate_request__descriptor, &query__get_erasure_certificate_reply__descriptor, on_get_erasure_certificate },
     { "query.ListHolds",       PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &query__list_holds_request__descriptor,       &query__list_holds_reply__descriptor,        on_list_holds },
+    { "query.GetAuditReceipt", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__get_audit_receipt_request__descriptor, &query__get_receipt_reply__descriptor,       on_get_audit_receipt },
     { "query.ListAuditEvents", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_audit_events_request__descriptor, &query__list_audit_events_reply__descriptor, on_list_audit_events },
     { "query.ListDisclosures", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_disclosures_request__descriptor, &query__list_disclosures_reply__descriptor,  on_list_disclosures },
     { "query.ExportDisclosures", PEER_EDGE,  SCOPE_AUDIT_READ,     &query__list_disclosures_request__descriptor, &query__export_disclosures_reply__descriptor, on_export_disclosures },

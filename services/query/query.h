@@ -62,6 +62,7 @@ enum status on_get_conversation(void *self, struct call *call, const ProtobufCMe
 enum status on_delete_conversation(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* receipts.c */
 enum status on_get_receipt(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_audit_receipt(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* erasures.c */
 enum status on_list_erasures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

@@ -2,6 +2,7 @@
  * proof that the event is in the signed log, and on demand the texts and salts that open its commitments. */
 #include <string.h>
 
+#include "audit/client.h"
 #include "columns.h"
 #include "core/text_codec.h"
 #include "core/wire.h"
@@ -43,8 +44,8 @@ static enum status read_ids(struct call *call, const json_t *body, const char *n
     return ST_OK;
 }
 
-/* A receipt of the ticket's user. ST_NOT_FOUND: none, or somebody else's. */
-static enum status find(struct query *q, struct call *call, const ProtobufCBinaryData *id, struct shown_receipt *s) {
+/* A receipt of the ticket's user, or with scope audit:read anybody's of the tenant. ST_NOT_FOUND: none that the ticket may see. */
+static enum status find(struct query *q, struct call *call, uint64_t scope, const ProtobufCBinaryData *id, struct shown_receipt *s) {
     static const struct sql FIND = { "find_receipt",
         "SELECT r.body, a.question_enc, a.answer_enc, a.salt_enc, "
         "ARRAY(SELECT pg_catalog.encode(e.seed, 'hex') FROM pg_catalog.unnest(a.source_salts_enc) WITH ORDINALITY e (seed, n) ORDER BY e.n) "
@@ -53,7 +54,7 @@ static enum status find(struct query *q, struct call *call, const ProtobufCBinar
     if (!uuid_from_bytes(id->data, id->len, &s->answer_id))
         return fail_as(&call->why, ERR_REQ_FIELD, "answer_id");
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, scope, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(&s->answer_id) }, &s->row, &call->why);
     if (st == ST_OK)
@@ -74,10 +75,10 @@ static enum status find(struct query *q, struct call *call, const ProtobufCBinar
 
 /* ---- the proof ---- */
 
-static enum status prove(struct query *q, struct call *call, const struct shown_receipt *s, Query__GetReceiptReply *reply) {
+static enum status prove(struct query *q, struct call *call, uint64_t scope, const struct shown_receipt *s, Query__GetReceiptReply *reply) {
     static const struct sql EVENT = { "receipt_event", "SELECT seq, event FROM audit.receipt_event($1)", 1 };
     struct event_proof proof;
-    enum status st = event_prove(q, call, SCOPE_QUERY, &EVENT, &s->answer_id, &proof);
+    enum status st = event_prove(q, call, scope, &EVENT, &s->answer_id, &proof);
     if (st != ST_OK)
         return st;
     reply->state = (char *)proof.state;
@@ -218,24 +219,47 @@ static enum status open_chunks(struct query *q, struct call *call, const struct 
     return ST_OK;
 }
 
-enum status on_get_receipt(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    const Query__GetReceiptRequest *req = (const void *)in;
-    Query__GetReceiptReply *reply = (void *)out;
-    struct query *q = self;
+/* Hashes, ids and scores: on the record, and without a key. */
+static enum status show_closed(struct query *q, struct call *call, uint64_t scope, const ProtobufCBinaryData *id, Query__GetReceiptReply *reply) {
     CLEANUP(shown_receipt_end) struct shown_receipt s = { 0 };
-    enum status st = find(q, call, &req->answer_id, &s);
+    enum status st = find(q, call, scope, id, &s);
+    if (st == ST_OK)
+        st = audit_append(call, &(struct audit_record){ .action = AUDIT_RECEIPT_READ, .document_ids = s.document_ids, .document_count = s.count,
+                          .chunk_ids = s.chunk_ids, .chunk_count = s.count, .resource_id = s.answer_id, .detail_json = "{\"opened\":false}" }, NULL);
+    if (st == ST_OK)
+        st = prove(q, call, scope, &s, reply);
+    if (st == ST_OK)
+        reply->receipt = column_text(call->mem, s.row, 0, COL_BODY);
+    return st;
+}
+
+static enum status show_open(struct query *q, struct call *call, const ProtobufCBinaryData *id, Query__GetReceiptReply *reply) {
+    CLEANUP(shown_receipt_end) struct shown_receipt s = { 0 };
+    enum status st = find(q, call, SCOPE_QUERY, id, &s);
     if (st != ST_OK)
         return st;
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
-    st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = AUDIT_RECEIPT_READ, .document_ids = s.document_ids, .document_count = s.count,
-                          .chunk_ids = s.chunk_ids, .chunk_count = s.count, .resource_id = &s.answer_id, .opens_conversation = req->open,
-                          .detail_json = req->open ? "{\"opened\":true}" : "{\"opened\":false}" }, SCOPE_QUERY);
-    if (st == ST_OK)
-        st = prove(q, call, &s, reply);
-    reply->receipt = column_text(call->mem, s.row, 0, COL_BODY);
-    if (st != ST_OK || !req->open || db_is_null(s.row, 0, COL_SALT))
-        return st;
     uint8_t seed[COMMITMENT_SALT_BYTES];
+    st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = AUDIT_RECEIPT_READ, .document_ids = s.document_ids, .document_count = s.count,
+                          .chunk_ids = s.chunk_ids, .chunk_count = s.count, .resource_id = &s.answer_id, .opens_conversation = true,
+                          .detail_json = "{\"opened\":true}" }, SCOPE_QUERY);
+    if (st == ST_OK)
+        st = prove(q, call, SCOPE_QUERY, &s, reply);
+    if (st != ST_OK)
+        return st;
+    reply->receipt = column_text(call->mem, s.row, 0, COL_BODY);
+    if (db_is_null(s.row, 0, COL_SALT))         /* the answer was erased */
+        return ST_OK;
     st = open_answer(call, &s, &shown, seed, reply);
     return st == ST_OK ? open_chunks(q, call, &s, &shown, seed, reply) : st;
+}
+
+enum status on_get_receipt(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__GetReceiptRequest *req = (const void *)in;
+    return req->open ? show_open(self, call, &req->answer_id, (void *)out) : show_closed(self, call, SCOPE_QUERY, &req->answer_id, (void *)out);
+}
+
+enum status on_get_audit_receipt(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__GetAuditReceiptRequest *req = (const void *)in;
+    return show_closed(self, call, SCOPE_AUDIT_READ, &req->answer_id, (void *)out);
 }

@@ -150,16 +150,29 @@ static struct outcome delete_conversation(const char *ticket, const char *id) {
 }
 
 /* Of an answer about the document, to ann or bea. */
-static struct outcome get_receipt(const char *ticket, const char *id) {
-    Query__GetReceiptRequest req = QUERY__GET_RECEIPT_REQUEST__INIT;
-    ProtobufCMessage *reply = NULL;
+static ProtobufCBinaryData add_receipts(const char *id) {
     pg_ask(pg_admin(), "INSERT INTO app.receipts (tenant_id, answer_id, user_id, body) SELECT u.tenant_id, a.id, u.id, jsonb_build_object('answer_id', a.id, "
                        "'tenant_id', u.tenant_id, 'user_id', u.id, 'chunk_ids', '[]'::jsonb, 'document_ids', '[]'::jsonb, 'about', d.id)::text FROM auth.users u "
                        "JOIN app.documents d ON d.tenant_id = u.tenant_id, LATERAL (SELECT md5(u.id::text || d.id::text)::uuid AS id) a "
                        "WHERE u.subject IN ('ann', 'bea') ON CONFLICT DO NOTHING");
-    req.answer_id = rig_id(pg_ask(pg_admin(), "SELECT coalesce((SELECT r.answer_id FROM app.receipts r WHERE r.body::jsonb ->> 'about' = '%s' "
+    return rig_id(pg_ask(pg_admin(), "SELECT coalesce((SELECT r.answer_id FROM app.receipts r WHERE r.body::jsonb ->> 'about' = '%s' "
                                               "LIMIT 1), '%s')", id, id));
+}
+
+static struct outcome get_receipt(const char *ticket, const char *id) {
+    Query__GetReceiptRequest req = QUERY__GET_RECEIPT_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.answer_id = add_receipts(id);
     return after(rig_call("query.GetReceipt", ticket, &req.base, &reply), 1);
+}
+
+static struct outcome get_audit_receipt(const char *ticket, const char *id) {
+    Query__GetAuditReceiptRequest req = QUERY__GET_AUDIT_RECEIPT_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.answer_id = add_receipts(id);
+    enum status st = rig_call("query.GetAuditReceipt", ticket, &req.base, &reply);
+    cr_expect(!reply || !*((Query__GetReceiptReply *)reply)->question, "an auditor sees no text");
+    return after(st, 1);
 }
 
 static struct outcome add_cosignatures(const char *ticket, const char *id) {
@@ -267,6 +280,7 @@ static const struct sample {
     { "query.ListConversations", "clinician", "auditor", ANSWER_A, NULL, list_conversations, NULL },
     { "query.DeleteConversation", "clinician", "auditor", ANSWER_A, ANSWER_B, delete_conversation, NULL },
     { "query.GetReceipt",      "clinician", "auditor",   DOC_A, DOC_B, get_receipt,       "answer.receipt.read" },
+    { "query.GetAuditReceipt", "auditor",   "clinician", DOC_A, DOC_B, get_audit_receipt, "answer.receipt.read" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
     { "query.FindSubject",     "clinician", "auditor",   PATIENT_A, PATIENT_B, find_subject, "subject.find" },
     { "query.ListDisclosures", "auditor",   "clinician", DOC_A, DOC_B, list_disclosures,  "audit.disclosures" },
