@@ -103,11 +103,11 @@ enum status on_begin_login(void *self, struct call *call, const ProtobufCMessage
     if (st != ST_OK)
         return st;
     if (!at.authorization || !at.token)
-        return fail_as(&call->why, ERR_AUTH_NO_LOGIN, "the issuer's discovery document has no authorization or token endpoint");
+        return fail_as(&call->why, ERR_AUTH_NO_LOGIN, "the issuer's discovery document lacks what a login needs");
     char *state = random_hex(call->mem), *browser = random_hex(call->mem);
     reply->url = authorization_url(a, call->mem, issuer, at.authorization, state, browser, req->is_fresh);
     if (!reply->url)
-        return fail(&call->why, ST_INTERNAL, "the authorization request is too long");
+        return fail(&call->why, ST_INTERNAL, "the way to the provider is too long");
     reply->browser_secret = browser;
     return db_run(a->db, &BEGIN, (struct db_param[]){ hash_param(call->mem, state), hash_param(call->mem, browser), DB_TEXT(issuer->policy.issuer),
                   DB_TEXT(return_to), DB_BOOL(req->is_fresh) }, call->deadline_ms, NULL, &call->why);
