@@ -121,6 +121,9 @@ def test_an_answer_s_receipt_is_verified_by_a_stranger_closed_and_opened(stack, 
     (tmp_path / "changed").write_bytes(opened.content.replace(b"How much", b"How many"))
     done = verify("record", "--key", key, tmp_path / "changed")
     assert done.returncode == 1 and b"the question is not what the receipt commits to" in done.stdout, done.stdout
+    (tmp_path / "auditor").write_bytes(ask(stack, f"receipts/{asked['answer_id']}").content)
+    done = verify("record", "--key", key, tmp_path / "auditor")
+    assert done.returncode == 0 and b"opened: 0" in done.stdout, done.stdout + done.stderr
     read = ask(stack, "events", action="answer.receipt.read").json()["events"]
     assert len(read) >= 2
     assert stack.call("GET", f"/api/v1/query/{asked['answer_id']}/receipt", user="somebody-else").status_code == 404
