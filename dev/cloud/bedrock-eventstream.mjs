@@ -29,3 +29,7 @@ export function frame(headers, payload) {
 export function event(type, body) {
   return frame({ ':event-type': type, ':content-type': 'application/json', ':message-type': 'event' }, Buffer.from(JSON.stringify(body)));
 }
+
+export function exception(type, body) {
+  return frame({ ':exception-type': type, ':content-type': 'application/json', ':message-type': 'exception' }, Buffer.from(JSON.stringify(body)));
+}

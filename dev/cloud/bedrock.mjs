@@ -6,6 +6,8 @@
 //   POST /model/{id}/converse-stream   the same as an event stream
 //   GET  /_health                      200 once the model is loaded (the port is closed before)
 //   GET, POST /_control                faults and counters, for tests: {"throttle": n, "error500": n, "hang_ms": t, "latency_ms": t};
+//                                      {"piece_ms": t, "stream_end": "exception" | "cut" | "hang" | "bad_crc" | 0}: how streamed answers
+//                                      come, and how they end in their middle; calls.left counts those that were left;
 //                                      {"words_only": true}: vectors without the small model, which is slow under load
 //
 // Vectors come from a small real model and from the words themselves (bedrock-embed.mjs); answers are
@@ -18,7 +20,7 @@ import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { answer } from './bedrock-answer.mjs';
 import { SentenceModel, embed, lexical } from './bedrock-embed.mjs';
-import { event } from './bedrock-eventstream.mjs';
+import { event, exception } from './bedrock-eventstream.mjs';
 import { check_converse, check_titan, model_kind, tokens_of } from './bedrock-validate.mjs';
 
 const MAX_BODY_BYTES = 25 << 20;
@@ -27,6 +29,8 @@ const STATUS = {
   ValidationException: 400, ResourceNotFoundException: 404, UnknownOperationException: 404,
   ThrottlingException: 429, InternalServerException: 500,
 };
+
+const STREAM_ENDS = [0, 'exception', 'cut', 'hang', 'bad_crc'];
 
 class Refusal extends Error {
   constructor(type, message) {
@@ -37,13 +41,14 @@ class Refusal extends Error {
 
 // throttle and error500 count the calls still to be refused (true: all of them until set to 0).
 class Faults {
-  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0 };
-  calls = { invoke: 0, converse: 0, 'converse-stream': 0 };
+  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0, piece_ms: 0, stream_end: 0 };
+  calls = { invoke: 0, converse: 0, 'converse-stream': 0, left: 0 };
 
   set(changes) {
     for (const [name, value] of Object.entries(changes)) {
       const is_count = Number.isInteger(value) && value >= 0;
-      if (!(name in this.state) || !(is_count || (value === true && !name.endsWith('_ms'))))
+      const is_end = name === 'stream_end' && STREAM_ENDS.includes(value);
+      if (!(name in this.state) || !(is_end || (name !== 'stream_end' && (is_count || (value === true && !name.endsWith('_ms'))))))
         throw new Refusal('ValidationException', `no such fault: ${name}`);
     }
     Object.assign(this.state, changes);
@@ -133,12 +138,32 @@ async function converse(model, body, response) {
   send_json(response, 200, { metrics, output: { message: { content: [{ text }], role: 'assistant' } }, stopReason, usage });
 }
 
-async function converse_stream(model, body, response) {
+// In the middle of an answer.
+function break_off(response, how) {
+  if (how === 'exception')
+    response.end(exception('modelStreamErrorException', { message: 'The model has encountered an error.' }));
+  else if (how === 'cut')
+    response.destroy();
+  else if (how === 'bad_crc') {
+    const bytes = event('messageStop', { stopReason: 'end_turn' });
+    bytes[bytes.length - 1] ^= 1;
+    response.end(bytes);
+  }     // hang: nothing more comes
+}
+
+async function converse_stream(model, body, response, faults) {
   const { pieces, stopReason, usage, metrics } = await reply_to(model, body);
   response.writeHead(200, { 'content-type': 'application/vnd.amazon.eventstream', 'x-amzn-RequestId': randomUUID() });
   response.write(event('messageStart', { role: 'assistant' }));
-  for (let i = 0; i < pieces.length; i += 4)
+  const { piece_ms, stream_end } = faults.state;
+  response.on('close', () => { faults.calls.left += !response.writableEnded; });
+  for (let i = 0; i < pieces.length && !response.destroyed; i += 4) {
+    if (stream_end && i >= pieces.length / 2)
+      return break_off(response, stream_end);
     response.write(event('contentBlockDelta', { contentBlockIndex: 0, delta: { text: pieces.slice(i, i + 4).join('') } }));
+    if (piece_ms)
+      await new Promise((resolve) => setTimeout(resolve, piece_ms));
+  }
   response.write(event('contentBlockStop', { contentBlockIndex: 0 }));
   response.write(event('messageStop', { stopReason }));
   response.end(event('metadata', { metrics, usage }));
@@ -171,7 +196,7 @@ async function serve(model, faults, request, response) {
     throw new Refusal('ResourceNotFoundException', 'Could not resolve the foundation model from the provided model identifier.');
   if (kind !== OPERATIONS[operation])
     throw new Refusal('ValidationException', "This action doesn't support the model that you provided.");
-  return HANDLERS[operation](faults.state.words_only ? WORDS_ONLY : model, body, response);
+  return HANDLERS[operation](faults.state.words_only ? WORDS_ONLY : model, body, response, faults);
 }
 
 function decode_id(text) {

@@ -13,6 +13,7 @@ GET and POST /_control: faults on demand (faults.py), unsigned and from loopback
 Environment: CLOUD_PORT, CLOUD_STATE (folder), CLOUD_IDENTITIES (file), CLOUD_POLICIES (folders, ':' between),
              CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_SHARE_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development
 """
+import contextlib
 import datetime
 import email.utils
 import hashlib
@@ -345,7 +346,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.cloud.require(self.identity, self.action, self.resource)
         if self.strike("bedrock", {"converse": "Converse", "converse-stream": "ConverseStream"}.get(parts[3], MODEL_ACTIONS[parts[3]])):
             return 200
-        upstream = http.client.HTTPConnection("127.0.0.1", self.cloud.bedrock_port, timeout=120)
+        upstream, over = http.client.HTTPConnection("127.0.0.1", self.cloud.bedrock_port, timeout=120), threading.Event()
         forward = {name: value for name, value in request.headers.items() if name in ("content-type", "accept")
                    or name.startswith(("x-amzn-bedrock-", "x-cordon-"))}
         try:
@@ -354,6 +355,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers = {name: value for name, value in reply.getheaders() if name.lower() not in HOP_HEADERS}
             length = reply.getheader("content-length")
             chunks = iter(lambda: reply.read1(1 << 16), b"")
+            if length is None:
+                threading.Thread(target=self.leave_with_client, args=(upstream.sock, over), daemon=True).start()
             self.took_effect = reply.status < 300
             self.answer(reply.status, headers, chunks=chunks, length=length and int(length))
             return reply.status
@@ -363,7 +366,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return 502
             raise AwsError("ServiceUnavailableException", f"the model server does not answer: {error}", 503) from None
         finally:
+            over.set()
             upstream.close()
+
+    def leave_with_client(self, upstream, over):
+        """A stream that nobody hears any more is ended where it comes from, even while it is silent."""
+        while not over.wait(0.1):
+            with contextlib.suppress(OSError, ValueError):
+                if self.is_gone():
+                    return upstream.shutdown(socket.SHUT_RDWR)
 
     def refuse_with(self, error, service):
         if self.sent:

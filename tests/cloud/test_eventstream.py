@@ -9,8 +9,8 @@ import pytest
 from botocore.eventstream import EventStreamBuffer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DEV = ROOT / "dev"
-BUILD = pathlib.Path(os.environ.get("CORDON_BUILD_DIR", ROOT / "build"))
+APP = pathlib.Path(os.environ.get("CORDON_APP_DIR", ROOT / ".cordon" / "app"))      # dev/cloud and its npm packages
+PRINTERS = [pathlib.Path(d) / "tests/eventstream_print" for d in (os.environ.get("CORDON_BUILD_DIR", "-"), *(ROOT / ".cordon/build").glob("*"))]
 
 # Frames by the JavaScript SDK's codec: strings as Bedrock sends them, and a header of every type that there is.
 SMITHY = """
@@ -34,18 +34,19 @@ for (const [name, body] of JSON.parse(process.argv[1]))
 
 
 def node(script, argument):
-    return subprocess.run(["node", "--input-type=module", "-e", script, json.dumps(argument)], cwd=DEV, stdout=subprocess.PIPE,
+    return subprocess.run(["node", "--input-type=module", "-e", script, json.dumps(argument)], cwd=APP, stdout=subprocess.PIPE,
                           check=True, timeout=60).stdout
 
 
 def decode(frames, portion):
-    return subprocess.run([BUILD / "tests/eventstream_print", str(portion)], input=frames, stdout=subprocess.PIPE, text=False, timeout=60)
+    printer = next((p for p in PRINTERS if p.exists()), None) or pytest.skip("eventstream_print is not built: ./cordon test --lanes unit")
+    return subprocess.run([printer, str(portion)], input=frames, stdout=subprocess.PIPE, text=False, timeout=60)
 
 
 @pytest.fixture(scope="module")
 def messages():
-    if not (DEV / "node_modules/@smithy/eventstream-codec").exists():
-        pytest.skip("npm packages of dev/ are not installed")
+    if not (APP / "node_modules/@smithy/eventstream-codec").exists():
+        pytest.skip("its npm package is not installed: ./cordon setup")
     chance = random.Random(7)
     return [(chance.choice(["event", "event", "exception"]), chance.choice(["contentBlockDelta", "metadata", "x"]),
              chance.randbytes(chance.choice([0, 1, 40, 3000])).hex(), chance.random() < 0.5) for _ in range(60)]
