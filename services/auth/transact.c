@@ -93,6 +93,8 @@ ProtobufCBinaryData id_column(struct arena *mem, const PGresult *rows, int row, 
     return wire_optional_id(mem, &id);
 }
 
+const struct uuid LAST_ID = { { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } };
+
 int page_limit(uint32_t asked) {
     enum { PAGE_DEFAULT = 50, PAGE_MAX = 100 };
     return asked == 0 ? PAGE_DEFAULT : asked < PAGE_MAX ? (int)asked : PAGE_MAX;

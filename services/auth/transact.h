@@ -37,7 +37,7 @@ enum status read_cursor(struct call *call, const char *text, struct uuid *ret_af
 enum status read_text_cursor(struct call *call, const char *text, const char **ret_after) MUST_USE;
 char *write_cursor(struct arena *mem, const ProtobufCBinaryData *last_id);
 char *write_text_cursor(struct arena *mem, const char *last);
-static const struct uuid LAST_ID = { { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } };   /* lists that go downwards begin here */
+extern const struct uuid LAST_ID;      /* lists that go downwards begin behind it */
 
 /* One line of UTF-8 text of 1 to max bytes. */
 bool is_line(const char *text, size_t max);
