@@ -151,7 +151,8 @@ enum status harden_finish(struct hardening *h, const struct service *svc, const 
     if (!CORDON_CONFINED) {
         note(h, HARDEN_LANDLOCK, true, "not in this build");
         note(h, HARDEN_SYSTEM_CALLS, true, "not in this build");
-        return is_production ? fail(why, ST_FORBIDDEN, "built for sanitizers, without hardening: not for production") : check_required(h, values->required_hardening, why);
+        return is_production ? fail(why, ST_FORBIDDEN, "built for sanitizers, without hardening: not for production")
+                             : check_required(h, values->required_hardening, why);
     }
     struct needs needs = { 0 };
     gather(&needs, svc, settings, values, rows);
