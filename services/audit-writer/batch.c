@@ -87,6 +87,7 @@ static enum status place(struct batch_call *call, struct heads *heads, struct le
         if (known->is_used && (!uuid_equal(&known->tenant_id, &call->stamps[k].tenant_id) ||
                                memcmp(known->content_digest, e->content_digest, MERKLE_HASH_BYTES) != 0)) {
             char text[UUID_TEXT_BYTES];
+            call->conflict_id = e->event_id;
             call->status = fail(&call->why, ST_CONFLICT, "audit: event %s is on the log with other content",
                                 uuid_format(&e->event_id, text));
             return ST_OK;

@@ -23,6 +23,7 @@ struct batch_call {
     struct audit_stamp *stamps; /* count of them; batch_append fills seq, recorded_at and, when 0, occurred_at */
     enum status status;         /* ST_OK: on the log. ST_UNAVAILABLE: not on it, or not known. Otherwise not on it. */
     struct why why;
+    struct uuid conflict_id;    /* with ST_CONFLICT: the id that is on the log with other content */
 };
 
 /* Put the calls on the log. On ST_OK each call's status is its own outcome; otherwise nothing was

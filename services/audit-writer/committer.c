@@ -48,6 +48,24 @@ static size_t gather(struct committer *c, struct waiting *taken[BATCH_CALLS_MAX]
     return count;
 }
 
+/* That it was tried is itself on the log of whoever's ticket it was. */
+static void record_conflict(struct committer *c, const struct batch_call *refused) {
+    struct why why = { 0 };
+    struct audit_event *event = NULL;
+    struct audit_record record = { .event_id = uuid_v7(), .action = AUDIT_ID_CONFLICT, .outcome = AUDIT_REFUSED, .resource_id = refused->conflict_id };
+    struct audit_origin origin = { .reported_by = "audit-writer", .request_id = refused->events[0]->request_id };
+    enum status st = audit_event_new(&record, &origin, &event, &why);
+    const struct audit_stamp *who = &refused->stamps[0];
+    struct audit_stamp stamp = { .tenant_id = who->tenant_id, .actor_id = who->actor_id, .session_id = who->session_id, .job_id = who->job_id,
+                                 .grant_id = who->grant_id };
+    struct batch_call call = { .events = &event, .count = 1, .stamps = &stamp };
+    if (st == ST_OK)
+        st = batch_commit(c->pool, NULL, (struct batch_call *[]){ &call }, 1, clock_mono_ms() + BATCH_MAX_MS, &why);
+    if (st != ST_OK)
+        log_event(LOG_ERROR, "audit_conflict_unrecorded", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+    audit_event_destroy(&event);
+}
+
 /* A conflict means that somebody used an id twice for different things: a bug, or an attempt to replace
  * what is on the record. */
 static void report(struct committer *c, struct waiting *const taken[], size_t count, enum status st,
@@ -61,6 +79,7 @@ static void report(struct committer *c, struct waiting *const taken[], size_t co
             counter_add(c->conflicts, 1);
             log_event(LOG_ERROR, "audit_conflict", LOG_TEXT("request_id", uuid_format(&call->events[0]->request_id, request)),
                       LOG_TEXT("why", call->why.text));
+            record_conflict(c, call);
         }
     }
     if (st != ST_OK) {

@@ -10,7 +10,7 @@
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
 
-enum { OPEN_MAX_MS = 15000, READY_MAX_MS = 1000, SCRAPE_MAX_MS = 500, TICKET_MAX_BYTES = 8192 };
+enum { OPEN_MAX_MS = 15000, READY_MAX_MS = 1000, SCRAPE_MAX_MS = 500, TICKET_MAX_BYTES = 8192, ANCHOR_DAYS_MIN = 2192 };
 
 /* ---- audit.Append ---- */
 
@@ -167,7 +167,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_CHECKPOINT_EVENTS",    SET_INT,    "10000",        1,   1000000, "",     OFF(checkpoint_events),     "Or once the heads have grown by so many events together." },
     { "CORDON_CHECKPOINT_KMS_KEY",   SET_TEXT,   "",             0,   2048,    "",     OFF(checkpoint_kms_key),    "ARN of a key in KMS (ECC_NIST_P256, SIGN_VERIFY) that signs the newest heads too; empty: none." },
     { "CORDON_ANCHOR_BUCKET",        SET_TEXT,   "",             0,   63,      "",     OFF(anchor_bucket),         "Bucket with Object Lock that signed heads are put into. Required in production." },
-    { "CORDON_ANCHOR_DAYS",          SET_INT,    "2557",         1,   36500,   "days", OFF(anchor_days),           "How long nobody may remove them there." },
+    { "CORDON_ANCHOR_DAYS",          SET_INT,    "2557",         1,   36500,   "days", OFF(anchor_days),           "How long nobody may remove them there; at least 2192 (six years) in production." },
     { "CORDON_AUDIT_RECHECK_EVENTS", SET_INT,    "1000",         0,   100000,  "events/s", OFF(recheck_events),    "How fast the log is read again and compared with the heads in the bucket, hour by hour; 0: never." },
     AWS_SETTINGS(struct audit_writer_settings, aws),
     AWS_ENDPOINT_SETTING(struct audit_writer_settings, s3_endpoint, "S3"),
@@ -212,6 +212,8 @@ static enum status open_signer(struct audit_writer *writer, struct metrics *metr
     bool has_bucket = settings->anchor_bucket && *settings->anchor_bucket;
     if (writer->is_production && (!settings->checkpoint_key || !has_bucket))
         return fail(why, ST_INVALID, "CORDON_CHECKPOINT_KEY and CORDON_ANCHOR_BUCKET are required outside development");
+    if (writer->is_production && settings->anchor_days < ANCHOR_DAYS_MIN)
+        return fail(why, ST_INVALID, "CORDON_ANCHOR_DAYS: what proves the log is kept for six years (45 CFR 164.316), %d days, at least", ANCHOR_DAYS_MIN);
     enum status st = settings->checkpoint_key ? note_key_new(settings->checkpoint_key, &writer->key, why) : ST_OK;
     if (st != ST_OK)
         return st;

@@ -463,6 +463,31 @@ Test(audit_checkpoints, production_wants_key_and_bucket) {
     cr_assert_null(writer);
 }
 
+/* An id with two contents through the committer: refused, counted, and on the log of whoever tried. */
+Test(audit_checkpoints, an_id_used_for_something_else_is_refused_counted_and_on_record) {
+    struct committer *committer = committer_new(rig_pool(), metrics);
+    struct rig_call first, other;
+    rig_call(&first, AUDIT_SEARCH_DISCLOSE, ticket(), NULL, NULL);
+    cr_assert_eq(committer_append(committer, &first.call, clock_mono_ms() + 10000), ST_OK);
+    rig_call(&other, AUDIT_SEARCH_DISCLOSE, ticket(), DOCUMENT_A1, &first.event->event_id);
+    cr_assert_eq(committer_append(committer, &other.call, clock_mono_ms() + 10000), ST_CONFLICT);
+    committer_destroy(&committer);
+    cr_assert_eq(counter_value(metrics_counter(metrics, "cordon_audit_conflicts_total", "", "")), 1);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT resource_id || ' ' || outcome || ' ' || (actor_id IS NOT NULL) FROM audit.audit_logs WHERE action = 'audit.conflict' "
+                            "AND tenant_id = '" PG_TENANT_A "'"), pg_ask(pg_admin(), "SELECT '%s denied true'", rig_text(&first.event->event_id)));
+    (void)rig_check_tree(PG_TENANT_A);
+    rig_call_end(&first);
+    rig_call_end(&other);
+}
+
+/* The index of documents has each event once for each document that it names, and the log's month with it. */
+Test(audit_checkpoints, events_are_found_by_the_documents_that_they_name) {
+    const char *one = rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), DOCUMENT_A1);
+    (void)rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), NULL);
+    cr_assert_str_eq(ask("SELECT string_agg(event_id || ' ' || seq, ',') FROM audit.document_events WHERE tenant_id = '" PG_TENANT_A "' AND document_id = '" DOCUMENT_A1 "'"),
+                     pg_ask(pg_admin(), "SELECT '%s 0'", one));
+}
+
 /* ---- the log is read again ---- */
 
 static struct recheck *new_recheck(int64_t events_s) {
