@@ -48,9 +48,9 @@ static enum status read_event(struct call *call, const Audit__Event *in, const s
         !read_ids(call->mem, in->chunk_ids, in->n_chunk_ids, &record.chunk_ids) ||
         (in->resource_id.len > 0 && !uuid_from_bytes(in->resource_id.data, in->resource_id.len, &record.resource_id)))
         return fail(&call->why, ST_INVALID, "audit: too many ids, or one is not 16 bytes");
-    /* changes record themselves, in their own transaction; nobody may say that one happened */
+    /* changes record themselves, in their own transaction; nobody may say that one happened. Which model answered only its caller knows. */
     enum audit_kind kind = audit_action_kind(record.action);
-    if (kind != AUDIT_KIND_DISCLOSURE && kind != AUDIT_KIND_DENIAL)
+    if (kind != AUDIT_KIND_DISCLOSURE && kind != AUDIT_KIND_DENIAL && record.action != AUDIT_MODEL_USE)
         return fail(&call->why, ST_FORBIDDEN, "audit: %s is written by the database only", in->action);
     return audit_event_new(&record, origin, ret_event, &call->why);
 }
