@@ -81,19 +81,22 @@ CREATE INDEX erasure_items_open ON app.erasure_items (tenant_id, erasure_id) WHE
 -- Two people of the platform agree, then an operator who holds another AWS identity than any process schedules the deletion
 -- of the tenant's KMS key (cordon-offboard). What a state says is intended is committed before KMS hears of it.
 CREATE TABLE auth.offboardings (
-    id          uuid PRIMARY KEY,
     tenant_id   uuid NOT NULL REFERENCES auth.tenants,
+    id          uuid NOT NULL,
     state       text NOT NULL DEFAULT 'requested' CHECK (state IN ('requested', 'intended', 'scheduled', 'cancel_intended', 'cancelled')),
     created_at  timestamptz NOT NULL DEFAULT now(),
     delete_at   timestamptz,        -- when KMS deletes the key
+    PRIMARY KEY (tenant_id, id),
     CHECK (state <> 'scheduled' OR delete_at IS NOT NULL)
 );
 CREATE UNIQUE INDEX offboardings_open ON auth.offboardings (tenant_id) WHERE state <> 'cancelled';
 CREATE TABLE auth.offboarding_approvals (
-    offboarding_id  uuid NOT NULL REFERENCES auth.offboardings,
+    tenant_id       uuid NOT NULL,
+    offboarding_id  uuid NOT NULL,
     user_id         uuid NOT NULL,          -- of the platform
     approved_at     timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (offboarding_id, user_id)
+    PRIMARY KEY (tenant_id, offboarding_id, user_id),
+    FOREIGN KEY (tenant_id, offboarding_id) REFERENCES auth.offboardings (tenant_id, id)
 );
 ALTER TABLE auth.offboardings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE auth.offboardings FORCE ROW LEVEL SECURITY;
@@ -102,12 +105,10 @@ ALTER TABLE auth.offboarding_approvals FORCE ROW LEVEL SECURITY;
 CREATE POLICY definer ON auth.offboardings TO cordon_keys_definer USING (true) WITH CHECK (true);
 CREATE POLICY definer ON auth.offboarding_approvals TO cordon_keys_definer USING (true) WITH CHECK (true);
 CREATE POLICY keys_definer_ends ON auth.tenants TO cordon_keys_definer USING (true) WITH CHECK (true);
-CREATE POLICY audit_definer ON auth.offboardings FOR SELECT TO cordon_audit_definer USING (true);
 GRANT USAGE ON SCHEMA auth TO cordon_keys_definer;
 GRANT SELECT, INSERT, UPDATE ON auth.offboardings TO cordon_keys_definer;
 GRANT SELECT, INSERT ON auth.offboarding_approvals TO cordon_keys_definer;
 GRANT SELECT (id, slug, status, kms_key_id), UPDATE (status, updated_at) ON auth.tenants TO cordon_keys_definer;
-GRANT SELECT (id, tenant_id) ON auth.offboardings TO cordon_audit_definer;
 
 ALTER TABLE app.holds ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.holds FORCE ROW LEVEL SECURITY;
@@ -311,8 +312,7 @@ END $$;
 CREATE FUNCTION audit.on_offboarding_approval() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM audit.record('tenant.offboard.approve', (SELECT o.tenant_id FROM auth.offboardings o WHERE o.id = NEW.offboarding_id),
-        NEW.offboarding_id, '{}', '{}');
+    PERFORM audit.record('tenant.offboard.approve', NEW.tenant_id, NEW.offboarding_id, '{}', '{}');
     RETURN NULL;
 END $$;
 
@@ -749,8 +749,8 @@ BEGIN
     IF NOT FOUND THEN
         INSERT INTO auth.offboardings (id, tenant_id) VALUES (authz.uuid_v7(), p_tenant_id) RETURNING id INTO open;
     END IF;
-    INSERT INTO auth.offboarding_approvals (offboarding_id, user_id) VALUES (open, authz.user_id()) ON CONFLICT DO NOTHING;
-    RETURN (SELECT count(*) FROM auth.offboarding_approvals a WHERE a.offboarding_id = open);
+    INSERT INTO auth.offboarding_approvals (tenant_id, offboarding_id, user_id) VALUES (p_tenant_id, open, authz.user_id()) ON CONFLICT DO NOTHING;
+    RETURN (SELECT count(*) FROM auth.offboarding_approvals a WHERE a.tenant_id = p_tenant_id AND a.offboarding_id = open);
 END $$;
 
 -- For the operator's program, before KMS is asked: the tenant's work stops with this. CA001: two people must have agreed,

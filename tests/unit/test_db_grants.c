@@ -140,7 +140,7 @@ Test(db_grants, every_tenant_table_and_partition_forces_row_security) {
     expect_none("row-level security is not forced",
         "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') "
         "AND n.nspname IN " OURS " AND NOT (c.relrowsecurity AND c.relforcerowsecurity) "
-        "AND c.oid::regclass::text NOT IN ('auth.scopes', 'auth.role_scopes', 'auth.roles', 'app.document_moves', 'jobs.moves')");
+        "AND c.oid::regclass::text NOT IN ('auth.scopes', 'auth.role_scopes', 'auth.roles', 'app.document_moves', 'app.erasure_moves', 'jobs.moves')");
     expect_none("a partition lacks its parent's policy",
         "SELECT i.inhrelid::regclass::text || ' ' || p.polname FROM pg_inherits i JOIN pg_policy p ON p.polrelid = i.inhparent "
         "JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind = 'r' AND c.relnamespace = 'app'::regnamespace "
