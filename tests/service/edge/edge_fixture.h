@@ -13,7 +13,7 @@
 
 /* What the players saw; one edge per test process. */
 static struct {
-    atomic_uint authenticated, denied, uploads, checked;
+    atomic_uint authenticated, denied, uploads, checked, left;
     atomic_bool is_over;
     char denied_code[16], denied_path[64], file_name[256], content_type[128], metadata[256], mrn[128], last_ticket[256], key[256], priority[16], traceparent[64];
     uint8_t chosen_id[16];
@@ -210,6 +210,43 @@ static enum status on_content(void *self, struct call *call, const ProtobufCMess
     return st;
 }
 
+static enum status write_event(struct call *call, uint32_t number, const char *text) {
+    Query__AnswerEvent event = QUERY__ANSWER_EVENT__INIT;
+    Query__AnswerToken token = QUERY__ANSWER_TOKEN__INIT;
+    uint8_t packed[512];
+    event.number = number;
+    token.text = (char *)text;
+    event.token = text ? &token : NULL;
+    return call_write(call, packed, query__answer_event__pack(&event, packed));
+}
+
+/* "refused": at once; "broken": behind a token; "silent": nothing behind it, until the client goes. */
+static enum status on_query(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    (void)self;
+    const Query__QueryRequest *req = (const void *)in;
+    ((Query__QueryReply *)out)->answer = (char *)"whole";
+    if (str_equal(req->question, "refused"))
+        return fail_as(&call->why, ERR_AUDIT_UNAVAILABLE, "no record");
+    if (!call_is_stream(call))
+        return ST_OK;
+    enum status st = write_event(call, 1, "two\n\nlines, data: \"x\" [1]");
+    if (st == ST_OK && str_equal(req->question, "broken"))
+        return fail_as(&call->why, ERR_MODEL_BROKE_OFF, "half way");
+    if (st == ST_OK && str_equal(req->question, "silent")) {
+        while (call_wait(call, clock_mono_ms() + 1000))
+            continue;
+        atomic_fetch_add(&seen.left, 1);
+        return fail(&call->why, ST_UNAVAILABLE, "left");
+    }
+    st = st == ST_OK ? write_event(call, 0, NULL) : st;
+    return st == ST_OK ? write_event(call, 2, "end") : st;
+}
+
+static enum status on_get_answer(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    (void)self, (void)out;
+    return write_event(call, ((const Query__GetAnswerRequest *)in)->after + 1, "again");
+}
+
 static enum status on_search(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     (void)self;
     const Query__SearchRequest *req = (const void *)in;
@@ -258,6 +295,8 @@ static const struct route QUERY_ROUTES[] = {
     ROW("query.ListDocuments", query__list_documents_request, query__list_documents_reply, on_list),
     ROW("query.GetDocument", query__get_document_request, query__get_document_reply, on_get),
     ROW("query.GetContent", query__get_content_request, query__get_content_reply, on_content),
+    ROW("query.Query", query__query_request, query__query_reply, on_query),
+    ROW("query.GetAnswer", query__get_answer_request, query__get_answer_reply, on_get_answer),
     ROW("query.Search", query__search_request, query__search_reply, on_search), { 0 } };
 
 static const struct service AUTH_PLAYER = { .name = "auth", .peer = PEER_AUTH, .routes = AUTH_ROUTES };
