@@ -41,15 +41,30 @@ def running(command, ready, **how):
         process.wait(60)
 
 
+def environment(process, **settings):
+    """A process's own, as the supervisor gives it, with other settings."""
+    own = {file.name: file.read_text().rstrip("\n") for file in (STATE / "secrets" / process).iterdir()}
+    return {**own, "PATH": os.environ["PATH"], **settings}
+
+
 @contextlib.contextmanager
 def another_edge(stack, **settings):
     """One more replica of the stack's edge, with other settings."""
     port, metrics = free_ports(2)
-    env = {file.name: file.read_text().rstrip("\n") for file in (STATE / "secrets" / "edge").iterdir()}
-    env.update(PATH=os.environ["PATH"], PORT=str(port), CORDON_METRICS_LISTEN=f"127.0.0.1:{metrics}", **settings)
+    env = environment("edge", PORT=str(port), CORDON_METRICS_LISTEN=f"127.0.0.1:{metrics}", **settings)
     ready = lambda: requests.get(f"http://127.0.0.1:{port}/api/v1/health/ready", timeout=5).status_code == 200
     with running([str(STATE / "bin" / "cordon-edge")], ready, env=env) as process:
         yield Edge(port, metrics, process)
+
+
+@contextlib.contextmanager
+def another_auth(stack, **settings):
+    """One more replica of auth, which only those call who are told: (its endpoint, its process)."""
+    port, metrics = free_ports(2)
+    env = environment("auth", CORDON_BUS_LISTEN=f"tcp://127.0.0.1:{port}", CORDON_METRICS_LISTEN=f"127.0.0.1:{metrics}", **settings)
+    ready = lambda: requests.get(f"http://127.0.0.1:{metrics}/health/ready", timeout=5).status_code == 200
+    with running([str(STATE / "bin" / "cordon-auth")], ready, env=env) as process:
+        yield f"tcp://127.0.0.1:{port}", process
 
 
 class Tls:

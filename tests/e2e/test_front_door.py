@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from conftest import wait_for
-from front import another_edge, exchange, statuses, tls_in_front
+from front import another_auth, another_edge, exchange, statuses, tls_in_front
 from test_health import value_of
 
 ORIGIN = "https://app.example"
@@ -116,6 +116,19 @@ def test_what_an_issuer_signed_is_no_guess_and_locks_nobody_else_out(stack):
         office = {"X-Forwarded-For": "198.51.100.20"}
         assert [ask(edge, token=stranger, **office).status_code for _ in range(5)] == [403] * 4 + [429]
         assert ask(edge, token=stack.token(user="nora"), **office).status_code == 200
+
+
+def test_a_flood_of_refusals_is_a_few_events_with_a_number(stack):
+    flooder = "198.51.100.33"
+    with another_auth(stack, CORDON_DENIALS_PER_MINUTE="3") as (endpoint, auth), \
+            another_edge(stack, CORDON_AUTH_ENDPOINTS=endpoint, CORDON_TRUSTED_PROXIES="127.0.0.1") as edge:
+        for n in range(50):
+            assert ask(edge, token=f"guess.{n}.x", **{"X-Forwarded-For": flooder}).status_code == 401
+        assert len(events(stack, "auth.denied", remote_address=flooder)) == 3
+        auth.terminate()            # what it has counted is on the record before it ends
+        auth.wait(60)
+        told = events(stack, "auth.denied", remote_address=flooder)
+        assert len(told) == 4 and [e["repeated"] for e in told if "repeated" in e] == [47]
 
 
 # ---- what every answer carries ----
