@@ -341,7 +341,7 @@ Test(login, edges_are_told_whose_requests_may_not_go_on) {
 }
 
 Test(login, everybody_ends_their_own_sessions_and_administrators_a_users) {
-    Auth__AuthenticateReply *ada = NULL, *bob = NULL, *admin = NULL;
+    Auth__AuthenticateReply *ada = NULL, *bob = NULL, *admin = NULL, *other = NULL;
     ProtobufCMessage *message = NULL;
     const char *first = log_in("ada", "r", 600), *second = log_in("ada", "r", 600);
     cr_assert_eq(by_cookie(first, false, &ada), ST_OK);
@@ -358,6 +358,9 @@ Test(login, everybody_ends_their_own_sessions_and_administrators_a_users) {
     Auth__EndUserSessionsRequest all = AUTH__END_USER_SESSIONS_REQUEST__INIT;
     all.user_id = ada->user_id;
     cr_assert_eq(rig_call("auth.EndUserSessions", bob->ticket, &all.base, &message), ST_FORBIDDEN);
+    cr_assert_eq(rig_authenticate(rig_token("root", "\"tenant\":\"" PG_SLUG_B "\",\"roles\":[\"admin\"]"), &other), ST_OK);
+    cr_assert_eq(rig_call("auth.EndUserSessions", other->ticket, &all.base, &message), ST_OK, "%s", rig.why.text);
+    cr_assert_eq(((const Auth__EndUserSessionsReply *)message)->ended, 0, "not another tenant's");
     cr_assert_eq(rig_call("auth.EndUserSessions", admin->ticket, &all.base, &message), ST_OK, "%s", rig.why.text);
     cr_assert_eq(((const Auth__EndUserSessionsReply *)message)->ended, 1);
     assert_ended(first, "revoked");
