@@ -177,7 +177,8 @@ static enum status open_database(struct auth *a, struct why *why) {
     enum status st = db_pool_new(&options, &a->db, why);
     if (st == ST_OK)
         st = db_boot_check(a->db, "cordon_auth", a->runtime->is_production, clock_mono_ms() + BOOT_MS, why);
-    return st == ST_OK ? db_record_start(a->db, "auth", a->runtime->version, a->runtime->settings_sha256, a->runtime->settings_changed, clock_mono_ms() + BOOT_MS, why) : st;
+    const struct runtime *rt = a->runtime;
+    return st == ST_OK ? db_record_start(a->db, "auth", rt->version, rt->settings_sha256, rt->settings_changed, clock_mono_ms() + BOOT_MS, why) : st;
 }
 
 static enum status read_settings(struct auth *a, const struct auth_settings *s, struct why *why) {

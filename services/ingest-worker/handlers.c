@@ -156,7 +156,8 @@ static enum status open_databases(struct ingest *g, struct why *why) {
         st = db_boot_check(g->db, "cordon_ingest", g->runtime->is_production, deadline_ms, why);
     if (st == ST_OK)
         st = db_boot_check(g->jobs_db, "cordon_jobs", g->runtime->is_production, deadline_ms, why);
-    return st == ST_OK ? db_record_start(g->db, "ingest-worker", g->runtime->version, g->runtime->settings_sha256, g->runtime->settings_changed, deadline_ms, why) : st;
+    const struct runtime *rt = g->runtime;
+    return st == ST_OK ? db_record_start(g->db, "ingest-worker", rt->version, rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
 }
 
 static enum status ingest_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {

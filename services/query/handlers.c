@@ -112,7 +112,8 @@ static enum status open_databases(struct query *q, struct why *why) {
         st = db_boot_check(q->db, "cordon_query", q->runtime->is_production, deadline_ms, why);
     if (st == ST_OK)
         st = db_boot_check(q->audit_db, "cordon_audit_reader", q->runtime->is_production, deadline_ms, why);
-    return st == ST_OK ? db_record_start(q->db, "query", q->runtime->version, q->runtime->settings_sha256, q->runtime->settings_changed, deadline_ms, why) : st;
+    const struct runtime *rt = q->runtime;
+    return st == ST_OK ? db_record_start(q->db, "query", rt->version, rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
 }
 
 static enum status query_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
