@@ -180,8 +180,9 @@ enum status kms_describe_key(struct kms *kms, const char *key_id, int64_t deadli
 static enum status change_key(struct kms *kms, const char *key_id, const char *operation, unsigned days, enum kms_key_state wanted,
                               int64_t deadline_ms, struct why *why) {
     CLEANUP(call_end) struct kms_call call = { 0 };
+    const char *id = strrchr(key_id, '/');      /* of an ARN */
     call_begin(&call);
-    put(&call, "KeyId", key_id);
+    put(&call, "KeyId", id ? id + 1 : key_id);
     if (days > 0) {
         json_put_name(&call.json, "PendingWindowInDays");
         json_put_u64(&call.json, days);
