@@ -167,7 +167,8 @@ int64_t quotas_login_failed(struct quotas *quotas, const struct sender *sender, 
     if (!quotas->lockout.free_count)
         return 0;
     struct limit_key site = site_key(sender), failed = limit_key(KEY_CREDENTIAL_FAILED, 0, credential, 32);
-    int64_t by_address_us = is_guess ? lockout_fail(quotas->logins, &site, &quotas->lockout, now_us) : 0;
+    bool is_new = !limit_is_marked(quotas->logins, &failed, now_us);        /* a script with a dead key guesses nothing */
+    int64_t by_address_us = is_guess && is_new ? lockout_fail(quotas->logins, &site, &quotas->lockout, now_us) : 0;
     int64_t by_credential_us = lockout_fail(quotas->logins, &failed, &quotas->lockout, now_us);
     *ret_whom = by_address_us ? "address" : "credential";
     int64_t longer_us = by_address_us > by_credential_us ? by_address_us : by_credential_us;

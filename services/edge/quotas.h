@@ -39,7 +39,8 @@ const char *quota_name(enum quota_of of);
 
 /* ---- failed logins ----
  * A credential is known by its SHA-256. Nobody is locked out by what others do with another credential: a locked
- * address still lets those in whom this process let in lately, and no credential is locked but by its own bytes. */
+ * address still lets those in whom this process let in lately, and no credential is locked but by its own bytes, whose
+ * repetition counts against nobody else. */
 
 /* ST_LIMITED (RATE_002): this credential, or this address with a credential that is new here, is locked out. */
 enum status quotas_may_log_in(struct quotas *quotas, const struct sender *sender, const uint8_t credential[32], struct why *why) MUST_USE;

@@ -59,7 +59,7 @@ Test(edge_quotas, headers_are_as_the_draft_has_them) {
 }
 
 Test(edge_quotas, guesses_lock_an_address_and_what_was_good_stays_good) {
-    uint8_t good[32] = { 1 }, fresh[32] = { 2 }, signed_once[32] = { 3 }, guess[32] = { 4 };
+    uint8_t good[32] = { 1 }, fresh[32] = { 2 }, signed_once[32] = { 3 }, guess[32] = { 4 }, revoked[32] = { 5 };
     struct sender office = sender_of(7), home = sender_of(8);
     const char *whom = "";
     cr_assert_eq(open_with("", "", 0, 1), ST_OK);
@@ -69,7 +69,12 @@ Test(edge_quotas, guesses_lock_an_address_and_what_was_good_stays_good) {
         cr_assert_eq(quotas_login_failed(&quotas, &office, signed_once, false, &whom), 0);
     }
     cr_expect_eq(quotas_may_log_in(&quotas, &office, fresh, &why), ST_OK);
-    for (uint8_t i = 0; i < 4; i++) {
+    for (int i = 0; i < 3; i++)                     /* nor is somebody's script with a key that was revoked */
+        cr_assert_eq(quotas_login_failed(&quotas, &office, revoked, true, &whom), 0);
+    cr_assert_eq(quotas_login_failed(&quotas, &office, revoked, true, &whom), 1);
+    cr_expect_str_eq(whom, "credential");
+    cr_expect_eq(quotas_may_log_in(&quotas, &office, fresh, &why), ST_OK);
+    for (uint8_t i = 1; i < 4; i++) {
         guess[1] = i;
         cr_assert_eq(quotas_login_failed(&quotas, &office, guess, true, &whom), i == 3);
     }
