@@ -106,8 +106,11 @@ static void put_text(struct json_writer *w, const char *name, const char *text) 
 /* Put the page on the record: what was asked for, how many jobs are shown, on which documents. */
 static enum status record_list(struct call *call, const Query__ListJobsRequest *req, const struct uuid *document, const PGresult *rows, size_t count) {
     struct uuid *documents = arena_alloc(call->mem, count * sizeof *documents);
-    for (size_t i = 0; i < count; i++)
-        documents[i] = db_uuid(rows, (int)i, COL_DOCUMENT);
+    size_t document_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        documents[document_count] = db_uuid(rows, (int)i, COL_DOCUMENT);
+        document_count += !uuid_is_nil(&documents[document_count]);        /* a rotation's job has none */
+    }
     CLEANUP(buffer_end) struct buffer detail = { 0 };
     struct json_writer w;
     char text[UUID_TEXT_BYTES];
@@ -122,7 +125,7 @@ static enum status record_list(struct call *call, const Query__ListJobsRequest *
     json_close_object(&w);
     if (!json_finish(&w))
         return fail(&call->why, ST_INTERNAL, "detail of a list");
-    return audit_append(call, &(struct audit_record){ .action = AUDIT_JOB_LIST, .document_ids = documents, .document_count = count,
+    return audit_append(call, &(struct audit_record){ .action = AUDIT_JOB_LIST, .document_ids = documents, .document_count = document_count,
                         .detail_json = detail.data }, NULL);
 }
 

@@ -317,6 +317,16 @@ Test(query_documents, pages_of_jobs_follow_each_other_without_a_gap) {
     cr_expect_str_eq(cursor, "");
 }
 
+Test(query_documents, a_job_of_the_whole_tenant_is_listed_without_a_document_on_the_record) {
+    pg_ask(pg_admin(), "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id, state, attempt, done_at) "
+                       "SELECT tenant_id, '01920000-0000-7000-8000-0000000001ff', 'ingest', 'rewrap', '00000000-0000-0000-0000-000000000000', created_by, "
+                       "'succeeded', 1, now() FROM app.documents WHERE id = '" DOC_3 "'");
+    const Query__ListJobsReply *r = jobs(0, "", "rewrap", "");
+    cr_assert_not_null(r, "%s", rig.why.text);
+    cr_expect_eq(r->n_jobs, 1);
+    cr_expect_eq(rig_last("job.list")->document_count, 0);
+}
+
 Test(query_documents, lists_of_jobs_refuse_what_no_job_has) {
     cr_expect_null(jobs(101, "", "", ""));
     cr_expect_null(jobs(0, "gone", "", ""));
