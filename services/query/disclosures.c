@@ -28,6 +28,9 @@ static const struct shown { enum audit_action action; const char *shown, *recipi
     { AUDIT_DOCUMENT_CONTENT_READ, "original", "user",  "" },
     { AUDIT_SEARCH_DISCLOSE,       "passages", "user",  "search" },
     { AUDIT_ANSWER_DISCLOSE,       "answer",   "user",  "answer" },
+    { AUDIT_ANSWER_READ,           "answer",   "user",  "" },
+    { AUDIT_CONVERSATION_READ,     "answer",   "user",  "" },
+    { AUDIT_RECEIPT_READ,          "answer",   "user",  "receipt" },
     { AUDIT_MODEL_DISCLOSE,        "passages", "model", "" },
 };
 static const struct shown STATE = { AUDIT_ACTION_COUNT, "state", "user", "" };
@@ -82,7 +85,7 @@ static enum status read_page(struct query *q, struct call *call, struct report *
     static const struct sql PAGE = { "list_disclosures",
         "SELECT l.event_id, l.seq, l.occurred_at, l.event, m.event FROM audit.audit_logs l "
         "LEFT JOIN LATERAL (SELECT s.event FROM audit.audit_logs s WHERE s.tenant_id = $1 AND s.resource_id = l.resource_id "
-        "AND s.action = ANY ('{answer.store,model.use}') ORDER BY s.seq DESC LIMIT 1) m ON l.action = ANY ('{answer.disclose,model.disclose}') "
+        "AND s.action = ANY ('{answer.store,model.use}') ORDER BY s.seq DESC LIMIT 1) m ON l.action = ANY ('{answer.disclose,answer.read,model.disclose}') "
         "WHERE l.tenant_id = $1 AND l.kind = 'disclosure' AND l.outcome = 'success' AND ($2::bigint IS NULL OR l.seq < $2::bigint) "
         "AND l.event_id IN (SELECT e.event_id FROM audit.document_events e WHERE e.tenant_id = $1 AND e.document_id = ANY ($3::uuid[]) "
         "AND ($2::bigint IS NULL OR e.seq < $2::bigint) UNION ALL SELECT r.event_id FROM audit.audit_logs r WHERE r.tenant_id = $1 "
