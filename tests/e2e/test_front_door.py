@@ -3,6 +3,7 @@ import json
 import re
 import socket
 import ssl
+import time
 
 import pytest
 import requests
@@ -36,6 +37,15 @@ def events(stack, action, **detail):
 
 # ---- limits ----
 
+def until_refused(edge, *path, **how):
+    """How many answers came before the 429, and the 429. Buckets fill while a slow machine asks."""
+    for served in range(400):
+        answer = ask(edge, *path, **how)
+        if answer.status_code == 429:
+            return served, answer
+    raise AssertionError("never refused")
+
+
 def test_an_address_a_user_and_a_tenant_have_limits_and_are_told(stack):
     with another_edge(stack, CORDON_RATE_ADDRESS="100", CORDON_RATE_USER="read=6", CORDON_RATE_TENANT="read=9", CORDON_TRUSTED_PROXIES="127.0.0.0/8") as edge:
         ann, bob, other = stack.token(user="ann"), stack.token(user="bob"), stack.token("lakeside", user="carl")
@@ -44,16 +54,16 @@ def test_an_address_a_user_and_a_tenant_have_limits_and_are_told(stack):
         assert fields(first.headers["RateLimit-Policy"]) == {"address": {"q": 100, "w": 60}, "user-read": {"q": 6, "w": 60}, "tenant-read": {"q": 9, "w": 60}}
         left = fields(first.headers["RateLimit"])
         assert left["address"]["r"] == 99 and left["user-read"] == {"r": 5, "t": 10} and left["tenant-read"]["r"] == 8
-        answers = [ask(edge, token=ann) for _ in range(6)]
-        refused = answers[-1]
-        assert [a.status_code for a in answers[:5]] == [200] * 5 and refused.status_code == 429
-        assert refused.json()["code"] == "RATE_001" and 1 <= int(refused.headers["Retry-After"]) <= 10
+        served, refused = until_refused(edge, token=ann)
+        assert served >= 5 and refused.json()["code"] == "RATE_001" and 1 <= int(refused.headers["Retry-After"]) <= 10
         assert fields(refused.headers["RateLimit"])["user-read"]["r"] == 0
-        assert [ask(edge, token=bob).status_code for _ in range(4)] == [200, 200, 200, 429], "the tenant's is used up, bob's own is not"
+        served, refused = until_refused(edge, token=bob)
+        assert served >= 1 and fields(refused.headers["RateLimit"])["tenant-read"]["r"] == 0, "the tenant's is used up, bob's own is not"
         assert ask(edge, token=other).status_code == 200, "another tenant is not touched"
         assert ask(edge, "/api/v1/search", token=ann, method="POST").status_code != 429, "another class is not touched"
-        flood = [ask(edge, "/nowhere", **{"X-Forwarded-For": "192.0.2.9"}) for _ in range(110)]
-        assert [a.status_code for a in flood].count(404) in range(100, 103) and flood[-1].status_code == 429
+        began = time.monotonic()
+        served, _ = until_refused(edge, "/nowhere", **{"X-Forwarded-For": "192.0.2.9"})
+        assert 100 <= served <= 101 + (time.monotonic() - began) * 100 / 60
         assert ask(edge, "/nowhere", **{"X-Forwarded-For": "192.0.2.10"}).status_code == 404
         assert ask(edge, "/api/v1/health/live", **{"X-Forwarded-For": "192.0.2.9"}).status_code == 200, "who balances load is never refused"
         for by in ("address", "user", "tenant"):
