@@ -106,7 +106,7 @@ void heads_moves_end(struct heads_moves *m) {
 
 size_t heads_steps(struct heads *h, struct heads_moves *m, struct db_param event_ids, struct db_step ret_steps[HEADS_STEPS_MAX]) {
     static const struct sql ADVANCE = { "advance_heads",
-        "SELECT audit.advance_heads($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::uuid[])", HEADS_MOVES + 1 };
+        "SELECT audit.advance_heads($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::uuid[])", 6 };
     static const struct sql PUT = { "put_nodes", "SELECT audit.put_nodes($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[])", 4 };
     for (size_t i = 0; i < h->count; i++) {
         const struct head *head = &h->items[i];
