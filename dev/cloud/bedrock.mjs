@@ -143,7 +143,7 @@ function break_off(response, how) {
   if (how === 'exception')
     response.end(exception('modelStreamErrorException', { message: 'The model has encountered an error.' }));
   else if (how === 'cut')
-    response.destroy();
+    setTimeout(() => response.destroy(), 200);      // what was written has gone out
   else if (how === 'bad_crc') {
     const bytes = event('messageStop', { stopReason: 'end_turn' });
     bytes[bytes.length - 1] ^= 1;
