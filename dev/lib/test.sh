@@ -111,6 +111,7 @@ run_ctest() {
             for (i = 1; i < NF; i++) {
                 if ($i == "Passing:") passed += $(i + 1)
                 if ($i == "Failing:" || $i == "Crashing:") failed += $(i + 1)
+                if ($i == "Tested:" && $(i + 1) == 0) failed++ # a program whose tests got lost
             }
         }
         END { print passed + 0, failed + 0 }' "$log")
