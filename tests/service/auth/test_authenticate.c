@@ -73,7 +73,7 @@ Test(authenticate, the_tenant_may_be_named_by_id) {
     Auth__AuthenticateReply *reply = NULL;
     cr_assert_eq(rig_authenticate(rig_token("ada", "\"tenant\":\"" PG_TENANT_B "\",\"roles\":\"auditor reviewer\""), &reply), ST_OK, "%s", rig.why.text);
     cr_assert_eq(reply->tenant_id.data[0], 0x22);
-    cr_assert_eq(reply->n_scopes, 4);
+    cr_assert_eq(reply->n_scopes, 5);
 }
 
 Test(authenticate, a_platform_administrator_is_outside_every_tenant) {
