@@ -63,7 +63,6 @@ def run(stack, things):
     ask("query.Search", "POST", "search", "clinician", json={"question": f"What does {word} take?", "filter": {"subject_id": things["subject_id"]}})
     answer_id = ask("query.Query", "POST", "query", "clinician", json={"question": f"What does {word} take?"})["answer_id"]
     ask("query.GetAnswer", "GET", f"query/{answer_id}", "clinician")
-    ask("query.ListConversations", "GET", "conversations", "clinician")
     ask("query.ListAuditEvents", "GET", "audit/events", "auditor")
     ask("query.ListDisclosures", "GET", f"audit/disclosures?subject_id={things['subject_id']}", "auditor")
     ask("query.ExportDisclosures", "GET", f"audit/disclosures.csv?document_id={d}", "auditor")
