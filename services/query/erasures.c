@@ -86,7 +86,9 @@ enum status on_list_erasures(void *self, struct call *call, const ProtobufCMessa
     uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
     struct uuid last;
     bool is_first = true;
-    enum status st = limit > LIST_LIMIT_MAX ? fail_as(&call->why, ERR_REQ_FIELD, "limit") : cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    if (st == ST_OK && limit > LIST_LIMIT_MAX)
+        st = fail_as(&call->why, ERR_REQ_FIELD, "limit");
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     if (st == ST_OK)
         st = find(self, call, SCOPE_ERASURES_MANAGE, &LIST, (struct db_param[]){ DB_NULL, DB_UUID(is_first ? NULL : &last), DB_INT(limit + 1) }, &rows);
@@ -159,7 +161,9 @@ enum status on_list_holds(void *self, struct call *call, const ProtobufCMessage 
     uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
     struct uuid last;
     bool is_first = true;
-    enum status st = limit > LIST_LIMIT_MAX ? fail_as(&call->why, ERR_REQ_FIELD, "limit") : cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    if (st == ST_OK && limit > LIST_LIMIT_MAX)
+        st = fail_as(&call->why, ERR_REQ_FIELD, "limit");
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     if (st == ST_OK)
         st = find(self, call, SCOPE_HOLDS_MANAGE, &LIST, (struct db_param[]){ DB_NULL, DB_UUID(is_first ? NULL : &last), DB_INT(limit + 1) }, &rows);

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 build=${CORDON_BUILD_DIR:-build}
-processes=(edge auth ingest-worker embedding-worker query audit-writer migrate)
+processes=(edge auth ingest-worker embedding-worker query audit-writer migrate offboard)
 mode=${1:-check}
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
