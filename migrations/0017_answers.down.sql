@@ -17,7 +17,7 @@ ALTER TABLE app.answers ALTER COLUMN wrapped_key SET NOT NULL,
     ADD CONSTRAINT answers_wrapped_key_check CHECK (octet_length(wrapped_key) <= 1024),
     DROP COLUMN conversation_id, DROP COLUMN state, DROP COLUMN document_ids;
 GRANT INSERT (wrapped_key) ON app.answers TO cordon_query;
-DROP FUNCTION app.erase_answers(uuid, uuid[]);
+DROP FUNCTION keys.erase_answers(uuid, uuid[]);
 DROP FUNCTION keys.put_conversation_key(uuid, integer, bytea), keys.open_conversation(uuid);
 DROP TABLE keys.conversation_keys;
 DROP TABLE app.questions;

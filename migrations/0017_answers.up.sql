@@ -98,7 +98,6 @@ GRANT USAGE ON SCHEMA app TO cordon_audit_definer, cordon_keys_definer;
 
 GRANT CREATE ON SCHEMA keys TO cordon_keys_definer;
 GRANT CREATE ON SCHEMA audit TO cordon_audit_definer;
-GRANT CREATE ON SCHEMA app TO cordon_keys_definer;
 RESET ROLE;
 
 ------------------------------------------------------------------------------------------------- keys of conversations
@@ -144,7 +143,7 @@ END $$;
 
 -- Erasure: every conversation with an answer made from one of these documents, whole, for its later turns may repeat the
 -- earlier ones. Their ids, so that the caller destroys what else opens them. For functions of this owner only.
-CREATE FUNCTION app.erase_answers(p_tenant_id uuid, p_document_ids uuid[]) RETURNS SETOF uuid
+CREATE FUNCTION keys.erase_answers(p_tenant_id uuid, p_document_ids uuid[]) RETURNS SETOF uuid
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM app.conversations c WHERE c.tenant_id = p_tenant_id
         AND c.id IN (SELECT a.conversation_id FROM app.answers a WHERE a.tenant_id = p_tenant_id AND a.document_ids && p_document_ids)
@@ -204,7 +203,6 @@ RESET ROLE;
 SET LOCAL ROLE cordon_owner;
 REVOKE CREATE ON SCHEMA keys FROM cordon_keys_definer;
 REVOKE CREATE ON SCHEMA audit FROM cordon_audit_definer;
-REVOKE CREATE ON SCHEMA app FROM cordon_keys_definer;
 CREATE TRIGGER audit AFTER INSERT ON app.questions FOR EACH ROW EXECUTE FUNCTION audit.on_question();
 ALTER TABLE app.questions ENABLE ALWAYS TRIGGER audit;
 -- BEFORE a deletion, while its answers can be counted.

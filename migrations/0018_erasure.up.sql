@@ -524,8 +524,8 @@ DECLARE
     gone    uuid[] := '{}';
 BEGIN
     PERFORM FROM app.documents d WHERE d.tenant_id = own.tenant_id AND d.id = p_document_id FOR UPDATE;
-    IF to_regprocedure('app.erase_answers(uuid,uuid[])') IS NOT NULL THEN
-        EXECUTE 'SELECT coalesce(array_agg(e), ''{}'') FROM app.erase_answers($1, $2) e' INTO gone USING own.tenant_id, ARRAY[p_document_id];
+    IF to_regprocedure('keys.erase_answers(uuid,uuid[])') IS NOT NULL THEN
+        EXECUTE 'SELECT coalesce(array_agg(e), ''{}'') FROM keys.erase_answers($1, $2) e' INTO gone USING own.tenant_id, ARRAY[p_document_id];
     END IF;
     INSERT INTO app.erasure_items (tenant_id, erasure_id, kind, id)
         SELECT own.tenant_id, own.id, 'conversation', g FROM unnest(gone) g ON CONFLICT DO NOTHING;

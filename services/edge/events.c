@@ -119,13 +119,13 @@ static enum status pass_events(struct events *e) {
 }
 
 /* The last event of a stream that failed. Whoever has gone hears nothing. */
-static void send_error(struct events *e) {
+static void send_error(const struct events *e) {
     CLEANUP(buffer_end) struct buffer out = { 0 };
-    const struct exchange *x = e->x;
+    struct exchange *x = e->x;
     (void)buffer_add_str(&out, "event: error\ndata: ");
     (void)problem_print(x->call.why.code, error_http(x->call.why.code), x->detail, &x->call.request_id, &out);
     (void)buffer_add_str(&out, "\n\n");
-    (void)send_text(e, out.data, out.len);
+    (void)answer_chunk(x, out.data, out.len);
 }
 
 static enum status stream_answer(struct exchange *x) {

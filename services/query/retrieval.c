@@ -114,7 +114,8 @@ static enum status find_candidates(struct query *q, struct call *call, const Emb
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id),
                            db_halfvec_param(vector->values, halfvec), DB_TEXT(r->model), DB_INT(r->top_k),
-                           DB_TEXT(filter_array(call->mem, filter)), has_subject ? DB_BYTES(filter->subject_id.data, UUID_BYTES) : DB_NULL }, &r->rows, &call->why);
+                           DB_TEXT(filter_array(call->mem, filter)),
+                           has_subject ? DB_BYTES(filter->subject_id.data, UUID_BYTES) : DB_NULL }, &r->rows, &call->why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
     if (st == ST_OK)

@@ -265,7 +265,7 @@ Test(query_streams, a_deleted_conversation_is_gone_with_its_key_and_erasure_take
     cr_expect_null(get(clinician(), first.answer_id));
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM keys.conversation_keys"), "1");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT detail ->> 'answers' FROM audit.audit_outbox WHERE action = 'conversation.delete'"), "1");
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT app.erase_answers('" PG_TENANT_A "', '{" DOC_2 "}')"), other.conversation_id, "it was given that document");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT keys.erase_answers('" PG_TENANT_A "', '{" DOC_2 "}')"), other.conversation_id, "it was given that document");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.answers) + (SELECT count(*) FROM keys.conversation_keys)"), "0");
     buffer_end(&first.log), buffer_end(&other.log);
 }
