@@ -45,7 +45,7 @@ struct issuers_settings {
     const char *issuer_url, *audience;
     const char *audience_claim, *tenant_claim, *roles_claim;        /* "": as the preset has them */
     const char *json;                                               /* "": none */
-    const char *login_client_id;                                    /* "": the audience */
+    const char *login_client_id;                                    /* "" or NULL: the audience */
     const struct secret *login_secret;      /* borrowed until issuers_end; NULL: nobody logs in at the first */
     const struct secret *login_secrets;     /* of the others: a JSON object by issuer; NULL: none */
     int64_t leeway_s, max_lifetime_s;
