@@ -70,7 +70,8 @@ def run(stack, things):
     ask("query.ExportAudit", "GET", "audit/export?format=fhir", "auditor")
     for method, path in (("auth.ListUsers", "users"), ("auth.ListRoles", "roles"), ("auth.ListLabels", "labels"), ("auth.ListLabelGrants", "label-grants"), ("auth.ListApiKeys", "api-keys")):
         ask(method, "GET", path, "admin")
-    ask("auth.UpdateAccess", "PUT", "access", "admin", json={"provisions_users": True, "roles_from": "both"})
+    for roles_from in ("token", "both"):        # what is not changed is no event
+        ask("auth.UpdateAccess", "PUT", "access", "admin", json={"provisions_users": True, "roles_from": roles_from})
     ask("auth.PutRole", "PUT", "roles/night_shift", "admin", json={"scopes": ["documents:read"]})
     user_id = ask("auth.InviteUser", "POST", "users", "admin", json={"email": email, "name": word})["user_id"]
     ask("auth.AssignRole", "PUT", f"users/{user_id}/roles/night_shift", "admin")
