@@ -193,11 +193,12 @@ TestSuite(mfa, .init = open_with_mfa, .fini = rig_close, .timeout = 60);
 Test(mfa, without_it_scopes_to_phi_are_withheld) {
     Auth__AuthenticateReply *reply = NULL;
     cr_assert_eq(rig_authenticate(rig_token("ada", "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"admin\"],\"amr\":[\"pwd\"]"), &reply), ST_OK, "%s", rig.why.text);
-    cr_assert_eq(reply->n_scopes, 1);
-    cr_assert_str_eq(reply->scopes[0], "users:manage");
-    cr_assert_eq(reply->n_withheld_scopes, 4);
+    cr_assert_str_eq(reply->scopes[reply->n_scopes - 1], "users:manage");
+    for (size_t i = 0; i < reply->n_scopes; i++)
+        cr_assert(!str_starts_with(reply->scopes[i], "documents:") && !str_equal(reply->scopes[i], "query"), "%s", reply->scopes[i]);
+    cr_assert_geq(reply->n_withheld_scopes, 4);
     cr_assert_eq(rig_authenticate(rig_token("ada", "\"tenant\":\"" PG_SLUG_A "\",\"roles\":[\"admin\"],\"amr\":[\"pwd\",\"otp\"]"), &reply), ST_OK);
-    cr_assert_eq(reply->n_scopes, 5);
+    cr_assert_geq(reply->n_scopes, 5);
     cr_assert_eq(reply->n_withheld_scopes, 0);
 }
 
