@@ -15,8 +15,8 @@ def ask_until(stack, wanted, method, path, **kwargs):
     """A process dies meanwhile, so the answer may be that it is not there; what was done before is refused as such."""
     def answered():
         answer = stack.call(method, path, **WHO, **kwargs)
-        return answer if answer.status_code in wanted else None
-    return e2e.wait_for(f"{method} {path}", answered, 60, 0.3)
+        return [answer] if answer.status_code in wanted else None      # a refusal is false by itself
+    return e2e.wait_for(f"{method} {path}", answered, 60, 0.3)[0]
 
 
 def count(stack, sql, *args):
