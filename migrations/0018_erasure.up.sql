@@ -632,8 +632,8 @@ DECLARE
     home    uuid := keys.rewrap_home();
     newest  integer := (SELECT max(k.version) FROM keys.tenant_keys k WHERE k.tenant_id = home AND k.kind = 'data');
 BEGIN
-    RETURN QUERY SELECT 'document', k.document_id, k.version, k.wrapped FROM keys.document_keys k JOIN app.documents d ON d.tenant_id = k.tenant_id AND d.id = k.document_id
-        WHERE k.tenant_id = home AND d.status <> 'deleted' AND (k.version < newest OR get_byte(k.wrapped, 0) = 1) LIMIT least(greatest(n, 0), 100);
+    RETURN QUERY SELECT 'document', k.document_id, k.version, k.wrapped FROM keys.document_keys k
+        WHERE k.tenant_id = home AND (k.version < newest OR get_byte(k.wrapped, 0) = 1) LIMIT least(greatest(n, 0), 100);
     RETURN QUERY SELECT 'subject', s.id, s.key_version, s.mrn_enc FROM app.subjects s
         WHERE s.tenant_id = home AND s.key_version < newest LIMIT least(greatest(n, 0), 100);
     IF to_regclass('keys.conversation_keys') IS NOT NULL THEN

@@ -200,7 +200,7 @@ static void free_places(struct audit_event ***placed_p) {
 
 /* Lock heads and find repeats, in tx or, when it is not open yet, in the round trip that opens it; then place, hash, put. */
 static enum status append(struct plain_tx *tx, struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
-                          const enum fault *commits_at, struct why *why) {
+                          batch_hook *before_commit, struct why *why) {
     static const struct sql FIND = { "find_events",
         "SELECT event_id, tenant_id, seq, content_digest FROM audit.find_events($1::uuid[])", 1 };
     size_t placed_count = 0, refused = 0;
@@ -232,28 +232,31 @@ static enum status append(struct plain_tx *tx, struct db_pool *pool, struct batc
             st = place(calls[i], &heads, &ledger, placed, &placed_count, why);
         refused += calls[i]->status != ST_OK;
     }
-    if (st == ST_OK && commits_at && refused < count)
-        st = fault_status(*commits_at, why);
-    return st == ST_OK && refused < count ? put(tx, &heads, placed, placed_count, commits_at != NULL, why) : st;
+    if (st == ST_OK && before_commit && refused < count)
+        st = before_commit(why);
+    return st == ST_OK && refused < count ? put(tx, &heads, placed, placed_count, before_commit != NULL, why) : st;
 }
 
 enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
     return append(tx, NULL, calls, count, 0, NULL, why);
 }
 
-enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, enum fault commits_at, struct why *why) {
-    return append(tx, NULL, calls, count, 0, &commits_at, why);
+enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, batch_hook *before_commit, struct why *why) {
+    return append(tx, NULL, calls, count, 0, before_commit, why);
+}
+
+static enum status before_commit(struct why *why) {
+    return fault_status(FAULT_AUDIT_BEFORE_COMMIT, why);
 }
 
 static enum status attempt(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
                            int64_t deadline_ms, struct why *why) {
-    static const enum fault COMMITS_AT = FAULT_AUDIT_BEFORE_COMMIT;
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
     for (size_t i = 0; i < count; i++)
         calls[i]->status = ST_OK;
     enum status st = claims_fill(memory, pool, calls, count, deadline_ms, why);
     if (st == ST_OK)
-        st = append(&tx, pool, calls, count, deadline_ms, &COMMITS_AT, why);
+        st = append(&tx, pool, calls, count, deadline_ms, before_commit, why);
     return st == ST_OK ? fault_status(FAULT_AUDIT_COMMITTED, why) : st;
 }
 

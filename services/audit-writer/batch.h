@@ -7,7 +7,6 @@
 #define CORDON_AUDIT_WRITER_BATCH_H
 
 #include "audit/event.h"
-#include "core/fault.h"
 #include "db/plain_tx.h"
 #include "db/pool.h"
 
@@ -35,8 +34,8 @@ enum status batch_commit(struct db_pool *pool, struct claims_memory *memory, str
 
 /* The middle part, inside a transaction of the caller's: everything after the tickets, before COMMIT. */
 enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) MUST_USE;
-/* The same and COMMIT, unless every call was refused. commits_at: where a test may stop it before that. */
-enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, enum fault commits_at,
-                                struct why *why) MUST_USE;
+/* The same and COMMIT, unless every call was refused. before_commit: asked before the last round trip; its failure is the batch's. */
+typedef enum status batch_hook(struct why *why);
+enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, batch_hook *before_commit, struct why *why) MUST_USE;
 
 #endif

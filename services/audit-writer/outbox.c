@@ -95,6 +95,10 @@ static enum status take(struct plain_tx *tx, struct db_pool *pool, int n, struct
     return st;
 }
 
+static enum status before_commit(struct why *why) {
+    return fault_status(FAULT_OUTBOX_BEFORE_COMMIT, why);
+}
+
 enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct why *why) {
     CLEANUP(drained_end) struct drained d = { 0 };
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
@@ -106,7 +110,7 @@ enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct 
     if (d.count > 0) {
         fault_point(FAULT_OUTBOX_TAKEN);
         struct batch_call call = { .events = d.events, .count = d.count, .stamps = d.stamps };
-        st = batch_append_commit(&tx, (struct batch_call *[]){ &call }, 1, FAULT_OUTBOX_BEFORE_COMMIT, why);
+        st = batch_append_commit(&tx, (struct batch_call *[]){ &call }, 1, before_commit, why);
         if (st == ST_OK && call.status != ST_OK) {
             *why = call.why;
             st = call.status;

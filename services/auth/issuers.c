@@ -231,7 +231,8 @@ static enum status read_first(struct issuers *issuers, const struct issuers_sett
     b->policy.acr_values = ACR_VALUES;
     b->policy.leeway_s = s->leeway_s;
     b->policy.max_lifetime_s = s->max_lifetime_s;
-    b->login = (struct login_client){ .id = arena_strdup(mem, s->login_client_id ? s->login_client_id : ""), .scopes = LOGIN_SCOPES, .secret = s->login_secret };
+    b->login = (struct login_client){ .id = arena_strdup(mem, s->login_client_id ? s->login_client_id : ""), .scopes = LOGIN_SCOPES,
+                                      .secret = s->login_secret };
     return ST_OK;
 }
 

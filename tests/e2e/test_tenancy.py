@@ -17,9 +17,21 @@ def blind(answer, *ids):
 
 @pytest.fixture(scope="module")
 def theirs(stack):
+    """One of everything that lakeside has and demo asks for by id."""
+    def post(path, role, **body):
+        answer = stack.call("POST", f"/api/v1/{path}", tenant="lakeside", role=role, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
     made = stack.upload(b"Lakeside only: the safe word for the housing visit is marmalade.", tenant="lakeside").json()
-    stack.wait_ready(made["document_id"], tenant="lakeside")
-    return made
+    doomed = stack.upload(b"Lakeside only, and not for long: marmalade.", tenant="lakeside").json()
+    for document in (made, doomed):
+        stack.wait_ready(document["document_id"], tenant="lakeside")
+    answer = post("query", "clinician", question="What is the safe word for the housing visit?")
+    me = stack.call("GET", "/api/v1/auth/me", tenant="lakeside").json()
+    return {"document_id": made["document_id"], "job_id": made["job_id"], "answer_id": answer["answer_id"], "conversation_id": answer["conversation_id"],
+            "erasure_id": post("erasures", "admin", document_ids=[doomed["document_id"]], reason="wrong_upload")["erasure_id"],
+            "hold_id": post("holds", "admin", document_id=made["document_id"], reason="audit")["hold_id"],
+            "session_id": me["session"]["id"], "user_id": me["user_id"]}
 
 
 ROUTES = [
@@ -30,26 +42,38 @@ ROUTES = [
     ("GET", "/api/v1/jobs/{job_id}", None),
     ("POST", "/api/v1/jobs/{job_id}/retry", None),
     ("POST", "/api/v1/jobs/{job_id}/cancel", None),
+    ("GET", "/api/v1/query/{answer_id}", None),
+    ("GET", "/api/v1/query/{answer_id}/receipt", None),
+    ("GET", "/api/v1/audit/receipts/{answer_id}", None),
+    ("GET", "/api/v1/conversations/{conversation_id}", None),
+    ("DELETE", "/api/v1/conversations/{conversation_id}", None),
+    ("GET", "/api/v1/erasures/{erasure_id}", None),
+    ("GET", "/api/v1/erasures/{erasure_id}/certificate", None),
+    ("DELETE", "/api/v1/holds/{hold_id}", None),
+    ("DELETE", "/api/v1/auth/sessions/{session_id}", None),
+    ("GET", "/api/v1/users/{user_id}/sessions", None),
+    ("DELETE", "/api/v1/users/{user_id}/sessions", None),
     ("POST", "/api/v1/search", {"question": "safe word?", "filter": {"document_ids": ["{document_id}"]}}),
     ("POST", "/api/v1/query", {"question": "safe word?", "filter": {"document_ids": ["{document_id}"]}}),
 ]
 
 
-# Places in the caller's own log, which every tenant's log has: nothing of another's to name.
-BY_PLACE = {("GET", "/api/v1/audit/tile/{level}/{tile}"), ("GET", "/api/v1/audit/events/{seq}/proof")}
+# Not walked: places in the caller's own log, which every tenant's log has: nothing of another's to name.
+BY_PLACE = {("POST", "/api/v1/tenants/{tenant_id}/offboarding"),        # the platform's, who have no tenant
+            ("GET", "/api/v1/audit/tile/{level}/{tile}"), ("GET", "/api/v1/audit/events/{seq}/proof")}
 
 
 @pytest.mark.parametrize("method, path, body", ROUTES, ids=[f"{m} {p}" for m, p, _ in ROUTES])
 def test_foreign_id_answers_exactly_as_an_absent_one(stack, theirs, fresh_uuid, method, path, body):
     answers = []
-    for document_id, job_id in ((theirs["document_id"], theirs["job_id"]), (fresh_uuid, fresh_uuid)):
-        filled = {"filter": {"document_ids": [document_id]}, "question": body["question"]} if body and "question" in body else body
-        answer = stack.call(method, path.format(document_id=document_id, job_id=job_id), role="admin",
+    for ids in (theirs, dict.fromkeys(theirs, fresh_uuid)):
+        filled = {"filter": {"document_ids": [ids["document_id"]]}, "question": body["question"]} if body and "question" in body else body
+        answer = stack.call(method, path.format(**ids), role="auditor" if path.startswith("/api/v1/audit/") else "admin",
                             **({"json": filled} if filled else {}))
-        text = re.sub(r'"(event_id|answer_id)":"[0-9a-f-]{36}"', r'"\1":"ID"', answer.text)
+        text = re.sub(r'"(event_id|answer_id|conversation_id)":"[0-9a-f-]{36}"', r'"\1":"ID"', answer.text)
         assert "marmalade" not in text
         answer._content = text.encode()
-        answers.append(blind(answer, document_id, job_id))
+        answers.append(blind(answer, *ids.values()))
     assert answers[0][0] == answers[1][0]
     assert answers[0][2] == answers[1][2]
     assert {k: v for k, v in answers[0][1].items() if k != "content-length"} == \

@@ -25,7 +25,7 @@ TABLE = [
                                     "ok_error": (503, STORE_DAMAGED), "ok_empty": (503, STORE_DAMAGED), "cut": (503, STORE)}),
     ("kms", "Decrypt", "first_upload", {**{kind: (503, KEYS) for kind in (*MODELS, "throttle")}, "disabled": (503, KEY_DISABLED)}),
     ("bedrock", "InvokeModel", "search", {**{kind: (503, MODEL) for kind in MODELS}, "throttle": (429, MODEL_LIMITED)}),
-    ("bedrock", "Converse", "question", {**{kind: (503, MODEL) for kind in MODELS}, "throttle": (429, MODEL_LIMITED)}),
+    ("bedrock", "ConverseStream", "question", {**{kind: (503, MODEL) for kind in MODELS}, "throttle": (429, MODEL_LIMITED)}),
 ]
 CASES = [(service, operation, action, kind, expected) for service, operation, action, kinds in TABLE for kind, expected in kinds.items()]
 QUICK = {"throttle", "reset", "ok_error", "corrupt", "denied", "disabled"}

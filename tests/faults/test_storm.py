@@ -21,7 +21,8 @@ DEPTHS = {
     "ingest-worker": ("SELECT queue, state, count(*), string_agg(id || '/' || fence, ',' ORDER BY id) FROM jobs.jobs"
                       " WHERE state NOT IN ('succeeded', 'cancelled') GROUP BY 1, 2 ORDER BY 1, 2",
                       re.compile(r'^cordon_jobs\{(?=.*queue="(?P<queue>[^"]+)")(?=.*state="(?P<state>[^"]+)").*\}$')),
-    "audit-writer": ("SELECT 'outbox', 'waiting', count(*), string_agg(id::text, ',' ORDER BY id) FROM audit.audit_outbox", re.compile(r"^cordon_audit_backlog_rows$")),
+    "audit-writer": ("SELECT 'outbox', 'waiting', count(*), coalesce(string_agg(id::text, ',' ORDER BY id), '') || ' before ' || (SELECT sum(size) FROM audit.audit_heads)::text"
+                     " FROM audit.audit_outbox", re.compile(r"^cordon_audit_backlog_rows$")),
 }
 
 
@@ -43,12 +44,12 @@ class Depths:
         with self.stack.database() as db, db.cursor() as cursor:
             def rows():
                 cursor.execute(DEPTHS[process][0])
-                return [row for row in cursor.fetchall() if row[2]]
+                return cursor.fetchall()
             for _ in range(tries):
                 before, values, after = rows(), killer.metrics(self.stack, process), rows()
                 if values and before == after:
                     self.samples += 1
-                    counted = {f"{queue} {state}": count for queue, state, count, _ in before}
+                    counted = {f"{queue} {state}": count for queue, state, count, _ in before if count}
                     if self.exported(process, values) != counted:
                         self.wrong.append((process, counted, self.exported(process, values)))
                     return

@@ -156,9 +156,9 @@ Test(db_policy, a_tenants_own_role_and_an_assigned_one_count) {
     cr_expect_str_eq(pg_ask(pg_admin(), SCOPES, PG_SLUG_A, "triage"), "{query}");
     cr_expect_str_eq(pg_ask(pg_admin(), SCOPES, PG_SLUG_B, "triage"), "{}", "another tenant's role");
     pg_ask(pg_admin(), "INSERT INTO auth.user_roles (tenant_id, user_id, role) SELECT tenant_id, id, 'auditor' FROM auth.users WHERE tenant_id = '" PG_TENANT_A "'");
-    cr_expect_str_eq(pg_ask(pg_admin(), SCOPES, PG_SLUG_A, "triage"), "{audit:read,breakglass:review,query}");
+    cr_expect_str_eq(pg_ask(pg_admin(), SCOPES, PG_SLUG_A, "triage"), "{audit:read,audit:witness,breakglass:review,query}");
     pg_ask(pg_admin(), "UPDATE auth.tenants SET roles_from = 'assigned'");
-    cr_expect_str_eq(pg_ask(pg_admin(), SCOPES, PG_SLUG_A, "triage"), "{audit:read,breakglass:review}");
+    cr_expect_str_eq(pg_ask(pg_admin(), SCOPES, PG_SLUG_A, "triage"), "{audit:read,audit:witness,breakglass:review}");
     pg_ask(pg_admin(), "UPDATE auth.tenants SET roles_from = 'token'");
     cr_expect_str_eq(pg_ask(pg_admin(), SCOPES, PG_SLUG_A, "triage"), "{query}");
 }
@@ -208,7 +208,7 @@ Test(db_policy, an_api_key_gets_its_scopes_until_it_ends) {
     cr_expect_str_eq(pg_try(pg_admin(), "SELECT authz.admit_key('abcdefghijkm', " SECRET ")"), "28000");
     cr_expect_str_eq(pg_try(pg_admin(), "SELECT authz.admit_key('abcdefghijkl', NULL)"), "28000");
     static const struct { const char *end, *mend; } WAYS[] = {
-        { "UPDATE auth.api_keys SET revoked_at = now()", "UPDATE auth.api_keys SET revoked_at = NULL" },
+        { "UPDATE auth.api_keys SET revoked_at = now()", "UPDATE auth.api_keys SET revoked_at = NULL; UPDATE auth.sessions SET revoked_at = NULL" },
         { "UPDATE auth.users SET status = 'disabled' WHERE subject = 'k'", "UPDATE auth.users SET status = 'active'" },
         { "UPDATE auth.tenants SET status = 'suspended'", "UPDATE auth.tenants SET status = 'active'" },
         { "UPDATE auth.sessions SET revoked_at = now()", "UPDATE auth.sessions SET revoked_at = NULL" },

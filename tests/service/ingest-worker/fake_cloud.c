@@ -158,7 +158,7 @@ void fake_cloud_start(struct fake_cloud *c) {
 
 void fake_cloud_stop(struct fake_cloud *c) {
     loopback_stop(&c->server);
-    fake_cloud_lose(c);
+    fake_cloud_lose(c, "");
     buffer_end(&c->parts);
     pthread_mutex_destroy(&c->lock);
 }
@@ -211,9 +211,10 @@ bool fake_cloud_shows(struct fake_cloud *c, const char *text) {
     return found;
 }
 
-void fake_cloud_lose(struct fake_cloud *c) {
+void fake_cloud_lose(struct fake_cloud *c, const char *prefix) {
     pthread_mutex_lock(&c->lock);
     for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
-        drop(&c->objects[i]);
+        if (str_starts_with(c->objects[i].key, prefix))
+            drop(&c->objects[i]);
     pthread_mutex_unlock(&c->lock);
 }

@@ -34,7 +34,7 @@ bool fake_cloud_shows(struct fake_cloud *cloud, const char *text);
 unsigned fake_cloud_uploads(struct fake_cloud *cloud);
 /* Put an object, or begin a multipart upload (begun: S3's time), behind the back of everybody. */
 void fake_cloud_leave(struct fake_cloud *cloud, const char *key, const char *begun);
-/* Lose every object. */
-void fake_cloud_lose(struct fake_cloud *cloud);
+/* Lose every object of that kind: originals are "/docs/...", shares "/shares/..."; "": all. */
+void fake_cloud_lose(struct fake_cloud *cloud, const char *prefix);
 
 #endif

@@ -3,18 +3,22 @@
 
 TestSuite(ingest_delete, .init = rig_open, .fini = rig_close, .timeout = 60);
 
-static enum status delete_bytes(const char *ticket, const void *id, size_t len, struct why *ret_why) {
+static enum status ask(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *reply, struct why *ret_why) {
     struct asker a;
     asker_start(&a, &rig.edge, PATIENCE_MS);
     a.call.ticket = ticket;
-    Ingest__DeleteDocumentRequest req = INGEST__DELETE_DOCUMENT_REQUEST__INIT;
-    req.document_id = (ProtobufCBinaryData){ len, (uint8_t *)id };
-    ProtobufCMessage *reply = NULL;
-    enum status st = bus_ask(&a.call, "ingest.DeleteDocument", &req.base, &ingest__delete_document_reply__descriptor, &reply);
+    ProtobufCMessage *got = NULL;
+    enum status st = bus_ask(&a.call, method, req, reply, &got);
     if (ret_why)
         *ret_why = a.call.why;
     asker_end(&a);
     return st;
+}
+
+static enum status delete_bytes(const char *ticket, const void *id, size_t len, struct why *ret_why) {
+    Ingest__DeleteDocumentRequest req = INGEST__DELETE_DOCUMENT_REQUEST__INIT;
+    req.document_id = (ProtobufCBinaryData){ len, (uint8_t *)id };
+    return ask("ingest.DeleteDocument", ticket, &req.base, &ingest__delete_document_reply__descriptor, ret_why);
 }
 
 static enum status delete_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
@@ -70,40 +74,53 @@ static enum status move_as(const char *method, const char *ticket, const struct 
     struct uuid id = *document_id;
     const char *job = pg_ask(pg_admin(), "SELECT id FROM jobs.jobs WHERE document_id = '%s'", uuid_format(document_id, text));
     (void)uuid_parse(job, strlen(job), &id);
-    struct asker a;
-    asker_start(&a, &rig.edge, PATIENCE_MS);
-    a.call.ticket = ticket;
     Ingest__CancelJobRequest req = INGEST__CANCEL_JOB_REQUEST__INIT;
     Ingest__RetryJobRequest retry = INGEST__RETRY_JOB_REQUEST__INIT;
     req.job_id = retry.job_id = (ProtobufCBinaryData){ UUID_BYTES, id.bytes };
     bool is_cancel = str_equal(method, "ingest.CancelJob");
-    ProtobufCMessage *reply = NULL;
-    enum status st = bus_ask(&a.call, method, is_cancel ? &req.base : &retry.base,
-                             is_cancel ? &ingest__cancel_job_reply__descriptor : &ingest__retry_job_reply__descriptor, &reply);
-    *ret_why = a.call.why;
-    asker_end(&a);
-    return st;
+    return ask(method, ticket, is_cancel ? &req.base : &retry.base,
+               is_cancel ? &ingest__cancel_job_reply__descriptor : &ingest__retry_job_reply__descriptor, ret_why);
 }
 
 static enum status cancel_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return move_as("ingest.CancelJob", ticket, id, ret_why); }
 static enum status retry_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return move_as("ingest.RetryJob", ticket, id, ret_why); }
 
 static enum status relabel_as(const char *ticket, const struct uuid *id, char *label, struct why *ret_why) {
-    struct asker a;
-    asker_start(&a, &rig.edge, PATIENCE_MS);
-    a.call.ticket = ticket;
     Ingest__UpdateDocumentRequest req = INGEST__UPDATE_DOCUMENT_REQUEST__INIT;
     req.document_id = (ProtobufCBinaryData){ UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
     req.labels = &label;
     req.n_labels = label ? 1 : 0;
-    ProtobufCMessage *reply = NULL;
-    enum status st = bus_ask(&a.call, "ingest.UpdateDocument", &req.base, &ingest__update_document_reply__descriptor, &reply);
-    *ret_why = a.call.why;
-    asker_end(&a);
-    return st;
+    return ask("ingest.UpdateDocument", ticket, &req.base, &ingest__update_document_reply__descriptor, ret_why);
 }
 
 static enum status unlabel_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return relabel_as(ticket, id, NULL, ret_why); }
+
+static enum status erase_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
+    Ingest__CreateErasureRequest req = INGEST__CREATE_ERASURE_REQUEST__INIT;
+    ProtobufCBinaryData document = { UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
+    req.document_ids = &document;
+    req.n_document_ids = 1;
+    req.reason = (char *)"court_order";
+    return ask("ingest.CreateErasure", ticket, &req.base, &ingest__create_erasure_reply__descriptor, ret_why);
+}
+
+static enum status hold_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
+    Ingest__PlaceHoldRequest req = INGEST__PLACE_HOLD_REQUEST__INIT;
+    req.document_id = (ProtobufCBinaryData){ UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
+    req.reason = (char *)"litigation";
+    return ask("ingest.PlaceHold", ticket, &req.base, &ingest__place_hold_reply__descriptor, ret_why);
+}
+
+/* The hold on the document, which is placed first; that id when there is no such document. */
+static enum status release_as(const char *ticket, const struct uuid *document_id, struct why *ret_why) {
+    char text[UUID_TEXT_BYTES];
+    struct uuid id = *document_id;
+    pg_ask(pg_admin(), "INSERT INTO app.holds (tenant_id, id, document_id, reason_code, reference, placed_by) SELECT d.tenant_id, d.id, d.id, 'audit', '', d.created_by "
+                       "FROM app.documents d WHERE d.id = '%s' ON CONFLICT DO NOTHING", uuid_format(document_id, text));
+    Ingest__ReleaseHoldRequest req = INGEST__RELEASE_HOLD_REQUEST__INIT;
+    req.hold_id = (ProtobufCBinaryData){ UUID_BYTES, id.bytes };
+    return ask("ingest.ReleaseHold", ticket, &req.base, &ingest__release_hold_reply__descriptor, ret_why);
+}
 
 static const struct { const char *method; enum status (*ask)(const char *ticket, const struct uuid *id, struct why *ret_why); bool has_id; } ASKS[] = {
     { "ingest.Upload", try_upload, false },
@@ -111,6 +128,9 @@ static const struct { const char *method; enum status (*ask)(const char *ticket,
     { "ingest.UpdateDocument", unlabel_as, true },
     { "ingest.CancelJob", cancel_as, true },
     { "ingest.RetryJob", retry_as, true },
+    { "ingest.CreateErasure", erase_as, true },
+    { "ingest.PlaceHold", hold_as, true },
+    { "ingest.ReleaseHold", release_as, true },
 };
 
 Test(ingest_labels, are_changed_by_those_who_may_see_them, .init = rig_open, .fini = rig_close, .timeout = 60) {

@@ -190,7 +190,7 @@ Test(ingest_erasure, a_disabled_key_is_noticed_when_its_time_in_the_cache_is_ove
     enum status st = ST_OK;
     while (st == ST_OK && clock_mono_ms() - began_ms < PATIENCE_MS) {
         st = rig_upload(NULL, "abc", 3, NULL, &why);
-        fake_cloud_lose(&rig.cloud);        /* it has few places */
+        fake_cloud_lose(&rig.cloud, "");        /* it has few places */
     }
     int64_t took_ms = clock_mono_ms() - began_ms;
     cr_expect_eq(st, ST_UNAVAILABLE);

@@ -203,7 +203,7 @@ ParameterizedTest(struct bad *b, ingest_job, a_bad_document_fails_at_once) {
 /* Not deleted, and perhaps not for ever: tried again, and then said as it is. */
 Test(ingest_job, an_original_that_is_lost_is_not_a_deleted_document) {
     cr_assert_eq(rig_upload(NULL, "abc", 3, NULL, NULL), ST_OK);
-    fake_cloud_lose(&rig.cloud);
+    fake_cloud_lose(&rig.cloud, "/docs/");
     rig_start_jobs();
     for (int attempt = 1; attempt < 5; attempt++) {
         char sql[128];

@@ -97,7 +97,7 @@ Test(ingest_jobs, one_that_kills_its_workers_dies_with_a_reason_and_the_others_g
         pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now()");
         for (int turn = 0; turn < 2; turn++) {
             PGconn *other = pg_connect("cordon_jobs");
-            rig_wait_for("0", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1785684595");
+            rig_wait_for("0", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = 1785684595");
             pg_ask(other, "SELECT jobs.reap('ingest')");
             PQfinish(other);
             rig_wait_for("t", "SELECT state <> 'running' OR lease_until < clock_timestamp() FROM jobs.jobs");

@@ -154,10 +154,11 @@ Test(job_pool, keeps_its_jobs_when_its_session_is_cut) {
     cr_assert_eq(start_pool(1, 60000, &why), ST_OK, "%s", why.text);
     WAIT_FOR(running == 1);
     for (int i = 0; i < 5; i++) {
-        rig_wait_for("1", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1785684595 AND granted");
-        pg_ask(pg_admin(), "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.classid = 1785684595");
+        rig_wait_for("1", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = 1785684595 AND granted");
+        pg_ask(pg_admin(), "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' "
+                           "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.classid = 1785684595");
         PGconn *other = pg_connect("cordon_jobs");
-        rig_wait_for("0", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1785684595 AND granted");
+        rig_wait_for("0", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = 1785684595 AND granted");
         pg_ask(other, "SELECT jobs.reap('ingest')");
         PQfinish(other);
     }

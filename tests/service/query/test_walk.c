@@ -15,11 +15,21 @@
 #define ANSWER_B "01920000-0000-7000-8000-0000000000a2"
 #define PATIENT_A "01920000-0000-7000-8000-0000000000d1"
 #define PATIENT_B "01920000-0000-7000-8000-0000000000d2"
+#define ERASURE_A "01920000-0000-7000-8000-0000000000e1"
+#define ERASURE_B "01920000-0000-7000-8000-0000000000e2"
 #define ABSENT   "01920000-0000-7000-8000-0000000000ee"
 
 static void add_job(const char *id, const char *document_id) {
     pg_ask(pg_admin(), "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id) "
                        "SELECT tenant_id, '%s', 'ingest', 'ingest', id, created_by FROM app.documents WHERE id = '%s'", id, document_id);
+}
+
+/* One that is done, and a hold. */
+static void add_erasure(const char *id, const char *document_id) {
+    pg_ask(pg_admin(), "INSERT INTO app.erasures (tenant_id, id, reason_code, reference, requested_by, done_at, certificate) "
+                       "SELECT tenant_id, '%s', 'court_order', 'case-1', created_by, now(), '{}' FROM app.documents WHERE id = '%s'", id, document_id);
+    pg_ask(pg_admin(), "INSERT INTO app.holds (tenant_id, id, document_id, reason_code, reference, placed_by) "
+                       "SELECT tenant_id, gen_random_uuid(), id, 'litigation', 'case-2', created_by FROM app.documents WHERE id = '%s'", document_id);
 }
 
 static void set_up(void) {
@@ -32,6 +42,8 @@ static void set_up(void) {
     rig_chunk(DOC_B, CHUNK_B, "Theirs.", 0);
     add_job(JOB_B, DOC_B);
     rig_subject(PG_TENANT_B, PATIENT_B, PATIENT_B, DOC_B);
+    add_erasure(ERASURE_A, DOC_A);
+    add_erasure(ERASURE_B, DOC_B);
     rig.answer = "It says so. [1]";
 }
 
@@ -262,6 +274,36 @@ static struct outcome export_log(const char *ticket, const char *id) {
     return after(st, out.len);
 }
 
+static struct outcome list_erasures(const char *ticket, const char *id) {
+    Query__ListErasuresRequest req = QUERY__LIST_ERASURES_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    (void)id;
+    enum status st = rig_call("query.ListErasures", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListErasuresReply *)reply)->n_erasures : 0);
+}
+
+static struct outcome get_erasure(const char *ticket, const char *id) {
+    Query__GetErasureRequest req = QUERY__GET_ERASURE_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.erasure_id = rig_id(id);
+    return after(rig_call("query.GetErasure", ticket, &req.base, &reply), 1);
+}
+
+static struct outcome get_certificate(const char *ticket, const char *id) {
+    Query__GetErasureCertificateRequest req = QUERY__GET_ERASURE_CERTIFICATE_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.erasure_id = rig_id(id);
+    return after(rig_call("query.GetErasureCertificate", ticket, &req.base, &reply), 1);
+}
+
+static struct outcome list_holds(const char *ticket, const char *id) {
+    Query__ListHoldsRequest req = QUERY__LIST_HOLDS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    (void)id;
+    enum status st = rig_call("query.ListHolds", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListHoldsReply *)reply)->n_holds : 0);
+}
+
 static const struct sample {
     const char *method, *role, *other_role;     /* other_role: does not suffice */
     const char *own, *foreign;                  /* ids; foreign NULL: the request names none */
@@ -281,6 +323,10 @@ static const struct sample {
     { "query.DeleteConversation", "clinician", "auditor", ANSWER_A, ANSWER_B, delete_conversation, NULL },
     { "query.GetReceipt",      "clinician", "auditor",   DOC_A, DOC_B, get_receipt,       "answer.receipt.read" },
     { "query.GetAuditReceipt", "auditor",   "clinician", DOC_A, DOC_B, get_audit_receipt, "answer.receipt.read" },
+    { "query.ListErasures",    "admin",     "clinician", ERASURE_A, NULL, list_erasures,    "erasure.read" },
+    { "query.GetErasure",      "admin",     "clinician", ERASURE_A, ERASURE_B, get_erasure, "erasure.read" },
+    { "query.GetErasureCertificate", "admin", "clinician", ERASURE_A, ERASURE_B, get_certificate, "erasure.read" },
+    { "query.ListHolds",       "admin",     "clinician", DOC_A, NULL,  list_holds,        "hold.list" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
     { "query.FindSubject",     "clinician", "auditor",   PATIENT_A, PATIENT_B, find_subject, "subject.find" },
     { "query.ListDisclosures", "auditor",   "clinician", DOC_A, DOC_B, list_disclosures,  "audit.disclosures" },
