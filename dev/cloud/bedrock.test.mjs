@@ -194,7 +194,7 @@ test('faults are off until they are asked for, and count down', async () => {
   await control({ latency_ms: 0, hang_ms: 60000 });
   await assert.rejects(post(`/model/${TITAN}/invoke`, { inputText: 'x' }, { signal: AbortSignal.timeout(100) }));
   const { faults, calls } = await control({ hang_ms: 0 });
-  assert.deepEqual(faults, { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0 });
+  assert.deepEqual(faults, { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0, piece_ms: 0, stream_end: 0 });
   assert.ok(calls.invoke > 4);
   for (const bad of [{ no_such: 1 }, { throttle: -1 }, { hang_ms: true }, { latency_ms: '5' }])
     await assert_refused(post('/_control', bad), 400, 'ValidationException');

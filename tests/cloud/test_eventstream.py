@@ -34,7 +34,7 @@ for (const [name, body] of JSON.parse(process.argv[1]))
 
 
 def node(script, argument):
-    return subprocess.run(["node", "--input-type=module", "-e", script, json.dumps(argument)], cwd=APP, stdout=subprocess.PIPE,
+    return subprocess.run([APP / "node", "--input-type=module", "-e", script, json.dumps(argument)], cwd=APP, stdout=subprocess.PIPE,
                           check=True, timeout=60).stdout
 
 

@@ -233,7 +233,7 @@ def test_a_disabled_or_dying_key_opens_nothing(cloud, tenant_key):
 
 def test_audit_writer_signs_and_nobody_else_does(cloud):
     key = "alias/cordon-audit-signing"
-    call = dict(KeyId=key, Message=b"head", SigningAlgorithm="ECDSA_SHA_256")
+    call = dict(KeyId=key, Message=b"head", MessageType="RAW", SigningAlgorithm="ECDSA_SHA_256")
     writer = cloud.client("kms", "audit-writer")
     signature = writer.sign(**call)["Signature"]
     assert cloud.client("kms", "tester").verify(**call, Signature=signature)["SignatureValid"]

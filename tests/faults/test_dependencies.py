@@ -12,7 +12,8 @@ from detours import IS_LONG, aws_fails, note_recovery, outcome, seconds_until, s
 RECOVERY_S = 3
 PART = 6 << 20      # S3_PART_BYTES
 
-STORE, STORE_DAMAGED, KEYS, KEY_DISABLED, MODEL, MODEL_LIMITED = "STORE_001", "STORE_003", "KMS_002", "KMS_001", "MODEL_001", "MODEL_002"
+STORE, STORE_DAMAGED, KEYS, KEY_DISABLED, MODEL, MODEL_LIMITED, MODEL_BROKE_OFF = (
+    "STORE_001", "STORE_003", "KMS_002", "KMS_001", "MODEL_001", "MODEL_002", "MODEL_003")
 
 # service, operation, what a user does, {kind: (status, code)}. Kinds are those of dev/cloud/faults.py.
 # A turned bit in an answer of KMS or Bedrock is not here: it comes inside TLS, which makes it a reset.
@@ -25,7 +26,8 @@ TABLE = [
                                     "ok_error": (503, STORE_DAMAGED), "ok_empty": (503, STORE_DAMAGED), "cut": (503, STORE)}),
     ("kms", "Decrypt", "first_upload", {**{kind: (503, KEYS) for kind in (*MODELS, "throttle")}, "disabled": (503, KEY_DISABLED)}),
     ("bedrock", "InvokeModel", "search", {**{kind: (503, MODEL) for kind in MODELS}, "throttle": (429, MODEL_LIMITED)}),
-    ("bedrock", "ConverseStream", "question", {**{kind: (503, MODEL) for kind in MODELS}, "throttle": (429, MODEL_LIMITED)}),
+    ("bedrock", "ConverseStream", "question", {**{kind: (503, MODEL) for kind in MODELS}, "ok_error": (503, MODEL_BROKE_OFF),
+                                               "throttle": (429, MODEL_LIMITED)}),
 ]
 CASES = [(service, operation, action, kind, expected) for service, operation, action, kinds in TABLE for kind, expected in kinds.items()]
 QUICK = {"throttle", "reset", "ok_error", "corrupt", "denied", "disabled"}

@@ -77,8 +77,8 @@ def ask(stack, sql, *values):
         return cursor.fetchall() if cursor.description else None
 
 
-def owners(stack, table):
-    return {f"tenants/{tenant}/{id}" for tenant, id in ask(stack, f"SELECT tenant_id, id FROM app.{table}")}
+def documents(stack):
+    return {f"tenants/{tenant}/{document}" for tenant, document in ask(stack, "SELECT tenant_id, id FROM app.documents")}
 
 
 def await_janitor(stack):
@@ -98,8 +98,8 @@ def shares_of_earlier_tests(wide):
 def expect_no_orphans(stack, earlier_shares):
     objects, shares, multiparts = stored()
     assert multiparts == set()
-    assert objects - owners(stack, "documents") == set()
-    assert shares - earlier_shares - owners(stack, "documents") == set()
+    assert objects - documents(stack) == set()
+    assert shares - earlier_shares - documents(stack) == set()
 
 
 class Watch:
