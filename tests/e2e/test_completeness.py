@@ -20,7 +20,7 @@ ELSEWHERE = {"/api/v1/auth/callback", "auth.Logout", "auth.EndSession", "auth.Li
              "auth.ApproveOffboarding", "auth.RotateTenantKey", "auth.CreateTenant", "auth.UpdateTenant", "auth.CreateLabelGrant", "auth.RevokeLabelGrant",
              "auth.BreakGlass", "auth.ListBreakGlass", "auth.EndBreakGlass", "auth.ReviewBreakGlass", "ingest.UpdateDocument", "ingest.CancelJob", "ingest.RetryJob",
              "ingest.CreateErasure", "ingest.PlaceHold", "ingest.ReleaseHold", "query.ListErasures", "query.GetErasure", "query.GetErasureCertificate", "query.ListHolds",
-             "query.AddCosignatures", "query.GetReceipt", "query.GetAuditReceipt", "query.GetConversation", "query.DeleteConversation"}
+             "query.GetEvidenceContent", "query.AddCosignatures", "query.GetReceipt", "query.GetAuditReceipt", "query.GetConversation", "query.DeleteConversation"}
 
 
 def committed(stack, request_id, actions, outcome="success"):
@@ -66,6 +66,10 @@ def run(stack, things):
     ask("query.ListAuditEvents", "GET", "audit/events", "auditor")
     ask("query.ListDisclosures", "GET", f"audit/disclosures?subject_id={things['subject_id']}", "auditor")
     ask("query.ExportDisclosures", "GET", f"audit/disclosures.csv?document_id={d}", "auditor")
+    evidence = ask("ingest.CreateEvidence", "POST", "evidence", "admin", json={"subject_id": things["subject_id"], "reason": "audit"})["evidence_id"]
+    ask("query.ListEvidence", "GET", "evidence", "admin")
+    ask("query.GetEvidence", "GET", f"evidence/{evidence}", "admin")
+    ask("ingest.DeleteEvidence", "DELETE", f"evidence/{evidence}", "admin")
     wait_for("a checkpoint", lambda: stack.call("GET", "/api/v1/audit/checkpoint", role="auditor").status_code == 200, 60, 0.5)
     ask("query.ExportAudit", "GET", "audit/export?format=fhir", "auditor")
     for method, path in (("auth.ListUsers", "users"), ("auth.ListRoles", "roles"), ("auth.ListLabels", "labels"), ("auth.ListLabelGrants", "label-grants"), ("auth.ListApiKeys", "api-keys")):
