@@ -52,6 +52,8 @@ static const struct route ROUTES[] = {
     { "ingest.CancelJob",      PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__cancel_job_request__descriptor,      &ingest__cancel_job_reply__descriptor,      on_cancel_job },
     { "ingest.RetryJob",       PEER_EDGE,    SCOPE_DOCUMENTS_WRITE, &ingest__retry_job_request__descriptor,       &ingest__retry_job_reply__descriptor,       on_retry_job },
     { "ingest.CreateErasure",  PEER_EDGE,    SCOPE_ERASURES_MANAGE, &ingest__create_erasure_request__descriptor,  &ingest__create_erasure_reply__descriptor,  on_create_erasure },
+    { "ingest.CreateEvidence", PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &ingest__create_evidence_request__descriptor, &ingest__create_evidence_reply__descriptor, on_create_evidence },
+    { "ingest.DeleteEvidence", PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &ingest__delete_evidence_request__descriptor, &ingest__delete_evidence_reply__descriptor, on_delete_evidence },
     { "ingest.PlaceHold",      PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &ingest__place_hold_request__descriptor,      &ingest__place_hold_reply__descriptor,      on_place_hold },
     { "ingest.ReleaseHold",    PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &ingest__release_hold_request__descriptor,    &ingest__release_hold_reply__descriptor,    on_release_hold },
     { 0 }

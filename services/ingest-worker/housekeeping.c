@@ -3,7 +3,7 @@
 #include "db/plain_tx.h"
 #include "ingest.h"
 
-enum { PURGE_ROWS = 1000 };
+enum { PURGE_ROWS = 1000, EXPIRED_MAX = 100 };
 
 /* Jobs that have been over for a month, a few at a time so that nobody waits for their locks. */
 static enum status purge(void *self, int64_t deadline_ms, struct why *why) {
@@ -19,8 +19,16 @@ static enum status purge(void *self, int64_t deadline_ms, struct why *why) {
     return ST_OK;
 }
 
+/* Packages of evidence whose time is over: each becomes an erasure, whose job does it. */
+static enum status expire_evidence(void *self, int64_t deadline_ms, struct why *why) {
+    static const struct sql EXPIRE = { "expire_evidence", "SELECT keys.expire_evidence($1)", 1 };
+    struct ingest *g = self;
+    return db_run(g->jobs_db, &EXPIRE, (struct db_param[]){ DB_INT(EXPIRED_MAX) }, deadline_ms, NULL, why);
+}
+
 static enum status janitor(void *self, int64_t deadline_ms, struct why *why) {
-    return janitor_sweep(self, deadline_ms, why);
+    enum status st = janitor_sweep(self, deadline_ms, why);
+    return st == ST_OK ? expire_evidence(self, deadline_ms, why) : st;
 }
 
 const struct schedule_row HOUSEKEEPING[] = {

@@ -58,6 +58,9 @@ enum status on_update_document(void *self, struct call *call, const ProtobufCMes
 enum status on_create_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_place_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_release_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* evidence.c */
+enum status on_create_evidence(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_delete_evidence(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* The "labels" of an upload's metadata, between commas; "" for none. In call->mem. */
 enum status labels_of_metadata(struct call *call, const char *metadata_json, const char **ret_labels) MUST_USE;
 

@@ -452,6 +452,7 @@ static const char *const OUTCOMES[OUTCOME_COUNT] = { "done", "failed", "given_up
 static const struct job_kind { const char *name; uint64_t scope; enum status (*run)(struct job_run *run); } KINDS[] = {
     { "ingest", SCOPE_JOB_INGEST, ingest_document },
     { "erase",  SCOPE_JOB_ERASE,  erase },
+    { "evidence", SCOPE_JOB_EVIDENCE, pack_evidence },
     { "rewrap", SCOPE_JOB_REWRAP, rewrap_keys },
     { 0 }
 };

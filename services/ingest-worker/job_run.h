@@ -29,6 +29,7 @@ enum status job_run_tx(struct job_run *run, struct tenant_tx *tx) MUST_USE;
 /* The kinds of work. ST_OK: the job is over in the database, too. */
 enum status ingest_document(struct job_run *run) MUST_USE;      /* ingest_job.c */
 enum status erase(struct job_run *run) MUST_USE;                /* erasure.c */
+enum status pack_evidence(struct job_run *run) MUST_USE;        /* evidence_job.c */
 enum status rewrap_keys(struct job_run *run) MUST_USE;          /* rotation.c */
 
 #endif

@@ -154,7 +154,7 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
 }
 
 /* One row of a readable document, or ST_NOT_FOUND: absent, deleted and another tenant's are the same. */
-static enum status find_document(struct query *q, struct call *call, const ProtobufCBinaryData *id_bytes_in, bool has_uploads,
+static enum status find_document(struct query *q, struct call *call, uint64_t scopes, const ProtobufCBinaryData *id_bytes_in, bool has_uploads,
                                  struct claims *ret_claims, struct uuid *ret_id, PGresult **ret_rows) {
     static const struct sql FIND = { "find_document",
         "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
@@ -168,7 +168,7 @@ static enum status find_document(struct query *q, struct call *call, const Proto
         return fail_as(&call->why, ERR_REQ_FIELD, "document_id");
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms,
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, scopes, call->deadline_ms,
                                      &call->why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, has_uploads ? &FIND_ANY : &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(ret_id) }, &rows, &call->why);
@@ -190,7 +190,7 @@ enum status on_get_document(void *self, struct call *call, const ProtobufCMessag
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct claims claims;
     struct uuid id;
-    enum status st = find_document(self, call, &req->document_id, true, &claims, &id, &rows);
+    enum status st = find_document(self, call, SCOPE_DOCUMENTS_READ, &req->document_id, true, &claims, &id, &rows);
     if (st != ST_OK)
         return st;
     struct document_list list = { 0 };
@@ -248,20 +248,22 @@ static enum status pipe_take(void *ctx, const void *data, size_t len, struct why
     return st == ST_OK && p->plain.len >= BUS_PART_MAX_BYTES ? pipe_flush(p) : st;
 }
 
-enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    const Query__GetContentRequest *req = (const void *)in;
-    Query__GetContentReply *reply = (void *)out;
-    struct query *q = self;
+/* action: what the record calls it; scopes: all that the caller needs. */
+static enum status send_content(struct query *q, struct call *call, const ProtobufCBinaryData *document_id, enum audit_action action, uint64_t scopes,
+                                int64_t *ret_sent_bytes) {
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct claims claims;
     struct uuid id;
-    enum status st = find_document(q, call, &req->document_id, false, &claims, &id, &rows);
+    enum status st = find_document(q, call, scopes, document_id, false, &claims, &id, &rows);
     if (st != ST_OK)
         return st;
+    if (action == AUDIT_EVIDENCE_DOWNLOAD && (strcmp(db_text(rows, 0, COL_TYPE), "application/x-tar") != 0))
+        return fail(&call->why, ST_NOT_FOUND, "package");
+    if (strcmp(db_text(rows, 0, COL_TYPE), "application/x-tar") == 0 && strcmp(db_text(rows, 0, COL_STATUS), "ready") != 0)
+        return fail_as(&call->why, ERR_DOC_NOT_READY, "the package is not made");
 
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
-    st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = AUDIT_DOCUMENT_CONTENT_READ, .document_ids = &id,
-                          .document_count = 1 }, SCOPE_DOCUMENTS_READ);
+    st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = action, .document_ids = &id, .document_count = 1 }, scopes);
     const struct document_key *key = NULL;
     char *file_name = NULL;
     if (st == ST_OK)
@@ -284,6 +286,18 @@ enum status on_get_content(void *self, struct call *call, const ProtobufCMessage
     if (st == ST_OK)
         st = pipe_flush(&pipe);
     buffer_end(&pipe.plain);
-    reply->sent_bytes = pipe.sent_bytes;
+    *ret_sent_bytes = pipe.sent_bytes;
     return st;
+}
+
+enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__GetContentRequest *req = (const void *)in;
+    Query__GetContentReply *reply = (void *)out;
+    return send_content(self, call, &req->document_id, AUDIT_DOCUMENT_CONTENT_READ, SCOPE_DOCUMENTS_READ, &reply->sent_bytes);
+}
+
+enum status on_get_evidence_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Query__GetEvidenceContentRequest *req = (const void *)in;
+    Query__GetEvidenceContentReply *reply = (void *)out;
+    return send_content(self, call, &req->evidence_id, AUDIT_EVIDENCE_DOWNLOAD, SCOPE_DOCUMENTS_READ | SCOPE_EVIDENCE_MANAGE, &reply->sent_bytes);
 }

@@ -68,6 +68,10 @@ enum status on_list_erasures(void *self, struct call *call, const ProtobufCMessa
 enum status on_get_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_erasure_certificate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_list_holds(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* evidence.c */
+enum status on_list_evidence(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_evidence(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+enum status on_get_evidence_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);    /* documents.c */
 /* audit_events.c */
 enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* disclosures.c */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "export.h"
+#include "package.h"
 #include "record.h"
 
 enum { VERIFIED = 0, REFUTED = 1, USAGE_EXIT = 2, UNREADABLE = 3, FILE_MAX_BYTES = 8 << 20 };
@@ -20,6 +21,7 @@ static const char USAGE[] =
     "       cordon-verify note --key KEY FILE            a checkpoint by itself\n"
     "       cordon-verify record --key KEY [--prompt FILE] FILE\n"
     "                                                    an answer's receipt (GET /api/v1/query/{id}/receipt) or a certificate\n"
+    "       cordon-verify evidence --key KEY FILE        a package of evidence (GET /api/v1/evidence/{id}/content)\n"
     "\n"
     "Checks an exported audit log, from a file or standard input: every event is hashed into a Merkle tree (RFC 6962) in\n"
     "its order, and the root must be the one that a checkpoint signed with KEY names.\n"
@@ -90,7 +92,7 @@ static int add_checkpoint(struct options *o, const char *path) {
 }
 
 static bool is_command(const char *word) {
-    static const char *const COMMANDS[] = { "inclusion", "consistency", "note", "record" };
+    static const char *const COMMANDS[] = { "inclusion", "consistency", "note", "record", "evidence" };
     for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++)
         if (strcmp(word, COMMANDS[i]) == 0)
             return true;
@@ -267,6 +269,27 @@ static int verify_record(const struct options *o) {
     return VERIFIED;
 }
 
+static int verify_package(const struct options *o) {
+    struct package_report r;
+    bool is_stdin = !o->file || strcmp(o->file, "-") == 0;
+    FILE *in = is_stdin ? stdin : fopen(o->file, "rbe");
+    if (!in)
+        return give_up("cannot be read", o->file);
+    bool was_read = package_check(in, o->has_key ? &o->key : NULL, &r);
+    if (!is_stdin)
+        (void)fclose(in);
+    if (!was_read)
+        return give_up("cannot be read to its end", is_stdin ? "standard input" : o->file);
+    if (!r.is_good) {
+        (void)printf("NOT VERIFIED%s%s: %s\n", *r.member ? " at " : "", r.member, r.text);
+        return REFUTED;
+    }
+    (void)printf("verified: package %s of %" PRIu64 " documents, %" PRIu64 " events, %" PRIu64 " receipts\nsealed by event %" PRIu64 " of a tree of %" PRIu64
+                 "\nkey: %s\n", r.evidence_id, r.documents, r.events, r.receipts, r.seq, r.size,
+                 o->has_key ? o->key.name : "NONE - the package was checked, not who vouches for it");
+    return VERIFIED;
+}
+
 static int verify_proof(struct options *o) {
     size_t len;
     char *data = o->file ? read_file(o->file, &len) : NULL;
@@ -299,7 +322,8 @@ static int run(int argc, char **argv, struct options *o) {
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return fputs(USAGE, stdout) < 0 ? UNREADABLE : VERIFIED;
     int st = parse(argc, argv, o);
-    bool is_record = o->command && strcmp(o->command, "record") == 0, may_be_keyless = !o->command || is_record;
+    bool is_record = o->command && strcmp(o->command, "record") == 0, is_package = o->command && strcmp(o->command, "evidence") == 0;
+    bool may_be_keyless = !o->command || is_record || is_package;
     bool needs_key = may_be_keyless || strcmp(o->command, "note") == 0;
     if (st == VERIFIED && needs_key && !o->has_key && !(o->is_keyless && may_be_keyless))
         st = USAGE_EXIT;
@@ -307,7 +331,7 @@ static int run(int argc, char **argv, struct options *o) {
         (void)fputs(USAGE, stderr);
     if (st != VERIFIED)
         return st;
-    return is_record ? verify_record(o) : o->command ? verify_proof(o) : verify_export(o);
+    return is_package ? verify_package(o) : is_record ? verify_record(o) : o->command ? verify_proof(o) : verify_export(o);
 }
 
 int main(int argc, char **argv) {

@@ -8,8 +8,9 @@
 
 enum { EVENT_MAX_BYTES = 1 << 18, CHUNKS_MAX = 256, SALT_BYTES = 32 };
 
-static const struct { const char *kind, *action; } KINDS[] = {
-    { "receipt", "answer.receipt" }, { "manifest", "evidence.seal" }, { "certificate", "erasure.complete" },
+/* id: the member that says whose it is, which the event says too. */
+static const struct record_kind { const char *kind, *action, *id; } KINDS[] = {
+    { "receipt", "answer.receipt", "answer_id" }, { "manifest", "evidence.seal", "evidence_id" }, { "certificate", "erasure.complete", NULL },
 };
 
 static bool wrong(struct record *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -41,12 +42,12 @@ static bool same_member(const struct object *a, const char *a_name, const struct
 }
 
 /* Is this event the one that vouches for the bytes? */
-static bool check_event(struct record *r, const struct object *event, const struct object *body, const char *action) {
+static bool check_event(struct record *r, const struct object *event, const struct object *body, const struct record_kind *kind) {
     struct text detail, said, resource;
     struct object d;
     struct hash own = digest("", NULL, (struct text){ r->bytes, r->len }), listed;
     uint64_t seq;
-    if (!json_plain_text(event, "action", &said) || !text_is(said, action))
+    if (!json_plain_text(event, "action", &said) || !text_is(said, kind->action))
         return wrong(r, "the event is not one of a %s", r->kind);
     if (!json_u64(event, "seq", &seq) || seq != r->seq)
         return wrong(r, "the event is another one than the proof is of");
@@ -55,8 +56,8 @@ static bool check_event(struct record *r, const struct object *event, const stru
         return wrong(r, "the %s was altered: the event vouches for another one", r->kind);
     if (json_plain_text(event, "resource_id", &resource) && resource.len < sizeof r->resource_id)
         memcpy(r->resource_id, resource.data, resource.len);
-    if (strcmp(r->kind, "receipt") == 0 && (!same_member(event, "resource_id", body, "answer_id") || !same_member(event, "tenant_id", body, "tenant_id")))
-        return wrong(r, "the receipt is of another answer than its event");
+    if (kind->id && (!same_member(event, "resource_id", body, kind->id) || !same_member(event, "tenant_id", body, "tenant_id")))
+        return wrong(r, "the %s is of something else than its event", r->kind);
     return true;
 }
 
@@ -73,6 +74,7 @@ static bool check_place(struct record *r, const struct object *file, const struc
         struct hasher *h = hasher_new();
         leaf = hash_leaf(h, event_bytes.data, event_bytes.len);
         root = c.root;
+        memcpy(r->origin, c.origin, sizeof r->origin);
         is_there = hash_equal(&leaf, &listed) && tree_includes(h, r->seq, r->size, &leaf, proof, count, &root);
         hasher_free(h);
     }
@@ -164,7 +166,7 @@ static bool check(struct record *r, const struct object *file, const struct veri
                    json_object_read(event_bytes, len, true, event) ? true : wrong(r, "there is no event: this was not on the log yet when it was fetched");
     if (is_good && !json_object_read(r->bytes, r->len, true, body))
         is_good = wrong(r, "the %s is damaged", r->kind);
-    is_good = is_good && check_place(r, file, key, (struct text){ event_bytes, len }) && check_event(r, event, body, KINDS[which].action);
+    is_good = is_good && check_place(r, file, key, (struct text){ event_bytes, len }) && check_event(r, event, body, &KINDS[which]);
     if (is_good && which == 0)
         is_good = check_commitments(r, file, body, prompt);
     free(event);

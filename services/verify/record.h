@@ -11,6 +11,7 @@ struct record {
     size_t len;
     const char *kind;           /* "receipt", "manifest", "certificate" */
     char resource_id[64];       /* of the event */
+    char origin[NAME_MAX_BYTES];        /* of its log */
     uint64_t seq, size;
     unsigned opened_count, closed_count;        /* commitments of a receipt that were opened, and that were not */
     char text[256];             /* what is wrong */

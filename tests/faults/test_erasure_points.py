@@ -1,6 +1,7 @@
-"""The fault points of erasures and rotations, which the other clients do not come by: a process is killed at each, or
+"""The fault points of erasures, packages of evidence and rotations, which the other clients do not come by: a process is killed at each, or
 fails there, and the work is done all the same, once, with nothing left. By a tenant that nobody else plays with."""
 import secrets
+import subprocess
 
 import e2e
 import pytest
@@ -41,15 +42,27 @@ def rotate(stack):
     assert count(stack, "SELECT count(*) FROM keys.tenant_keys k JOIN auth.tenants t ON t.id = k.tenant_id WHERE t.slug = 'lakeside' AND kind = 'data'") == 1
 
 
+def pack(stack, document):
+    ordered = ask_until(stack, (202,), "POST", "/api/v1/evidence", json={"document_ids": [document], "reason": "audit", "idempotency_key": document})
+    evidence = ordered.json()["evidence_id"]
+    e2e.wait_for("the package", lambda: ask_until(stack, (200,), "GET", f"/api/v1/evidence/{evidence}").json()["evidence"]["status"] == "ready", 120, 0.3)
+    archive = ask_until(stack, (200,), "GET", f"/api/v1/evidence/{evidence}/content").content
+    done = subprocess.run([e2e.ROOT / ".cordon/build/release/services/verify/cordon-verify", "evidence", "--no-key", "-"], input=archive, capture_output=True)
+    assert done.returncode == 0, done.stdout
+
+
+WORK = {"erasure": lambda stack, document: erase(stack, document), "evidence": pack}
+
+
 @pytest.mark.parametrize("point,process,order", OURS)
-def test_an_erasure_or_rotation_survives_a_fault(stack, point, process, order):
+def test_an_erasure_a_package_or_a_rotation_survives_a_fault(stack, point, process, order):
     body = f"A note of {secrets.token_hex(8)}.\n".encode()
     uploaded = ask_until(stack, (202,), "POST", "/api/v1/documents", data=body, headers={"Content-Type": "text/plain"})
     document = uploaded.json()["document_id"]
     assert stack.wait_ready(document, **WHO)["status"] == "ready"
     name = arm(stack, point, process, order)
     try:
-        (erase(stack, document) if point.startswith("erasure.") else rotate(stack))
+        WORK.get(point.split(".")[0], lambda stack, _: rotate(stack))(stack, document)
         assert fired(stack, name), "nobody came by"
     finally:
         (stack.faults / name).unlink(missing_ok=True)

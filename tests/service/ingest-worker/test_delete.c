@@ -122,6 +122,21 @@ static enum status release_as(const char *ticket, const struct uuid *document_id
     return ask("ingest.ReleaseHold", ticket, &req.base, &ingest__release_hold_reply__descriptor, ret_why);
 }
 
+static enum status pack_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
+    Ingest__CreateEvidenceRequest req = INGEST__CREATE_EVIDENCE_REQUEST__INIT;
+    ProtobufCBinaryData document = { UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
+    req.document_ids = &document;
+    req.n_document_ids = 1;
+    req.reason = (char *)"audit";
+    return ask("ingest.CreateEvidence", ticket, &req.base, &ingest__create_evidence_reply__descriptor, ret_why);
+}
+
+static enum status unpack_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
+    Ingest__DeleteEvidenceRequest req = INGEST__DELETE_EVIDENCE_REQUEST__INIT;
+    req.evidence_id = (ProtobufCBinaryData){ UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
+    return ask("ingest.DeleteEvidence", ticket, &req.base, &ingest__delete_evidence_reply__descriptor, ret_why);
+}
+
 static const struct { const char *method; enum status (*ask)(const char *ticket, const struct uuid *id, struct why *ret_why); bool has_id; } ASKS[] = {
     { "ingest.Upload", try_upload, false },
     { "ingest.DeleteDocument", delete_as, true },
@@ -129,6 +144,8 @@ static const struct { const char *method; enum status (*ask)(const char *ticket,
     { "ingest.CancelJob", cancel_as, true },
     { "ingest.RetryJob", retry_as, true },
     { "ingest.CreateErasure", erase_as, true },
+    { "ingest.CreateEvidence", pack_as, true },
+    { "ingest.DeleteEvidence", unpack_as, true },
     { "ingest.PlaceHold", hold_as, true },
     { "ingest.ReleaseHold", release_as, true },
 };

@@ -17,6 +17,8 @@
 #define PATIENT_B "01920000-0000-7000-8000-0000000000d2"
 #define ERASURE_A "01920000-0000-7000-8000-0000000000e1"
 #define ERASURE_B "01920000-0000-7000-8000-0000000000e2"
+#define PACK_A   "01920000-0000-7000-8000-0000000000f8"
+#define PACK_B   "01920000-0000-7000-8000-0000000000f9"
 #define ABSENT   "01920000-0000-7000-8000-0000000000ee"
 
 static void add_job(const char *id, const char *document_id) {
@@ -32,6 +34,16 @@ static void add_erasure(const char *id, const char *document_id) {
                        "SELECT tenant_id, gen_random_uuid(), id, 'litigation', 'case-2', created_by FROM app.documents WHERE id = '%s'", document_id);
 }
 
+/* A package that is ready, made from a document. */
+static void add_package(const char *tenant, const char *id, const char *document_id) {
+    rig_document(tenant, id, "ready", "evidence.tar", "packed", 6);
+    pg_ask(pg_admin(), "UPDATE app.documents SET content_type = 'application/x-tar' WHERE id = '%s'", id);
+    pg_ask(pg_admin(), "INSERT INTO app.evidence (tenant_id, id, job_id, reason_code, reference, documents, created_by, expires_at) "
+                       "SELECT tenant_id, id, gen_random_uuid(), 'audit', '', 1, created_by, now() + interval '1 day' FROM app.documents WHERE id = '%s'", id);
+    pg_ask(pg_admin(), "INSERT INTO app.evidence_sources (tenant_id, evidence_id, document_id) SELECT tenant_id, '%s', id FROM app.documents WHERE id = '%s'",
+           id, document_id);
+}
+
 static void set_up(void) {
     rig_open();
     rig_document(PG_TENANT_A, DOC_A, "ready", "ours.txt", "ours", 4);
@@ -44,6 +56,8 @@ static void set_up(void) {
     rig_subject(PG_TENANT_B, PATIENT_B, PATIENT_B, DOC_B);
     add_erasure(ERASURE_A, DOC_A);
     add_erasure(ERASURE_B, DOC_B);
+    add_package(PG_TENANT_A, PACK_A, DOC_A);
+    add_package(PG_TENANT_B, PACK_B, DOC_B);
     rig.answer = "It says so. [1]";
 }
 
@@ -304,6 +318,29 @@ static struct outcome list_holds(const char *ticket, const char *id) {
     return after(st, reply ? ((Query__ListHoldsReply *)reply)->n_holds : 0);
 }
 
+static struct outcome list_evidence(const char *ticket, const char *id) {
+    Query__ListEvidenceRequest req = QUERY__LIST_EVIDENCE_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    (void)id;
+    enum status st = rig_call("query.ListEvidence", ticket, &req.base, &reply);
+    return after(st, reply ? ((Query__ListEvidenceReply *)reply)->n_evidence : 0);
+}
+
+static struct outcome get_evidence(const char *ticket, const char *id) {
+    Query__GetEvidenceRequest req = QUERY__GET_EVIDENCE_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.evidence_id = rig_id(id);
+    return after(rig_call("query.GetEvidence", ticket, &req.base, &reply), 1);
+}
+
+static struct outcome get_evidence_content(const char *ticket, const char *id) {
+    Query__GetEvidenceContentRequest req = QUERY__GET_EVIDENCE_CONTENT_REQUEST__INIT;
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    req.evidence_id = rig_id(id);
+    enum status st = rig_stream("query.GetEvidenceContent", ticket, &req.base, &query__get_evidence_content_reply__descriptor, &out);
+    return after(st, out.len);
+}
+
 static const struct sample {
     const char *method, *role, *other_role;     /* other_role: does not suffice */
     const char *own, *foreign;                  /* ids; foreign NULL: the request names none */
@@ -326,6 +363,9 @@ static const struct sample {
     { "query.ListErasures",    "admin",     "clinician", ERASURE_A, NULL, list_erasures,    "erasure.read" },
     { "query.GetErasure",      "admin",     "clinician", ERASURE_A, ERASURE_B, get_erasure, "erasure.read" },
     { "query.GetErasureCertificate", "admin", "clinician", ERASURE_A, ERASURE_B, get_certificate, "erasure.read" },
+    { "query.ListEvidence",    "admin",     "clinician", PACK_A, NULL, list_evidence,     "evidence.read" },
+    { "query.GetEvidence",     "admin",     "clinician", PACK_A, PACK_B, get_evidence,    "evidence.read" },
+    { "query.GetEvidenceContent", "admin",  "clinician", PACK_A, PACK_B, get_evidence_content, "evidence.download" },
     { "query.ListHolds",       "admin",     "clinician", DOC_A, NULL,  list_holds,        "hold.list" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
     { "query.FindSubject",     "clinician", "auditor",   PATIENT_A, PATIENT_B, find_subject, "subject.find" },

@@ -17,7 +17,7 @@ static void sha(const void *data, size_t len, uint8_t out[32]) {
 
 void sample_hash(struct sample_log *log) {
     for (unsigned i = 0; i < log->count; i++) {
-        uint8_t data[161] = { 0 };
+        uint8_t data[257] = { 0 };
         size_t len = strlen(log->events[i]);
         memcpy(data + 1, log->events[i], len);
         sha(data, 1 + len, log->leaves[i]);

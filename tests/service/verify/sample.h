@@ -11,7 +11,7 @@
 
 enum { SAMPLE_EVENTS_MAX = 2048, SAMPLE_NOTE_MAX = 1024 };
 
-struct sample_log { unsigned count; char events[SAMPLE_EVENTS_MAX][160]; uint8_t leaves[SAMPLE_EVENTS_MAX][32]; };
+struct sample_log { unsigned count; char events[SAMPLE_EVENTS_MAX][256]; uint8_t leaves[SAMPLE_EVENTS_MAX][32]; };
 
 void sample_fill(struct sample_log *log, unsigned count);       /* events 0 to count - 1 */
 void sample_hash(struct sample_log *log);                       /* leaves follow the events */
