@@ -134,7 +134,8 @@ Test(confine, what_is_in_no_row_is_refused_or_ends_the_process) {
     };
     for (size_t i = 0; i < sizeof ATTEMPTS / sizeof *ATTEMPTS; i++) {
         const struct attempt *a = &ATTEMPTS[i];
-        cr_expect_neq(outcome(a->run, 0), REFUSED, "%s: refused without hardening too, so nothing is shown", a->what);
+        if (a->alone == REFUSED)        /* the end of the process is hardening's own; some platforms refuse a namespace, in a chroot for one */
+            cr_expect_neq(outcome(a->run, 0), REFUSED, "%s: refused without hardening too, so nothing is shown", a->what);
         cr_expect_eq(outcome(a->run, CONFINED_PEER_QUERY), a->alone, "%s by query: %d", a->what, outcome(a->run, CONFINED_PEER_QUERY));
         cr_expect_eq(outcome(a->run, CONFINED_PEER_INGEST_WORKER), a->spawning, "%s by ingest-worker: %d", a->what, outcome(a->run, CONFINED_PEER_INGEST_WORKER));
     }
