@@ -71,7 +71,7 @@ bench_start() {
 
 build_benches() {
     build_release
-    ninja -C "$SHARED/build/release" -j"${CORDON_BUILD_JOBS:-$(nproc)}" bench_programs
+    build_bench_programs
 }
 
 bench_url() { database_url "$@" | sed 's|/cordon?|/bench?|'; }
