@@ -31,6 +31,7 @@ def theirs(stack):
     return {"document_id": made["document_id"], "job_id": made["job_id"], "answer_id": answer["answer_id"], "conversation_id": answer["conversation_id"],
             "erasure_id": post("erasures", "admin", document_ids=[doomed["document_id"]], reason="wrong_upload")["erasure_id"],
             "hold_id": post("holds", "admin", document_id=made["document_id"], reason="audit")["hold_id"],
+            "evidence_id": post("evidence", "admin", document_ids=[made["document_id"]], reason="audit")["evidence_id"],
             "session_id": me["session"]["id"], "user_id": me["user_id"]}
 
 
@@ -50,6 +51,9 @@ ROUTES = [
     ("GET", "/api/v1/erasures/{erasure_id}", None),
     ("GET", "/api/v1/erasures/{erasure_id}/certificate", None),
     ("DELETE", "/api/v1/holds/{hold_id}", None),
+    ("GET", "/api/v1/evidence/{evidence_id}", None),
+    ("GET", "/api/v1/evidence/{evidence_id}/content", None),
+    ("DELETE", "/api/v1/evidence/{evidence_id}", None),
     ("DELETE", "/api/v1/auth/sessions/{session_id}", None),
     ("GET", "/api/v1/users/{user_id}/sessions", None),
     ("DELETE", "/api/v1/users/{user_id}/sessions", None),
