@@ -146,12 +146,7 @@ GRANT SELECT (tenant_id, document_id) ON app.chunks TO cordon_keys_definer;
 GRANT SELECT, UPDATE (mrn_enc, key_version), DELETE ON app.subjects TO cordon_keys_definer;
 GRANT USAGE ON SCHEMA app, jobs TO cordon_keys_definer;
 GRANT UPDATE (version, wrapped) ON keys.document_keys TO cordon_keys_definer;
-DO $$
-BEGIN
-    IF to_regclass('keys.conversation_keys') IS NOT NULL THEN
-        GRANT UPDATE (version, wrapped) ON keys.conversation_keys TO cordon_keys_definer;
-    END IF;
-END $$;
+GRANT UPDATE (version, wrapped) ON keys.conversation_keys TO cordon_keys_definer;
 GRANT UPDATE (created_at), DELETE ON keys.tenant_keys TO cordon_keys_definer;     -- UPDATE: to lock a row
 
 RESET ROLE;
@@ -636,10 +631,8 @@ BEGIN
         WHERE k.tenant_id = home AND (k.version < newest OR get_byte(k.wrapped, 0) = 1) LIMIT least(greatest(n, 0), 100);
     RETURN QUERY SELECT 'subject', s.id, s.key_version, s.mrn_enc FROM app.subjects s
         WHERE s.tenant_id = home AND s.key_version < newest LIMIT least(greatest(n, 0), 100);
-    IF to_regclass('keys.conversation_keys') IS NOT NULL THEN
-        RETURN QUERY EXECUTE 'SELECT ''conversation'', k.conversation_id, k.version, k.wrapped FROM keys.conversation_keys k '
-            'WHERE k.tenant_id = $1 AND k.version < $2 LIMIT least(greatest($3, 0), 100)' USING home, newest, n;
-    END IF;
+    RETURN QUERY SELECT 'conversation', k.conversation_id, k.version, k.wrapped FROM keys.conversation_keys k
+        WHERE k.tenant_id = home AND k.version < newest LIMIT least(greatest(n, 0), 100);
 END $$;
 
 -- Put one back. False: it is not what it was, so the job looks again.
@@ -663,9 +656,8 @@ BEGIN
             WHERE s.tenant_id = home AND s.id = rewrap_put.id AND s.key_version = rewrap_put.old_version AND s.mrn_enc = rewrap_put.old_wrapped;
         GET DIAGNOSTICS changed = ROW_COUNT;
     WHEN 'conversation' THEN
-        EXECUTE 'UPDATE keys.conversation_keys k SET version = $3, wrapped = $4 '
-            'WHERE k.tenant_id = $1 AND k.conversation_id = $2 AND k.version = $5 AND k.wrapped = $6'
-            USING home, rewrap_put.id, rewrap_put.version, rewrap_put.wrapped, rewrap_put.old_version, rewrap_put.old_wrapped;
+        UPDATE keys.conversation_keys k SET version = rewrap_put.version, wrapped = rewrap_put.wrapped
+            WHERE k.tenant_id = home AND k.conversation_id = rewrap_put.id AND k.version = rewrap_put.old_version AND k.wrapped = rewrap_put.old_wrapped;
         GET DIAGNOSTICS changed = ROW_COUNT;
     END CASE;
     RETURN changed > 0;
@@ -695,10 +687,8 @@ DECLARE
 BEGIN
     FOR old IN SELECT k.version FROM keys.tenant_keys k WHERE k.tenant_id = home AND k.kind = 'data' AND k.version < newest FOR UPDATE LOOP
         used := EXISTS (SELECT FROM keys.document_keys d WHERE d.tenant_id = home AND d.version = old)
-            OR EXISTS (SELECT FROM app.subjects s WHERE s.tenant_id = home AND s.key_version = old);
-        IF NOT used AND to_regclass('keys.conversation_keys') IS NOT NULL THEN
-            EXECUTE 'SELECT EXISTS (SELECT FROM keys.conversation_keys k WHERE k.tenant_id = $1 AND k.version = $2)' INTO used USING home, old;
-        END IF;
+            OR EXISTS (SELECT FROM app.subjects s WHERE s.tenant_id = home AND s.key_version = old)
+            OR EXISTS (SELECT FROM keys.conversation_keys k WHERE k.tenant_id = home AND k.version = old);
         IF NOT used THEN
             DELETE FROM keys.tenant_keys k WHERE k.tenant_id = home AND k.kind = 'data' AND k.version = old;
             retired := retired + 1;

@@ -8,7 +8,7 @@
 #include "provider.h"
 #include "transact.h"
 
-enum { CHECK_MAX = 1024, URL_MAX_BYTES = 24 << 10 };
+enum { CHECK_MAX = 2048, URL_MAX_BYTES = 24 << 10 };
 
 #define SESSION_COLUMNS "s.id, s.id = authz.session_id(), l.session_id IS NOT NULL, s.created_at, " \
                         "greatest(s.last_seen_at, l.seen_at), s.expires_at, l.seen_at + l.idle_s * interval '1 s', l.authenticated_at"

@@ -11,7 +11,7 @@
 #include "obs/log.h"
 #include "patience.h"
 
-enum { ASK_MS = 3000, ASKED_AT_ONCE = 1024, CUTS_AT_ONCE = 256 };
+enum { ASK_MS = 3000, ASKED_AT_ONCE = 2048 /* more than there are threads */, CUTS_AT_ONCE = 256 };
 
 struct watch {
     struct bus *bus;
