@@ -23,7 +23,12 @@ struct stream {
 };
 
 struct frames_sealer { struct stream s; bool has_header; };
-struct frames_opener { struct stream s; };
+struct frames_opener {
+    struct stream s;
+    bool is_part;               /* frames of the middle, or to the end: frames_open_seek */
+    bool has_more;              /* the file goes on behind the part */
+    uint32_t last;              /* number of the part's last frame */
+};
 
 static void stream_end(struct stream *s) {
     if (s->frame)
@@ -214,9 +219,31 @@ enum status frames_open_end(struct frames_opener *opener, struct buffer *out, st
         return damaged(s, why, "the file is cut");
     if (s->gathered == AEAD_TAG_BYTES && s->number > 0)
         return damaged(s, why, "an empty last frame, which no sealer writes");
-    enum status st = turn(s, false, true, out, why);
+    if (opener->is_part && s->number != opener->last)
+        return damaged(s, why, "frames are missing, or too many");
+    enum status st = turn(s, false, !opener->has_more, out, why);
     s->is_dead = true;
     return st;
+}
+
+enum status frames_open_seek(struct frames_opener *opener, uint64_t plain_bytes, uint64_t from, uint64_t length,
+                             struct frames_span *ret_span, struct why *why) {
+    struct stream *s = &opener->s;
+    bool is_fresh = !s->is_dead && s->header_len == FRAMES_HEADER_BYTES && s->gathered == 0 && s->number == 0 && !opener->is_part;
+    if (!is_fresh || length == 0 || from >= plain_bytes || length > plain_bytes - from)
+        return fail(why, ST_INTERNAL, "frames: no such part, or not now");
+    uint64_t first = from / s->frame_bytes, last = (from + length - 1) / s->frame_bytes, frames = (plain_bytes - 1) / s->frame_bytes + 1;
+    if (frames > (uint64_t)UINT32_MAX + 1)
+        return fail(why, ST_INTERNAL, "frames: too many frames");
+    uint64_t end = last + 1 < frames ? (last + 1) * s->frame_bytes : plain_bytes;
+    opener->is_part = true;
+    opener->has_more = last + 1 < frames;
+    opener->last = (uint32_t)last;
+    s->number = (uint32_t)first;
+    *ret_span = (struct frames_span){ .at = FRAMES_HEADER_BYTES + first * (s->frame_bytes + AEAD_TAG_BYTES),
+                                      .len = end - first * s->frame_bytes + (last - first + 1) * AEAD_TAG_BYTES,
+                                      .skip_bytes = (size_t)(from % s->frame_bytes) };
+    return ST_OK;
 }
 
 void frames_opener_destroy(struct frames_opener **opener_p) {

@@ -41,6 +41,19 @@ enum status frames_open_add(struct frames_opener *o, const void *sealed, size_t 
                             struct why *why) MUST_USE;
 /* Append the last frame's plaintext. ST_UNAVAILABLE STORE_003: the file was cut or altered. */
 enum status frames_open_end(struct frames_opener *o, struct buffer *out, struct why *why) MUST_USE;
+
+/* Which sealed bytes hold a part of the plaintext. */
+struct frames_span {
+    uint64_t at, len;           /* of the sealed file */
+    size_t skip_bytes;          /* plaintext before the part, in its first frame */
+};
+
+/* Open only the frames that hold plain bytes `from` to `from + length - 1` of a file of plain_bytes: once the first
+ * FRAMES_HEADER_BYTES were added and nothing else, tell where they lie. Those bytes of the sealed file, and no others, are then
+ * added, and frames_open_end says whether all of them came. Each frame is as it was sealed and in its place; that plain_bytes
+ * is the file's length is noticed only with its last frame. ST_INTERNAL: the part is empty or outside, or it is not the moment. */
+enum status frames_open_seek(struct frames_opener *o, uint64_t plain_bytes, uint64_t from, uint64_t length,
+                             struct frames_span *ret_span, struct why *why) MUST_USE;
 void frames_opener_destroy(struct frames_opener **opener_p);
 
 #endif

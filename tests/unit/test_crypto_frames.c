@@ -134,3 +134,71 @@ Test(crypto_frames, an_output_over_its_limit_is_an_error) {
     seal(3 * FRAME, 999, &sealed);
     cr_assert_eq(open_portions(sealed.data, sealed.len, 999, &little), ST_INTERNAL);
 }
+
+/* ---- a part of a file ---- */
+
+/* Seek to the part, give the opener the bytes that it names out of `sealed`, and compare what it gives. */
+static enum status open_part(const struct buffer *sealed, uint64_t plain_bytes, uint64_t from, uint64_t length, struct frames_span *ret_span) {
+    CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    cr_assert_eq(frames_open_begin(key, &aad, &opener, &why), ST_OK);
+    cr_assert_eq(frames_open_add(opener, sealed->data, FRAMES_HEADER_BYTES, &out, &why), ST_OK);
+    enum status st = frames_open_seek(opener, plain_bytes, from, length, ret_span, &why);
+    if (st == ST_OK)
+        st = frames_open_add(opener, sealed->data + ret_span->at, ret_span->len, &out, &why);
+    if (st == ST_OK)
+        st = frames_open_end(opener, &out, &why);
+    if (st != ST_OK)
+        return st;
+    cr_assert_geq(out.len, ret_span->skip_bytes + length);
+    for (uint64_t i = 0; i < length; i++)
+        cr_assert_eq(out.data[ret_span->skip_bytes + i], (char)((from + i) / FRAME + (from + i)), "from %zu, byte %zu", (size_t)from, (size_t)i);
+    return ST_OK;
+}
+
+Test(crypto_frames, any_part_opens_from_its_own_frames_alone) {
+    static const uint64_t LENGTHS[] = { 1, FRAME - 1, FRAME, FRAME + 1, 3 * FRAME, 3 * FRAME + 17 };
+    static const uint64_t EDGES[] = { 0, 1, FRAME - 1, FRAME, FRAME + 1, 2 * FRAME, 3 * FRAME - 1, 3 * FRAME, 3 * FRAME + 16 };
+    for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++) {
+        CLEANUP(buffer_end) struct buffer sealed = { 0 };
+        seal(LENGTHS[i], 999, &sealed);
+        for (size_t a = 0; a < sizeof EDGES / sizeof *EDGES; a++)
+            for (size_t b = a; b < sizeof EDGES / sizeof *EDGES; b++) {
+                struct frames_span span;
+                if (EDGES[b] >= LENGTHS[i])
+                    continue;
+                uint64_t length = EDGES[b] - EDGES[a] + 1;
+                cr_assert_eq(open_part(&sealed, LENGTHS[i], EDGES[a], length, &span), ST_OK, "%s", why.text);
+                cr_expect_leq(span.len, (length / FRAME + 2) * WHOLE, "no more frames than hold it");
+                cr_expect_leq(span.at + span.len, sealed.len);
+            }
+    }
+}
+
+Test(crypto_frames, a_part_that_is_damaged_cut_or_elsewhere_does_not_open) {
+    CLEANUP(buffer_end) struct buffer sealed = { 0 };
+    struct frames_span span;
+    seal(4 * FRAME, 999, &sealed);
+    cr_assert_eq(open_part(&sealed, 4 * FRAME, FRAME, 2 * FRAME, &span), ST_OK);
+    cr_expect_eq(span.at, FRAMES_HEADER_BYTES + WHOLE);
+    cr_expect_eq(span.len, 2 * WHOLE);
+    sealed.data[FRAMES_HEADER_BYTES + 2 * WHOLE + 5] ^= 1;
+    cr_expect_eq(open_part(&sealed, 4 * FRAME, FRAME, 2 * FRAME, &span), ST_UNAVAILABLE);
+    cr_expect_eq(why.code, ERR_STORE_DAMAGED);
+    cr_expect_eq(open_part(&sealed, 4 * FRAME, FRAME, FRAME, &span), ST_OK, "other frames are not looked at");
+    sealed.data[FRAMES_HEADER_BYTES + 2 * WHOLE + 5] ^= 1;
+
+    CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    cr_assert_eq(frames_open_begin(key, &aad, &opener, &why), ST_OK);
+    cr_expect_eq(frames_open_seek(opener, 4 * FRAME, 0, 1, &span, &why), ST_INTERNAL, "before the header");
+    cr_assert_eq(frames_open_add(opener, sealed.data, FRAMES_HEADER_BYTES, &out, &why), ST_OK);
+    cr_expect_eq(frames_open_seek(opener, 4 * FRAME, 0, 0, &span, &why), ST_INTERNAL);
+    cr_expect_eq(frames_open_seek(opener, 4 * FRAME, 4 * FRAME, 1, &span, &why), ST_INTERNAL);
+    cr_expect_eq(frames_open_seek(opener, 4 * FRAME, 1, 4 * FRAME, &span, &why), ST_INTERNAL);
+    cr_assert_eq(frames_open_seek(opener, 4 * FRAME, FRAME, 2 * FRAME, &span, &why), ST_OK);
+    cr_expect_eq(frames_open_add(opener, sealed.data + span.at, WHOLE, &out, &why), ST_OK);
+    cr_expect_eq(frames_open_end(opener, &out, &why), ST_UNAVAILABLE, "a frame too few");
+    cr_expect_eq(open_part(&sealed, 2 * FRAME, FRAME, FRAME, &span), ST_UNAVAILABLE, "a file that is said to end sooner");
+    cr_expect_eq(open_part(&sealed, 5 * FRAME, 3 * FRAME, FRAME, &span), ST_UNAVAILABLE, "or later");
+}
