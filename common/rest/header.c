@@ -236,6 +236,57 @@ bool digests_parse(struct arena *mem, const char *value, struct digests *digests
     }
 }
 
+/* Digits as a number that stops at INT64_MAX. NULL: there are none. */
+static const char *take_number(const char *p, int64_t *ret_number) {
+    const char *from = p;
+    int64_t number = 0;
+    for (; isdigit((unsigned char)*p); p++)
+        number = number > (INT64_MAX - 9) / 10 ? INT64_MAX : 10 * number + (*p - '0');
+    *ret_number = number;
+    return p == from ? NULL : p;
+}
+
+bool byte_range_parse(const char *value, struct byte_range *ret_range) {
+    static const char UNIT[] = "bytes=";
+    const char *p = skip_blank(value), *next;
+    int64_t first = -1, last = -1;
+    if (strncasecmp(p, UNIT, sizeof UNIT - 1) != 0)
+        return false;
+    p = skip_blank(p + sizeof UNIT - 1);
+    if ((next = take_number(p, &first)))
+        p = next;
+    if (*p++ != '-')
+        return false;
+    bool has_first = next != NULL;
+    bool has_last = (next = take_number(p, &last)) != NULL;
+    if (*skip_blank(next ? next : p) || (!has_first && !has_last) || (has_first && has_last && last < first))
+        return false;
+    ret_range->from = has_first ? first : -1;
+    ret_range->length = !has_last ? -1 : !has_first ? last : last - first == INT64_MAX ? INT64_MAX : last - first + 1;
+    return true;
+}
+
+bool etag_matches(const char *list, const char *etag, bool is_strong) {
+    const char *p = skip_blank(list);
+    if (*p == '*')
+        return !*skip_blank(p + 1);
+    while (*p) {
+        bool is_weak = p[0] == 'W' && p[1] == '/';
+        p += is_weak ? 2 : 0;
+        const char *end = *p == '"' ? strchr(p + 1, '"') : NULL;
+        if (!end)
+            return false;
+        size_t len = (size_t)(end - p) + 1;
+        if (len == strlen(etag) && strncmp(p, etag, len) == 0 && !(is_weak && is_strong))
+            return true;
+        p = skip_blank(end + 1);
+        if (*p && *p++ != ',')
+            return false;
+        p = skip_blank(p);
+    }
+    return false;
+}
+
 const char *idempotency_key_parse(struct arena *mem, const char *value) {
     const char *from = skip_blank(value);
     size_t len = strlen(from);

@@ -1,6 +1,6 @@
 /* header — values of HTTP and part headers that carry parameters: `text/plain; charset=utf-8`,
  * `form-data; name="file"; filename="a b.txt"`. Reads untrusted text into bounded buffers and writes
- * file names so that no client misreads them (RFC 6266, RFC 8187). */
+ * file names so that no client misreads them (RFC 6266, RFC 8187). Ranges and conditions as RFC 9110 has them. */
 #ifndef CORDON_REST_HEADER_H
 #define CORDON_REST_HEADER_H
 
@@ -41,6 +41,18 @@ struct digests {
 /* Adds to *digests what value says. False: the field is malformed, or says of an algorithm what *digests denies. Other
  * algorithms are passed over. */
 bool digests_parse(struct arena *mem, const char *value, struct digests *digests);
+
+/* The one range of a Range header (RFC 9110, 14.1.2), for a reader who is sent bytes as they are. */
+struct byte_range {
+    int64_t from;               /* first byte; -1: the last `length` bytes */
+    int64_t length;             /* -1: to the end */
+};
+/* False: nothing that must be heeded, so all is sent: another unit, several ranges, a range that ends before it begins. */
+bool byte_range_parse(const char *value, struct byte_range *ret_range);
+
+/* Does a list of entity tags ("*", `"a", W/"b"`) name etag, a strong one with its quotes? With is_strong, weak ones never do
+ * (RFC 9110, 8.8.3.2). What is no such list names nothing. */
+bool etag_matches(const char *list, const char *etag, bool is_strong);
 
 /* An Idempotency-Key: 1 to 255 visible ASCII characters, plain or as the quoted string that its draft wants; both are
  * the same key. NULL: it is none. */

@@ -14,10 +14,10 @@ enum { HEAD_MAX_BYTES = 8 << 10, BODY_MAX_BYTES = 8 << 20, WRITE_BYTES = 64 << 1
 
 static const char *reason(int http_status) {
     static const struct { int http_status; const char *text; } REASONS[] = {
-        { 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 303, "See Other" }, { 400, "Bad Request" },
+        { 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 206, "Partial Content" }, { 303, "See Other" }, { 304, "Not Modified" }, { 400, "Bad Request" },
         { 401, "Unauthorized" }, { 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
-        { 408, "Request Timeout" }, { 409, "Conflict" }, { 411, "Length Required" }, { 413, "Content Too Large" },
-        { 415, "Unsupported Media Type" }, { 421, "Misdirected Request" }, { 422, "Unprocessable Content" }, { 429, "Too Many Requests" },
+        { 408, "Request Timeout" }, { 409, "Conflict" }, { 411, "Length Required" }, { 412, "Precondition Failed" }, { 413, "Content Too Large" },
+        { 415, "Unsupported Media Type" }, { 416, "Range Not Satisfiable" }, { 421, "Misdirected Request" }, { 422, "Unprocessable Content" }, { 429, "Too Many Requests" },
         { 431, "Request Header Fields Too Large" }, { 500, "Internal Server Error" }, { 503, "Service Unavailable" },
         { 504, "Gateway Timeout" },
     };
@@ -55,7 +55,7 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
         (void)buffer_printf(out, "Content-Type: %s\r\n", head->content_type);
     if (head->length_bytes < 0)
         (void)buffer_add_str(out, "Transfer-Encoding: chunked\r\n");
-    else if (head->content_type || head->http_status != 204)
+    else if (head->content_type || (head->http_status != 204 && head->http_status != 304))
         (void)buffer_printf(out, "Content-Length: %lld\r\n", (long long)head->length_bytes);
     (void)buffer_printf(out, "Cache-Control: %s\r\n", head->cache ? head->cache : "no-store");
     (void)buffer_printf(out, "Content-Security-Policy: %s\r\n",
@@ -69,6 +69,10 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
         (void)buffer_add_str(out, "X-Accel-Buffering: no\r\n");
     if (head->disposition)
         (void)buffer_printf(out, "Content-Disposition: %s\r\n", head->disposition);
+    if (head->etag)
+        (void)buffer_printf(out, "ETag: %s\r\nAccept-Ranges: bytes\r\n", head->etag);
+    if (head->range)
+        (void)buffer_printf(out, "Content-Range: %s\r\n", head->range);
     if (head->location)
         (void)buffer_printf(out, "Location: %s\r\n", head->location);
     if (head->cookies)
@@ -84,11 +88,12 @@ void answer_print_head(struct buffer *out, const struct answer_head *head, const
         quotas_print(head->quotas, out);
     if (origin)
         (void)buffer_printf(out, "Access-Control-Allow-Origin: %s\r\n"
-                            "Access-Control-Expose-Headers: X-Request-ID, Retry-After, RateLimit, RateLimit-Policy, Content-Disposition\r\n"
+                            "Access-Control-Expose-Headers: X-Request-ID, Retry-After, RateLimit, RateLimit-Policy, Content-Disposition, "
+                            "ETag, Accept-Ranges, Content-Range\r\n"
                             "Timing-Allow-Origin: %s\r\n", origin, origin);
     if (head->is_preflight)
         (void)buffer_printf(out, "Access-Control-Allow-Methods: %s\r\nAccess-Control-Max-Age: 600\r\nAccess-Control-Allow-Headers: "
-                            "Authorization, Content-Type, Content-Disposition, Content-Digest, Repr-Digest, Idempotency-Key, Last-Event-ID, Cordon-Metadata, "
+                            "Authorization, Content-Type, Content-Disposition, Content-Digest, Repr-Digest, Idempotency-Key, If-Match, If-None-Match, If-Range, Last-Event-ID, Range, Cordon-Metadata, "
                             "Cordon-Mrn, Cordon-Document-Id, Cordon-Priority\r\n", head->allow);
     print_timing(out, head);
     (void)buffer_add_str(out, "Vary: Origin\r\n\r\n");
@@ -141,7 +146,8 @@ enum status answer_whole(struct exchange *x, const struct answer_head *head, con
     whole.cookies = x->cookies;
     answer_print_head(&out, &whole, &x->call.request_id, x->origin, x->edge->rt->is_production);
     x->http_status = head->http_status;
-    (void)buffer_add(&out, data, len);
+    if (!exchange_is_head(x))
+        (void)buffer_add(&out, data, len);
     (void)send_bytes(x, out.data, out.len);
     return ST_OK;
 }
@@ -177,7 +183,7 @@ void answer_problem(struct exchange *x) {
     char verbs[64] = "";
     int http_status = error_http(why->code);
     struct answer_head head = { .http_status = http_status, .content_type = "application/problem+json",
-                                .wants_mfa = why->code == ERR_AUTH_MFA,
+                                .wants_mfa = why->code == ERR_AUTH_MFA, .range = x->unsatisfied_range,
                                 .retry_after_ms = why->retry_after_ms };
     if (http_status == 405) {
         route_verbs(x->match.other->path, verbs, sizeof verbs);

@@ -12,6 +12,8 @@ struct answer_head {
     int64_t length_bytes;           /* -1: not known; the caller sends chunks (RFC 9112, 7.1) */
     const char *policy;             /* Content-Security-Policy; NULL: nothing may load */
     const char *disposition;        /* Content-Disposition; NULL: none */
+    const char *etag;               /* ETag of something that is given in ranges too; NULL: none */
+    const char *range;              /* Content-Range; NULL: none */
     const char *allow;              /* of 405 and of preflights; NULL: none */
     int retry_after_ms;             /* 0: none */
     const char *location;           /* of a 303; NULL: none */

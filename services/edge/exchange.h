@@ -30,6 +30,7 @@ struct exchange {
     struct quota_use quotas;            /* what was taken for it */
     char session[COOKIE_SECRET_BYTES + 1];      /* the credential, when it is a browser's cookie; else "" */
     struct watched watched;             /* once it is admitted */
+    const char *unsatisfied_range;      /* Content-Range of a 416; NULL: none */
     const char *cookies;                /* Set-Cookie lines for the answer; NULL: none */
     const char *origin;                 /* an allowed Origin to be echoed; NULL */
     struct vigil vigil;                 /* bounds each read and write on the connection */
@@ -65,6 +66,8 @@ enum status exchange_read(struct exchange *x) MUST_USE;
 enum status exchange_ask(struct exchange *x) MUST_USE;
 /* Count x in its class, once. ST_UNAVAILABLE: the class is full. */
 enum status exchange_enter(struct exchange *x) MUST_USE;
+/* Is it asked with HEAD: for the answer that GET has, without its body? */
+bool exchange_is_head(const struct exchange *x);
 /* A request header that the guard found at most once; NULL when absent. */
 const char *exchange_header(const struct exchange *x, const char *name);
 

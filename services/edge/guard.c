@@ -30,6 +30,10 @@ static const struct { const char *name; int place; } SINGLES[] = {
     { "Cordon-Priority", PLACE(priority) },
     { "Cookie", PLACE(cookie) },
     { "X-CSRF-Token", PLACE(csrf_token) },
+    { "Range", PLACE(range) },
+    { "If-Range", PLACE(if_range) },
+    { "If-Match", PLACE(if_match) },
+    { "If-None-Match", PLACE(if_none_match) },
 };
 enum { HOST, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONTENT_ENCODING, SINGLE_COUNT = sizeof SINGLES / sizeof *SINGLES };
 

@@ -19,7 +19,7 @@ struct framing {
     bool is_chunked;
     bool wants_continue;            /* Expect: 100-continue */
     const char *host, *authorization, *content_type, *content_digest, *repr_digest, *idempotency_key, *content_disposition, *origin,
-        *request_method, *metadata, *mrn, *document_id, *priority, *cookie, *csrf_token;
+        *request_method, *metadata, *mrn, *document_id, *priority, *cookie, *csrf_token, *range, *if_range, *if_match, *if_none_match;
 };
 
 /* ST_INVALID: REQ_002 malformed, REQ_012 too many headers. *ret_framing on ST_OK. */

@@ -71,6 +71,13 @@ static void put_upload_headers(struct json_writer *w) {
     put_header_param(w, "Cordon-Mrn", "For a raw body: the patient's record number.");
 }
 
+static void put_content_headers(struct json_writer *w) {
+    put_header_param(w, "Range", "One range of bytes, `bytes=0-65535`: 206 with these. Several are answered with all of it.");
+    put_header_param(w, "If-Range", "The ETag that the first bytes came with: another document is sent from its beginning.");
+    put_header_param(w, "If-Match", "412 when the ETag is another.");
+    put_header_param(w, "If-None-Match", "304 when the ETag is this one.");
+}
+
 static void put_param(struct json_writer *w, const struct http_route *r, const ProtobufCFieldDescriptor *field) {
     char name[SHAPE_NAME_BYTES];
     const struct fill_rule *rule = fill_rule_find(FIELDS, r->req->name, field->name);
@@ -93,9 +100,11 @@ static void put_params(struct json_writer *w, const struct http_route *r) {
     json_open_array(w);
     if (r->body == BODY_UPLOAD)
         put_upload_headers(w);
+    if (route_has_head(r))
+        put_content_headers(w);
     for (unsigned i = 0; r->req && i < r->req->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &r->req->fields[i];
-        if (r->body == BODY_NONE || is_path_param(r, shape_name(field, name)))
+        if ((r->body == BODY_NONE && shape_of(field) != SHAPE_OBJECT) || is_path_param(r, shape_name(field, name)))
             put_param(w, r, field);
     }
     json_close_array(w);
@@ -198,23 +207,35 @@ static bool is_open(const struct http_route *r) {
     return r->auth == AUTH_NONE || r->auth == AUTH_LOGIN;
 }
 
-static void put_responses(struct json_writer *w, const struct http_route *r) {
+static void put_success(struct json_writer *w, const struct http_route *r, int http_status, const char *description, bool has_body) {
     char status[8];
-    open_member(w, "responses");
-    (void)snprintf(status, sizeof status, "%d", r->success);
+    (void)snprintf(status, sizeof status, "%d", http_status);
     open_member(w, status);
-    put(w, "description", "Done.");
+    put(w, "description", description);
     open_member(w, "headers");
     open_member(w, "X-Request-ID");
     put(w, "$ref", "#/components/headers/X-Request-ID");
     json_close_object(w);
     json_close_object(w);
-    if (r->success != 204 && r->success != 303) {
+    if (has_body) {
         open_member(w, "content");
         put_success_content(w, r);
         json_close_object(w);
     }
     json_close_object(w);
+}
+
+static void put_responses(struct json_writer *w, const struct http_route *r, bool is_head) {
+    open_member(w, "responses");
+    put_success(w, r, r->success, "Done.", r->success != 204 && r->success != 303 && !is_head);
+    if (route_has_head(r)) {
+        put_success(w, r, 304, "The client has it.", false);
+        put_problem(w, "412");
+    }
+    if (route_has_head(r) && !is_head) {
+        put_success(w, r, 206, "The range that was asked for.", true);
+        put_problem(w, "416");
+    }
     put_problem(w, "400");
     if (!is_open(r)) {
         put_problem(w, "401");
@@ -234,9 +255,11 @@ static void put_responses(struct json_writer *w, const struct http_route *r) {
 /* ---- operations ---- */
 
 /* The rpc's name, or the verb and the path: "get_api_v1_health". */
-static void put_operation_id(struct json_writer *w, const struct http_route *r) {
+static void put_operation_id(struct json_writer *w, const struct http_route *r, bool is_head) {
     char id[128];
-    if (r->method) {
+    if (is_head) {
+        (void)snprintf(id, sizeof id, "head%s", strstr(r->method, ".Get") + strlen(".Get"));
+    } else if (r->method) {
         (void)snprintf(id, sizeof id, "%s", strchr(r->method, '.') + 1);
         id[0] = (char)tolower((unsigned char)id[0]);
     } else {
@@ -247,14 +270,15 @@ static void put_operation_id(struct json_writer *w, const struct http_route *r) 
     put(w, "operationId", id);
 }
 
-static void put_operation(struct json_writer *w, const struct http_route *r) {
+static void put_operation(struct json_writer *w, const struct http_route *r, bool is_head) {
     char verb[16], text[128];
-    (void)snprintf(verb, sizeof verb, "%s", r->verb);
+    (void)snprintf(verb, sizeof verb, "%s", is_head ? "head" : r->verb);
     for (char *p = verb; *p; p++)
         *p = (char)tolower((unsigned char)*p);
     open_member(w, verb);
-    put_operation_id(w, r);
-    put(w, "summary", r->summary);
+    put_operation_id(w, r, is_head);
+    (void)snprintf(text, sizeof text, "%s%s", r->summary, is_head ? ": the head of the answer alone" : "");
+    put(w, "summary", text);
     (void)snprintf(text, sizeof text, is_open(r) ? "Open to everybody." : r->auth == AUTH_TOKEN ? "Needs the scope `%s`." : "For whoever is logged in.",
                    scope_text(r->scope));
     put(w, "description", text);
@@ -269,7 +293,7 @@ static void put_operation(struct json_writer *w, const struct http_route *r) {
     }
     put_params(w, r);
     put_request_body(w, r);
-    put_responses(w, r);
+    put_responses(w, r, is_head);
     json_close_object(w);
 }
 
@@ -293,8 +317,8 @@ static void put_paths(struct json_writer *w) {
         path[len] = '\0';
         open_member(w, path);
         for (const struct http_route *r = row; r->verb; r++)
-            if (str_equal(r->path, row->path))
-                put_operation(w, r);
+            for (int is_head = 0; str_equal(r->path, row->path) && is_head <= route_has_head(r); is_head++)
+                put_operation(w, r, is_head);
         json_close_object(w);
     }
     json_close_object(w);

@@ -6,7 +6,7 @@
 
 #include "core/arena.h"
 
-static const int STATUSES[] = { 200, 201, 202, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 429, 431, 500, 503, 504, 0 };
+static const int STATUSES[] = { 200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 408, 409, 411, 412, 413, 415, 416, 422, 429, 431, 500, 503, 504, 0 };
 enum { STATUS_COUNT = sizeof STATUSES / sizeof *STATUSES };
 
 /* Row ROUTE_COUNT_MAX stands for requests that no route matched. Rare cells are found on first use. */

@@ -300,6 +300,10 @@ bool route_fits(const char *template, const char *path, struct route_param param
     return !*path;
 }
 
+bool route_has_head(const struct http_route *route) {
+    return route->handle == serve_content;
+}
+
 struct route_match route_match(const char *verb, const char *path) {
     struct route_match match = { 0 };
     for (const struct http_route *r = ROUTES; r->verb; r++) {
@@ -308,7 +312,7 @@ struct route_match route_match(const char *verb, const char *path) {
         if (!route_fits(r->path, path, params, &count))
             continue;
         match.other = r;
-        if (!str_equal(r->verb, verb))
+        if (!str_equal(r->verb, verb) && !(route_has_head(r) && str_equal(verb, "HEAD")))
             continue;
         match.route = r;
         match.param_count = count;
@@ -327,5 +331,5 @@ void route_verbs(const char *path, char *out, size_t size) {
     out[0] = '\0';
     for (const struct http_route *r = ROUTES; r->verb; r++)
         if (str_equal(r->path, path) && used < size)
-            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", r->verb);
+            used += (size_t)snprintf(out + used, size - used, "%s%s%s", used ? ", " : "", r->verb, route_has_head(r) ? ", HEAD" : "");
 }

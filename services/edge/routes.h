@@ -61,7 +61,9 @@ struct route_match route_match(const char *verb, const char *path);
 /* Does path fit the template? Fills params. */
 bool route_fits(const char *template, const char *path, struct route_param params[], unsigned *ret_count);
 unsigned route_index(const struct http_route *route);
-/* The verbs that a path answers, "GET, POST", into out. */
+/* Does the row, a GET, answer HEAD too? */
+bool route_has_head(const struct http_route *route);
+/* The verbs that a path answers, "GET, HEAD, POST", into out. */
 void route_verbs(const char *path, char *out, size_t size);
 
 #endif

@@ -96,6 +96,10 @@ enum status exchange_enter(struct exchange *x) {
     return fail_as(&x->call.why, ERR_BUSY, "as many requests of this kind are served as may be");
 }
 
+bool exchange_is_head(const struct exchange *x) {
+    return str_equal(x->in->request_method, "HEAD");
+}
+
 static enum status find_route(struct exchange *x) {
     if (!x->match.other)
         return fail(&x->call.why, ST_NOT_FOUND, "no such path");

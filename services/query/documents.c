@@ -209,34 +209,34 @@ enum status on_get_document(void *self, struct call *call, const ProtobufCMessag
 /* Between the document store's answer and the caller's stream. */
 struct content_pipe {
     struct call *call;
-    const PGresult *rows;           /* what its head says */
-    const char *file_name;
+    const Query__ContentHead *head;
     bool has_head;
     struct frames_opener *opener;
     struct buffer plain;
-    int64_t sent_bytes;
+    size_t skip_bytes;              /* of the first frame, before the part */
+    int64_t left_bytes;             /* of the part */
 };
 
-static enum status send_head(struct call *call, const PGresult *rows, const char *file_name) {
-    Query__ContentHead head = QUERY__CONTENT_HEAD__INIT;
-    head.content_type = (char *)db_text(rows, 0, COL_TYPE);
-    head.file_name = (char *)file_name;
-    head.bytes = db_i64(rows, 0, COL_BYTES);
-    size_t len = query__content_head__get_packed_size(&head);
+static enum status send_head(struct call *call, const Query__ContentHead *head) {
+    size_t len = query__content_head__get_packed_size(head);
     uint8_t *packed = arena_alloc(call->mem, len);
-    query__content_head__pack(&head, packed);
+    query__content_head__pack(head, packed);
     return call_write(call, packed, len);
 }
 
 /* The head goes out with the first bytes that authenticate: until then a failure has an answer of its own. */
 static enum status pipe_flush(struct content_pipe *p) {
-    enum status st = p->has_head ? ST_OK : send_head(p->call, p->rows, p->file_name);
+    size_t at = p->skip_bytes < p->plain.len ? p->skip_bytes : p->plain.len, end = p->plain.len;
+    enum status st = p->has_head ? ST_OK : send_head(p->call, p->head);
     p->has_head = true;
-    for (size_t at = 0; st == ST_OK && at < p->plain.len; at += BUS_PART_MAX_BYTES) {
-        size_t left = p->plain.len - at, part = left < BUS_PART_MAX_BYTES ? left : BUS_PART_MAX_BYTES;
+    p->skip_bytes -= at;
+    if ((int64_t)(end - at) > p->left_bytes)
+        end = at + (size_t)p->left_bytes;
+    for (; st == ST_OK && at < end; at += BUS_PART_MAX_BYTES) {
+        size_t part = end - at < BUS_PART_MAX_BYTES ? end - at : BUS_PART_MAX_BYTES;
         st = call_write(p->call, p->plain.data + at, part);
+        p->left_bytes -= (int64_t)part;
     }
-    p->sent_bytes += (int64_t)p->plain.len;
     buffer_clear(&p->plain);
     return st;
 }
@@ -248,56 +248,117 @@ static enum status pipe_take(void *ctx, const void *data, size_t len, struct why
     return st == ST_OK && p->plain.len >= BUS_PART_MAX_BYTES ? pipe_flush(p) : st;
 }
 
-/* action: what the record calls it; scopes: all that the caller needs. */
-static enum status send_content(struct query *q, struct call *call, const ProtobufCBinaryData *document_id, enum audit_action action, uint64_t scopes,
-                                int64_t *ret_sent_bytes) {
+/* Of the whole file all frames, of a part its own only: their place is known once the file's own header is here. */
+static enum status pipe_run(struct content_pipe *p, struct query *q, const char *object) {
+    struct call *call = p->call;
+    struct frames_span span = { 0 };
+    enum status st = ST_OK;
+    p->left_bytes = p->head->length;
+    if (p->head->length < p->head->bytes) {
+        st = s3_get(q->s3, object, 0, FRAMES_HEADER_BYTES, pipe_take, p, call->deadline_ms, &call->why);
+        if (st == ST_OK)
+            st = frames_open_seek(p->opener, (uint64_t)p->head->bytes, (uint64_t)p->head->from, (uint64_t)p->head->length, &span, &call->why);
+        p->skip_bytes = span.skip_bytes;
+    }
+    if (st == ST_OK)
+        st = s3_get(q->s3, object, (int64_t)span.at, (int64_t)span.len, pipe_take, p, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = frames_open_end(p->opener, &p->plain, &call->why);
+    return st == ST_OK ? pipe_flush(p) : st;
+}
+
+/* The bytes that are wanted of `bytes`; a range that is not satisfiable has a length of 0 (RFC 9110, 14.1.2). */
+static enum status place_part(const Query__ContentWanted *wanted, int64_t bytes, Query__ContentHead *head, struct why *why) {
+    head->bytes = head->length = bytes;
+    if (!wanted || wanted->part != QUERY__CONTENT_PART__CONTENT_RANGE)
+        return ST_OK;
+    if (wanted->from < -1 || wanted->length < -1 || (wanted->from == -1 && wanted->length == -1))
+        return fail_as(why, ERR_REQ_FIELD, "a range that is none");
+    int64_t from = wanted->from >= 0 ? wanted->from : wanted->length < bytes ? bytes - wanted->length : 0;
+    int64_t left = from < bytes ? bytes - from : 0;
+    head->from = from;
+    head->length = wanted->length >= 0 && wanted->length < left ? wanted->length : left;
+    return ST_OK;
+}
+
+/* What the record says of a download that was not of all bytes. NULL: it was. */
+static const char *content_detail(struct arena *mem, const Query__ContentWanted *wanted, const Query__ContentHead *head) {
+    if (!wanted || wanted->part == QUERY__CONTENT_PART__CONTENT_WHOLE)
+        return NULL;
+    if (wanted->part == QUERY__CONTENT_PART__CONTENT_RANGE)
+        return arena_printf(mem, "{\"bytes\":%lld,\"from\":%lld,\"part\":\"range\"}", (long long)head->length, (long long)head->from);
+    return wanted->part == QUERY__CONTENT_PART__CONTENT_HEAD ? "{\"part\":\"head\"}" : "{\"part\":\"unchanged\"}";
+}
+
+/* One original that is asked for. */
+struct content {
+    const ProtobufCBinaryData *document_id;
+    const Query__ContentWanted *wanted;     /* NULL: all of it */
+    enum audit_action action;               /* what the record calls it */
+    uint64_t scopes;                        /* all that the caller needs */
+};
+
+/* Is it whole, and what the caller takes it for? */
+static enum status check_content(const struct content *c, const PGresult *rows, struct why *why) {
+    bool is_package = strcmp(db_text(rows, 0, COL_TYPE), "application/x-tar") == 0;
+    if (c->action == AUDIT_EVIDENCE_DOWNLOAD && !is_package)
+        return fail(why, ST_NOT_FOUND, "package");
+    if (is_package && strcmp(db_text(rows, 0, COL_STATUS), "ready") != 0)
+        return fail_as(why, ERR_DOC_NOT_READY, "the package is not made");
+    return ST_OK;
+}
+
+static enum status send_content(struct query *q, struct call *call, const struct content *c, int64_t *ret_sent_bytes) {
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    Query__ContentPart part = c->wanted ? c->wanted->part : QUERY__CONTENT_PART__CONTENT_WHOLE;
+    Query__ContentHead head = QUERY__CONTENT_HEAD__INIT;
     struct claims claims;
     struct uuid id;
-    enum status st = find_document(q, call, scopes, document_id, false, &claims, &id, &rows);
+    enum status st = find_document(q, call, c->scopes, c->document_id, false, &claims, &id, &rows);
+    if (st == ST_OK)
+        st = check_content(c, rows, &call->why);
+    if (st == ST_OK)
+        st = place_part(c->wanted, db_i64(rows, 0, COL_BYTES), &head, &call->why);
     if (st != ST_OK)
         return st;
-    if (action == AUDIT_EVIDENCE_DOWNLOAD && (strcmp(db_text(rows, 0, COL_TYPE), "application/x-tar") != 0))
-        return fail(&call->why, ST_NOT_FOUND, "package");
-    if (strcmp(db_text(rows, 0, COL_TYPE), "application/x-tar") == 0 && strcmp(db_text(rows, 0, COL_STATUS), "ready") != 0)
-        return fail_as(&call->why, ERR_DOC_NOT_READY, "the package is not made");
+    if (part == QUERY__CONTENT_PART__CONTENT_REFUSED || head.length == 0)       /* how long it is, is all that is told */
+        return send_head(call, &head);
 
     CLEANUP(disclosure_end) struct disclosure shown = { 0 };
-    st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = action, .document_ids = &id, .document_count = 1 }, scopes);
+    st = disclosure_begin(&shown, q, call, &(struct disclosed){ .action = c->action, .document_ids = &id, .document_count = 1,
+                          .detail_json = content_detail(call->mem, c->wanted, &head) }, c->scopes);
     const struct document_key *key = NULL;
-    char *file_name = NULL;
     if (st == ST_OK)
         st = disclosure_key(&shown, &id, &key, &call->why);
-    if (st == ST_OK)
-        st = disclosure_open_text(&shown, call, &id, FIELD_FILE_NAME, &id, rows, 0, COL_NAME_ENC, &file_name);
+    if (st == ST_OK && part != QUERY__CONTENT_PART__CONTENT_UNCHANGED)
+        st = disclosure_open_text(&shown, call, &id, FIELD_FILE_NAME, &id, rows, 0, COL_NAME_ENC, &head.file_name);
+    head.content_type = (char *)db_text(rows, 0, COL_TYPE);
     if (st != ST_OK)
         return st;
+    if (part == QUERY__CONTENT_PART__CONTENT_HEAD || part == QUERY__CONTENT_PART__CONTENT_UNCHANGED)
+        return send_head(call, &head);
 
-    struct content_pipe pipe = { .call = call, .rows = rows, .file_name = file_name };
+    struct content_pipe pipe = { .call = call, .head = &head };
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
     st = document_key_open_original(key, &opener, &call->why);
-    if (st != ST_OK)
-        return st;
     pipe.opener = opener;
-    const char *object = original_object_key(call->mem, &claims.tenant_id, &id);
-    st = s3_get(q->s3, object, 0, 0, pipe_take, &pipe, call->deadline_ms, &call->why);
     if (st == ST_OK)
-        st = frames_open_end(opener, &pipe.plain, &call->why);
-    if (st == ST_OK)
-        st = pipe_flush(&pipe);
+        st = pipe_run(&pipe, q, original_object_key(call->mem, &claims.tenant_id, &id));
     buffer_end(&pipe.plain);
-    *ret_sent_bytes = pipe.sent_bytes;
+    *ret_sent_bytes = head.length - pipe.left_bytes;
     return st;
 }
 
 enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Query__GetContentRequest *req = (const void *)in;
     Query__GetContentReply *reply = (void *)out;
-    return send_content(self, call, &req->document_id, AUDIT_DOCUMENT_CONTENT_READ, SCOPE_DOCUMENTS_READ, &reply->sent_bytes);
+    return send_content(self, call, &(struct content){ &req->document_id, req->wanted, AUDIT_DOCUMENT_CONTENT_READ, SCOPE_DOCUMENTS_READ },
+                        &reply->sent_bytes);
 }
 
 enum status on_get_evidence_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Query__GetEvidenceContentRequest *req = (const void *)in;
     Query__GetEvidenceContentReply *reply = (void *)out;
-    return send_content(self, call, &req->evidence_id, AUDIT_EVIDENCE_DOWNLOAD, SCOPE_DOCUMENTS_READ | SCOPE_EVIDENCE_MANAGE, &reply->sent_bytes);
+    return send_content(self, call, &(struct content){ &req->evidence_id, req->wanted, AUDIT_EVIDENCE_DOWNLOAD, SCOPE_DOCUMENTS_READ | SCOPE_EVIDENCE_MANAGE },
+                        &reply->sent_bytes);
 }

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/buffer.h"
@@ -185,4 +186,72 @@ Test(rest_header, an_idempotency_key_is_visible_characters_plain_or_quoted) {
     const char *const BAD[] = { "", " ", "\"\"", "a b", "a\tb", "\"a", "a\"", "\"a\\\"b\"", "\"a\"b\"", "a\\b", "k\xc3\xa9y", "k\x7f" };
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++)
         cr_expect_null(idempotency_key_parse(mem, BAD[i]), "%zu", i);
+}
+
+/* ---- ranges and conditions ---- */
+
+struct range_case { char value[48]; bool ok; int64_t from, length; };
+
+ParameterizedTestParameters(rest_header, ranges) {
+    static struct range_case cases[] = {
+        { "bytes=0-0", true, 0, 1 }, { "bytes=10-19", true, 10, 10 }, { "BYTES=5-", true, 5, -1 }, { " bytes= 5-9 ", true, 5, 5 },
+        { "bytes=-7", true, -1, 7 }, { "bytes=-0", true, -1, 0 }, { "bytes=3-99999999999999999999999", true, 3, INT64_MAX - 2 },
+        { "bytes=0-9223372036854775807", true, 0, INT64_MAX }, { "bytes=99999999999999999999-", true, INT64_MAX, -1 },
+        { "bytes=9-2", false, 0, 0 }, { "bytes=-", false, 0, 0 }, { "bytes=", false, 0, 0 }, { "bytes=1", false, 0, 0 },
+        { "bytes=0-1,5-6", false, 0, 0 }, { "bytes=+1-2", false, 0, 0 }, { "bytes=1 -2", false, 0, 0 }, { "bytes=1--2", false, 0, 0 },
+        { "items=0-1", false, 0, 0 }, { "bytes", false, 0, 0 }, { "", false, 0, 0 }, { "bytes=0x1-0x2", false, 0, 0 },
+    };
+    return cr_make_param_array(struct range_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct range_case *c, rest_header, ranges) {
+    struct byte_range range = { 0 };
+    cr_assert_eq(byte_range_parse(c->value, &range), c->ok, "%s", c->value);
+    cr_expect(range.from == c->from && range.length == c->length, "%s: %lld %lld", c->value, (long long)range.from, (long long)range.length);
+}
+
+struct etag_case { char list[48]; bool weakly, strongly; };
+
+ParameterizedTestParameters(rest_header, entity_tags) {
+    static struct etag_case cases[] = {
+        { "\"a\"", true, true }, { "W/\"a\"", true, false }, { "*", true, true }, { " * ", true, true }, { "\"b\" , \"a\"", true, true },
+        { "\"b\",W/\"a\"", true, false }, { "\"b,\\\"a\\\"\"", false, false }, { "a", false, false }, { "\"a", false, false }, { "", false, false },
+        { "\"A\"", false, false }, { "\"b\" \"a\"", false, false }, { "w/\"a\"", false, false }, { "*, \"a\"", false, false }, { "\"aa\"", false, false },
+    };
+    return cr_make_param_array(struct etag_case, cases, sizeof cases / sizeof *cases);
+}
+
+ParameterizedTest(struct etag_case *c, rest_header, entity_tags) {
+    cr_expect_eq(etag_matches(c->list, "\"a\"", false), c->weakly, "%s", c->list);
+    cr_expect_eq(etag_matches(c->list, "\"a\"", true), c->strongly, "%s", c->list);
+}
+
+Test(rest_header, hostile_names_come_back_as_they_were_and_break_no_line) {
+    static const char *const NAMES[] = {
+        "a\r\nSet-Cookie: x=1", "\"; filename=evil.exe; x=\"", "..\\..\\boot.ini", "/etc/passwd", "%0d%0aX: y", "a;b=c", "'' UTF-8''x", "\xc3\xa9t\xc3\xa9\t.pdf",
+        "\xf0\x9f\x92\x8a pill.txt", "\xe2\x80\xae" "fdp.exe", "name with  spaces .", "\x7f\x01\x1f", "*", "=?utf-8?q?x?=",
+    };
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        CLEANUP(arena_destroy) struct arena *own = arena_new(0);
+        const char *value = disposition_print(own, NAMES[i]);
+        for (const char *p = value; *p; p++)
+            cr_assert(*p >= 0x20 && *p < 0x7f, "%zu: byte %02x", i, (unsigned char)*p);
+        const char *encoded = strstr(value, "; filename*=UTF-8''");
+        cr_assert_not_null(encoded);
+        cr_expect(strcspn(value, "\\%") >= (size_t)(encoded - value), "the plain form escapes nothing: %s", value);
+        const char *close = strchr(strchr(value, '"') + 1, '"');
+        cr_expect_eq(close + 1, encoded, "the plain form ends where it says: %s", value);
+        char decoded[256];
+        size_t n = 0;
+        for (const char *p = encoded + strlen("; filename*=UTF-8''"); *p; p++) {
+            unsigned byte = (unsigned char)*p;
+            if (*p == '%') {
+                cr_assert_eq(sscanf(p + 1, "%2X", &byte), 1);
+                p += 2;
+            }
+            decoded[n++] = (char)byte;
+        }
+        decoded[n] = '\0';
+        cr_expect_str_eq(decoded, NAMES[i]);
+    }
 }

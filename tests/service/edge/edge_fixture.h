@@ -198,9 +198,17 @@ static enum status on_content(void *self, struct call *call, const ProtobufCMess
     Query__ContentHead head = QUERY__CONTENT_HEAD__INIT;
     head.content_type = which == 2 ? "text/html" : "text/plain";
     head.file_name = "r\xc3\xa9sum\xc3\xa9 \"x\"\r\nEvil: 1.txt";
-    head.bytes = CONTENT_BYTES;
+    head.bytes = head.length = CONTENT_BYTES;
+    Query__ContentPart part = req->wanted ? req->wanted->part : QUERY__CONTENT_PART__CONTENT_WHOLE;
+    bool is_range = part == QUERY__CONTENT_PART__CONTENT_RANGE;
+    if (is_range) {
+        head.from = req->wanted->from >= 0 ? req->wanted->from : CONTENT_BYTES - req->wanted->length;
+        head.length = head.from >= CONTENT_BYTES ? 0 : req->wanted->length > 0 ? req->wanted->length : CONTENT_BYTES - head.from;
+    }
     enum status st = call_write(call, packed, query__content_head__pack(&head, packed));
-    for (int i = 0; i < 7 && st == ST_OK; i++) {
+    if (is_range && st == ST_OK && head.length)
+        return call_write(call, memset(bytes, 'r', sizeof bytes), (size_t)head.length);
+    for (int i = 0; i < 7 && st == ST_OK && part == QUERY__CONTENT_PART__CONTENT_WHOLE; i++) {
         if (which == 3 && i == 3)
             return fail(&call->why, ST_UNAVAILABLE, "half way");
         memset(bytes, 'a' + i, sizeof bytes);

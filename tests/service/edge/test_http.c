@@ -125,6 +125,69 @@ Test(edge_http, content_streams_with_a_harmless_name_and_type) {
     cr_expect_lt(answer.len - (size_t)(http_body(&answer) - answer.data), CONTENT_BYTES, "a failure half way must not look whole");
 }
 
+#define CONTENT "/api/v1/documents/" ID_TEXT "01/content"
+#define CONTENT_TAG "\"" ID_TEXT "01\""
+
+static size_t body_len(void) {
+    return answer.len - (size_t)(http_body(&answer) - answer.data);
+}
+
+Test(edge_http, content_comes_in_ranges) {
+    static const struct { const char *range; int http_status; const char *says; size_t len; } CASES[] = {
+        { "Range: bytes=10-19\r\n", 206, "\r\nContent-Range: bytes 10-19/700000\r\n", 10 },
+        { "Range: bytes=699990-\r\n", 206, "\r\nContent-Range: bytes 699990-699999/700000\r\n", 10 },
+        { "Range: bytes=-5\r\n", 206, "\r\nContent-Range: bytes 699995-699999/700000\r\n", 5 },
+        { "Range: bytes=10-19\r\nIf-Range: " CONTENT_TAG "\r\n", 206, "\r\nContent-Length: 10\r\n", 10 },
+        { "Range: bytes=10-19\r\nIf-Range: \"other\"\r\n", 200, "\r\nContent-Length: 700000\r\n", CONTENT_BYTES },
+        { "Range: bytes=10-19\r\nIf-Range: W/" CONTENT_TAG "\r\n", 200, "\r\nContent-Length: 700000\r\n", CONTENT_BYTES },
+        { "Range: bytes=0-1,5-6\r\n", 200, "\r\nAccept-Ranges: bytes\r\n", CONTENT_BYTES },
+        { "Range: lines=1-2\r\n", 200, "\r\nETag: " CONTENT_TAG "\r\n", CONTENT_BYTES },
+        { "Range: bytes=9-2\r\n", 200, "", CONTENT_BYTES },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET " CONTENT, CASES[i].range, ""), CASES[i].http_status, "%s", CASES[i].range);
+        cr_expect(strstr(answer.data, CASES[i].says), "%s: %s", CASES[i].range, answer.data);
+        cr_expect_eq(body_len(), CASES[i].len, "%s", CASES[i].range);
+    }
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET " CONTENT, "Range: bytes=700000-\r\n", ""), 416);
+    cr_expect(strstr(answer.data, "\r\nContent-Range: bytes */700000\r\n") && strstr(answer.data, "REQ_014"), "%s", answer.data);
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET " CONTENT, "Range: bytes=0-1\r\nRange: bytes=2-3\r\n", ""), 400);
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET " CONTENT "?wanted=1", "", ""), 400, "what the edge reads itself is no parameter");
+}
+
+Test(edge_http, content_heeds_conditions) {
+    static const struct { const char *condition; int http_status; } CASES[] = {
+        { "If-None-Match: " CONTENT_TAG "\r\n", 304 }, { "If-None-Match: W/" CONTENT_TAG "\r\n", 304 }, { "If-None-Match: *\r\n", 304 },
+        { "If-None-Match: \"a\", " CONTENT_TAG "\r\nRange: bytes=0-1\r\n", 304 }, { "If-None-Match: \"a\"\r\n", 200 },
+        { "If-Match: " CONTENT_TAG "\r\n", 200 }, { "If-Match: *\r\n", 200 }, { "If-Match: \"a\"\r\n", 412 },
+        { "If-Match: W/" CONTENT_TAG "\r\n", 412 },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET " CONTENT, CASES[i].condition, ""), CASES[i].http_status, "%s", CASES[i].condition);
+        cr_expect(CASES[i].http_status == 412 || strstr(answer.data, "\r\nETag: " CONTENT_TAG "\r\n"), "%s", CASES[i].condition);
+        cr_expect(CASES[i].http_status != 304 || (body_len() == 0 && !strstr(answer.data, "Content-Disposition")), "%s", answer.data);
+    }
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET /api/v1/documents/" ID_TEXT "09/content", "If-None-Match: *\r\n", ""), 404);
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET /api/v1/documents/" ID_TEXT "09/content", "If-Match: \"a\"\r\n", ""), 404);
+    cr_expect_eq(http_ask(&edge, &answer, NULL, "GET " CONTENT, "If-None-Match: " CONTENT_TAG "\r\n", ""), 401);
+}
+
+Test(edge_http, head_is_get_without_its_body) {
+    cr_assert_eq(http_ask(&edge, &answer, "clinician", "HEAD " CONTENT, "Range: bytes=0-9\r\n", ""), 200);
+    cr_expect(strstr(answer.data, "\r\nContent-Length: 700000\r\n") && strstr(answer.data, "\r\nContent-Disposition: ") &&
+              strstr(answer.data, "\r\nETag: " CONTENT_TAG "\r\n"), "%s", answer.data);
+    cr_expect_eq(body_len(), 0);
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "HEAD " CONTENT, "If-None-Match: " CONTENT_TAG "\r\n", ""), 304);
+    static const struct { const char *line; int http_status; } REFUSED[] = {
+        { "HEAD /api/v1/documents/" ID_TEXT "09/content", 404 }, { "HEAD /api/v1/documents", 405 }, { "HEAD /nowhere", 404 } };
+    for (size_t i = 0; i < sizeof REFUSED / sizeof *REFUSED; i++) {
+        cr_expect_eq(http_ask(&edge, &answer, "clinician", REFUSED[i].line, "", ""), REFUSED[i].http_status, "%s", REFUSED[i].line);
+        cr_expect_eq(body_len(), 0, "%s: %s", REFUSED[i].line, answer.data);
+    }
+    cr_expect_eq(http_ask(&edge, &answer, "clinician", "POST " CONTENT, "Content-Length: 0\r\n", ""), 405);
+    cr_expect(strstr(answer.data, "\r\nAllow: GET, HEAD\r\n"), "%s", answer.data);
+}
+
 Test(edge_http, health_documents_and_unknown_paths_need_no_token) {
     cr_expect_eq(http_ask(&edge, &answer, NULL, "GET /api/v1/health/live", "", ""), 200);
     cr_expect_str_eq(http_body(&answer), "{\"status\":\"live\"}");

@@ -252,11 +252,17 @@ static bool answer_store(const struct loopback_request *request, int fd) {
         if (!str_equal(request->target + strlen(FOLDER), d->object) || !d->sealed.len)
             continue;
         CLEANUP(buffer_end) struct buffer out = { 0 };
-        buffer_printf(&out, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", d->sealed.len);
+        long long from = 0, last = (long long)d->sealed.len - 1;
+        char field[64];
+        const char *range = loopback_header(request, "range", field, sizeof field);
+        bool is_range = range && sscanf(range, "bytes=%lld-%lld", &from, &last) == 2;
+        size_t len = (size_t)(last - from + 1);
+        (void)buffer_printf(&out, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n", is_range ? "206 Partial Content" : "200 OK", len);
         size_t head_len = out.len;
-        (void)buffer_add(&out, d->sealed.data, rig.is_object_cut ? d->sealed.len / 2 : d->sealed.len);
-        if (rig.damaged_at >= 0)
-            out.data[head_len + (size_t)rig.damaged_at] ^= 1;
+        (void)buffer_add(&out, d->sealed.data + from, rig.is_object_cut ? len / 2 : len);
+        atomic_fetch_add(&rig.store_bytes, (long long)len);
+        if (rig.damaged_at >= from && rig.damaged_at <= last)
+            out.data[head_len + (size_t)(rig.damaged_at - from)] ^= 1;
         loopback_write(fd, out.data, out.len);
         return !rig.is_object_cut;
     }
@@ -451,6 +457,7 @@ enum status rig_content(const char *ticket, const char *document_id, size_t max_
     struct asker a;
     *ret_head = NULL;
     req.document_id = rig_id(document_id);
+    req.wanted = rig.wanted;
     asker_start(&a, &edge, PATIENCE_MS);
     a.call.ticket = ticket;
     enum status st = bus_stream_open(&a.call, "query.GetContent", &req.base, &stream);

@@ -30,6 +30,8 @@ struct rig {
     const char *audit_away_for;     /* audit-writer is away for this action; "*": for all; NULL: takes everything */
     const char *deletes;            /* this document is deleted once an event that names it was committed */
     atomic_bool is_kms_disabled, is_store_down, is_object_cut;
+    atomic_llong store_bytes;       /* of originals that the document store has given */
+    Query__ContentWanted *wanted;   /* by the next rig_content; NULL: all of it */
     int64_t damaged_at;             /* a byte of the sealed original that is turned over; -1: none */
     enum error_code embed_failure, generate_failure;    /* ERR_NONE: answers */
     const char *answer;             /* of the chat model, in pieces; NULL: not found */

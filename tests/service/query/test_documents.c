@@ -225,6 +225,83 @@ Test(query_documents, the_original_arrives_whole) {
     cr_expect_eq(rig_last("document.content.read")->document_count, 1);
 }
 
+/* Ask for a part of the first document. */
+static enum status want(Query__ContentPart part, int64_t from, int64_t length, Query__ContentHead **ret_head, struct buffer *out) {
+    Query__ContentWanted wanted = QUERY__CONTENT_WANTED__INIT;
+    wanted.part = part;
+    wanted.from = from;
+    wanted.length = length;
+    rig.wanted = &wanted;
+    atomic_store(&rig.store_bytes, 0);
+    buffer_clear(out);
+    enum status st = content(DOC_1, 0, ret_head, out);
+    rig.wanted = NULL;
+    return st;
+}
+
+Test(query_documents, a_range_arrives_from_its_own_frames_and_is_on_the_record) {
+    static const struct { int64_t from, length, first, bytes; } CASES[] = {
+        { 0, 1, 0, 1 }, { 65535, 2, 65535, 2 }, { 1000000, 300000, 1000000, 300000 }, { ORIGINAL_BYTES - 1, 1, ORIGINAL_BYTES - 1, 1 },
+        { 2900000, -1, 2900000, 100000 }, { -1, 10, ORIGINAL_BYTES - 10, 10 }, { -1, INT64_MAX, 0, ORIGINAL_BYTES },
+        { 2999999, INT64_MAX, 2999999, 1 }, { 0, -1, 0, ORIGINAL_BYTES },
+    };
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        Query__ContentHead *head = NULL;
+        cr_assert_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, CASES[i].from, CASES[i].length, &head, &got), ST_OK, "%zu: %s", i, rig.why.text);
+        cr_expect(head->from == CASES[i].first && head->length == CASES[i].bytes && head->bytes == ORIGINAL_BYTES, "%zu", i);
+        cr_assert_eq(got.len, (size_t)CASES[i].bytes, "%zu", i);
+        cr_expect_eq(memcmp(got.data, original + CASES[i].first, got.len), 0, "%zu", i);
+        cr_expect_leq(atomic_load(&rig.store_bytes), CASES[i].bytes + 3 * (65536 + 16), "%zu: more of the store than the frames that hold it", i);
+        char detail[96];
+        (void)snprintf(detail, sizeof detail, "{\"bytes\":%lld,\"from\":%lld,\"part\":\"range\"}", (long long)CASES[i].bytes, (long long)CASES[i].first);
+        cr_expect_str_eq(rig_last("document.content.read")->detail, detail);
+    }
+}
+
+Test(query_documents, a_range_that_is_damaged_is_an_error_and_another_is_not) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    rig.damaged_at = 1500000;
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, 1499000, 100, &head, &got), ST_UNAVAILABLE);
+    cr_expect_eq(rig.why.code, ERR_STORE_DAMAGED, "%s", rig.why.text);
+    cr_expect(!head && got.len == 0, "nothing of a frame that does not authenticate");
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, 1000, 100, &head, &got), ST_OK, "%s", rig.why.text);
+    rig.damaged_at = -1;
+    rig.is_object_cut = true;
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, 1499000, 100, &head, &got), ST_UNAVAILABLE);
+}
+
+Test(query_documents, a_head_and_an_unchanged_original_are_on_the_record_and_fetch_nothing) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    cr_assert_eq(want(QUERY__CONTENT_PART__CONTENT_HEAD, 0, 0, &head, &got), ST_OK, "%s", rig.why.text);
+    cr_expect(head->bytes == ORIGINAL_BYTES && got.len == 0 && atomic_load(&rig.store_bytes) == 0);
+    cr_expect_str_eq(head->file_name, "referral.txt");
+    cr_expect_str_eq(rig_last("document.content.read")->detail, "{\"part\":\"head\"}");
+    cr_assert_eq(want(QUERY__CONTENT_PART__CONTENT_UNCHANGED, 0, 0, &head, &got), ST_OK, "%s", rig.why.text);
+    cr_expect(got.len == 0 && atomic_load(&rig.store_bytes) == 0);
+    cr_expect_str_eq(head->file_name, "");
+    cr_expect_str_eq(rig_last("document.content.read")->detail, "{\"part\":\"unchanged\"}");
+    rig.audit_away_for = "document.content.read";
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_HEAD, 0, 0, &head, &got), ST_UNAVAILABLE);
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_UNCHANGED, 0, 0, &head, &got), ST_UNAVAILABLE);
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, 0, 5, &head, &got), ST_UNAVAILABLE);
+    cr_expect(!head && got.len == 0 && atomic_load(&rig.store_bytes) == 0);
+}
+
+Test(query_documents, a_range_outside_says_how_long_the_original_is_and_no_more) {
+    CLEANUP(buffer_end) struct buffer got = { 0 };
+    Query__ContentHead *head = NULL;
+    cr_assert_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, ORIGINAL_BYTES, -1, &head, &got), ST_OK, "%s", rig.why.text);
+    cr_expect(head->bytes == ORIGINAL_BYTES && head->length == 0 && !*head->file_name && !*head->content_type && got.len == 0);
+    cr_assert_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, -1, 0, &head, &got), ST_OK, "%s", rig.why.text);
+    cr_expect(head->length == 0 && got.len == 0);
+    cr_expect(rig_count("document.content.read") == 0 && atomic_load(&rig.store_bytes) == 0);
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, -1, -1, &head, &got), ST_INVALID);
+    cr_expect_eq(want(QUERY__CONTENT_PART__CONTENT_RANGE, -2, 5, &head, &got), ST_INVALID);
+}
+
 Test(query_documents, an_original_that_is_deleted_meanwhile_does_not_exist) {
     CLEANUP(buffer_end) struct buffer got = { 0 };
     Query__ContentHead *head = NULL;
