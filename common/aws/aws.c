@@ -315,11 +315,14 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
             cause = st;
             cause_why = *why;
         }
+        if (st != ST_OK && was_answered)
+            why->retry_after_ms = (int)asked_wait_ms(reply);
         bool is_renewed = was_answered && st != ST_OK && reply->kind == AWS_EXPIRED && reject(aws, request, c);
         bool is_worth_it = st != ST_OK && !tap.was_used &&
                            (was_answered ? aws_kind_is_retryable(reply->kind) || is_renewed : status_is_retryable(st) && st != ST_TIMEOUT);
         if (st == ST_OK)
             budget_earn(aws);
+        is_worth_it = is_worth_it && !(request->is_paced && was_answered && reply->kind == AWS_THROTTLED);
         bool is_paid = is_worth_it && ((was_answered && reply->kind == AWS_THROTTLED) || budget_spend(aws));
         if (!is_paid || !backoff_wait(&backoff, was_answered ? asked_wait_ms(reply) : 0))
             return st;

@@ -52,6 +52,7 @@ struct aws_request {
     int64_t attempt_ms;                         /* longest time for one attempt; 0: up to the deadline */
     int64_t stall_ms;                           /* http_request.stall_ms */
     unsigned attempts;                          /* 0 or 1: no repetition */
+    bool is_paced;                              /* throttles are not repeated: the caller asks less */
     bool may_fail_with_200;                     /* S3: an <Error> document may come with status 200 */
     enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why);  /* not repeated once it ran */
     void *sink_ctx;
@@ -70,7 +71,7 @@ void aws_reply_end(struct aws_reply *reply);
 
 /* Sign, send, and repeat while it is worth it. ST_OK: the answer is 2xx. Otherwise reply->error and reply->kind say
  * what AWS meant and *why has the public code of the service: KMS_001/002, STORE_001, MODEL_001/002, RES_001
- * (missing), RES_002 (exists), SRV_002 (no time), SRV_003 (our mistake). *why holds no part of a body. */
+ * (missing), RES_002 (exists), SRV_002 (no time), SRV_003 (our mistake). *why holds no part of a body; Retry-After, if there was one. */
 enum status aws_send(struct aws *aws, const struct aws_request *request, struct aws_reply *reply, struct why *why) MUST_USE;
 
 #endif

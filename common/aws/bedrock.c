@@ -12,9 +12,10 @@
 
 enum {
     ATTEMPTS = 4, EMBED_ATTEMPT_MS = 3000,              /* somebody waits */
-    PATIENT_ATTEMPTS = 20, PATIENT_ATTEMPT_MS = 10000,
-    CONVERSE_ATTEMPTS = 6, CONVERSE_ATTEMPT_MS = 60000,
+    PATIENT_ATTEMPT_MS = 10000, CONVERSE_ATTEMPT_MS = 60000,
 };
+
+static const char GUARDED[] = "guardrail_intervened";
 
 struct bedrock {
     struct aws *aws;
@@ -42,7 +43,6 @@ struct ask {
     const char *model, *action, *operation;     /* "...", "invoke", "InvokeModel" */
     const struct buffer *body;
     int64_t attempt_ms, deadline_ms;
-    unsigned attempts;
 };
 
 /* POST the body to /model/<model>/<action>; the answer as a tree. */
@@ -54,7 +54,7 @@ static enum status send_ask(struct bedrock *bedrock, const struct ask *ask, json
         .path = arena_printf(mem, "/model/%s/%s", sigv4_encode(mem, ask->model, false), ask->action),
         .headers = { { "content-type", "application/json" }, { "accept", "application/json" } },
         .body = ask->body->data, .body_len = ask->body->len, .max_bytes = BEDROCK_ANSWER_MAX_BYTES,
-        .deadline_ms = ask->deadline_ms, .attempt_ms = ask->attempt_ms, .attempts = ask->attempts };
+        .deadline_ms = ask->deadline_ms, .attempt_ms = ask->attempt_ms, .attempts = ATTEMPTS, .is_paced = true };
     enum status st = aws_send(bedrock->aws, &request, &reply, why);
     if (st == ST_NOT_FOUND)
         return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock %s: no such model", ask->operation);
@@ -103,8 +103,7 @@ enum status bedrock_embed(struct bedrock *bedrock, const struct embed_request *e
     if (!json_finish(&w))
         return fail(why, ST_INTERNAL, "bedrock InvokeModel: the request cannot be written");
     struct ask ask = { .model = embed->model, .action = "invoke", .operation = "InvokeModel", .body = &body, .deadline_ms = deadline_ms,
-                       .attempt_ms = embed->is_patient ? PATIENT_ATTEMPT_MS : EMBED_ATTEMPT_MS,
-                       .attempts = embed->is_patient ? PATIENT_ATTEMPTS : ATTEMPTS };
+                       .attempt_ms = embed->is_patient ? PATIENT_ATTEMPT_MS : EMBED_ATTEMPT_MS };
     enum status st = send_ask(bedrock, &ask, &answer, why);
     if (st != ST_OK)
         return st;
@@ -130,7 +129,28 @@ static void put_text_blocks(struct json_writer *w, const char *name, const char 
     json_close_array(w);
 }
 
-static bool write_converse(const struct converse_request *converse, struct buffer *body) {
+/* Of a stream nothing may go out before the guardrail has read it, so it reads along instead of after. */
+static void put_guardrail(struct json_writer *w, const struct converse_request *converse, bool is_stream) {
+    json_put_name(w, "guardrailConfig");
+    json_open_object(w);
+    json_put_name(w, "guardrailIdentifier");
+    json_put_text(w, converse->guardrail_id);
+    json_put_name(w, "guardrailVersion");
+    json_put_text(w, converse->guardrail_version);
+    json_put_name(w, "trace");
+    json_put_text(w, "disabled");
+    if (is_stream) {
+        json_put_name(w, "streamProcessingMode");
+        json_put_text(w, "sync");
+    }
+    json_close_object(w);
+}
+
+static enum status guarded(const char *operation, struct why *why) {
+    return fail_as(why, ERR_MODEL_GUARDED, "bedrock %s: the guardrail intervened", operation);
+}
+
+static bool write_converse(const struct converse_request *converse, bool is_stream, struct buffer *body) {
     struct json_writer w;
     json_begin(&w, body);
     json_open_object(&w);
@@ -150,6 +170,8 @@ static bool write_converse(const struct converse_request *converse, struct buffe
     json_put_name(&w, "temperature");
     json_put_i64(&w, 0);
     json_close_object(&w);
+    if (converse->guardrail_id && *converse->guardrail_id)
+        put_guardrail(&w, converse, is_stream);
     json_close_object(&w);
     return json_finish(&w);
 }
@@ -167,6 +189,8 @@ static enum status read_converse(const json_t *answer, struct arena *mem, struct
         (usage && json_get_i64(usage, "inputTokens", JSON_OPTIONAL, 0, UINT32_MAX, &input, &reason) != ST_OK) ||
         (usage && json_get_i64(usage, "outputTokens", JSON_OPTIONAL, 0, UINT32_MAX, &output_tokens, &reason) != ST_OK))
         return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock Converse: %.120s", reason.text);
+    if (strcmp(stop_reason, GUARDED) == 0)
+        return guarded("Converse", why);
     CLEANUP(buffer_end) struct buffer text = { 0 };
     for (size_t i = 0; i < json_array_size(content); i++) {
         const json_t *block = json_object_get(json_array_get(content, i), "text");
@@ -183,10 +207,10 @@ enum status bedrock_converse(struct bedrock *bedrock, const struct converse_requ
                              struct arena *mem, struct converse_reply *ret_reply, struct why *why) {
     CLEANUP(buffer_end) struct buffer body = { 0 };
     CLEANUP(json_destroy) json_t *answer = NULL;
-    if (converse->max_tokens == 0 || !write_converse(converse, &body))
+    if (converse->max_tokens == 0 || !write_converse(converse, false, &body))
         return fail(why, ST_INTERNAL, "bedrock Converse: the request cannot be written");
     struct ask ask = { .model = converse->model, .action = "converse", .operation = "Converse", .body = &body, .deadline_ms = deadline_ms,
-                       .attempt_ms = CONVERSE_ATTEMPT_MS, .attempts = CONVERSE_ATTEMPTS };
+                       .attempt_ms = CONVERSE_ATTEMPT_MS };
     enum status st = send_ask(bedrock, &ask, &answer, why);
     return st != ST_OK ? st : read_converse(answer, mem, ret_reply, why);
 }
@@ -288,7 +312,7 @@ static enum status stream_once(struct bedrock *bedrock, const struct converse_re
         .service = "bedrock", .operation = "ConverseStream", .method = "POST", .endpoint = bedrock->endpoint,
         .path = arena_printf(mem, "/model/%s/converse-stream", sigv4_encode(mem, converse->model, false)),
         .headers = { { "content-type", "application/json" }, { "accept", "application/vnd.amazon.eventstream" } },
-        .body = body->data, .body_len = body->len, .deadline_ms = deadline_ms, .attempts = ATTEMPTS,
+        .body = body->data, .body_len = body->len, .deadline_ms = deadline_ms, .attempts = ATTEMPTS, .is_paced = true,
         .sink = take_bytes, .sink_ctx = s, .watch = watch, .watch_ctx = s };
     s->heard_ms = clock_mono_ms();
     enum status st = aws_send(bedrock->aws, &request, &reply, why);
@@ -296,15 +320,19 @@ static enum status stream_once(struct bedrock *bedrock, const struct converse_re
         return fail_as(why, ERR_MODEL_UNAVAILABLE, "bedrock ConverseStream: no such model");
     if (st == ST_OK && (!s->has_stopped || !eventstream_is_between(&s->frames)))
         return fail_as(why, ERR_MODEL_BROKE_OFF, "bedrock ConverseStream: the stream ended before the answer did");
-    if (st != ST_OK && s->has_delivered && why->code == ERR_MODEL_UNAVAILABLE)      /* it was reached, and began */
-        why->code = ERR_MODEL_BROKE_OFF;
+    if (st == ST_OK && strcmp(s->stop_reason, GUARDED) == 0)
+        return guarded("ConverseStream", why);
+    if (s->has_delivered && (st == ST_LIMITED || why->code == ERR_MODEL_UNAVAILABLE)) {     /* it was reached, and began */
+        struct why below = *why;
+        return fail_as(why, ERR_MODEL_BROKE_OFF, "%s", below.text);
+    }
     return st;
 }
 
 enum status bedrock_converse_stream(struct bedrock *bedrock, const struct converse_request *converse, const struct converse_sink *sink,
                                     int64_t deadline_ms, struct arena *mem, struct converse_reply *ret_reply, struct why *why) {
     CLEANUP(buffer_end) struct buffer body = { 0 };
-    if (converse->max_tokens == 0 || !write_converse(converse, &body))
+    if (converse->max_tokens == 0 || !write_converse(converse, true, &body))
         return fail(why, ST_INTERNAL, "bedrock ConverseStream: the request cannot be written");
     struct backoff backoff = { .base_ms = 100, .cap_ms = 3000, .deadline_ms = deadline_ms, .attempts = ATTEMPTS };
     for (;;) {
@@ -315,7 +343,7 @@ enum status bedrock_converse_stream(struct bedrock *bedrock, const struct conver
         *ret_reply = (struct converse_reply){ .text = arena_strdup(mem, s.text.data ? s.text.data : ""),
                                               .stop_reason = arena_strdup(mem, s.stop_reason),
                                               .input_tokens = (uint32_t)s.input_tokens, .output_tokens = (uint32_t)s.output_tokens };
-        bool is_worth_it = st != ST_OK && s.has_exception && !s.has_delivered && aws_kind_is_retryable(s.kind);
+        bool is_worth_it = st != ST_OK && s.has_exception && !s.has_delivered && st != ST_LIMITED && aws_kind_is_retryable(s.kind);
         eventstream_end(&s.frames);
         buffer_end(&s.text);
         if (!is_worth_it || !backoff_wait(&backoff, 0))

@@ -12,12 +12,13 @@ struct bedrock;
 struct bedrock *bedrock_new(struct aws *aws, const char *endpoint);      /* endpoint "": AWS's own */
 void bedrock_destroy(struct bedrock **bedrock_p);
 
-/* All: ST_LIMITED MODEL_002 when throttled to the end of the attempts, ST_UNAVAILABLE MODEL_001 when the model cannot be
- * reached, is not ours to use or answers nonsense; ST_TIMEOUT; ST_INTERNAL when Bedrock calls the request wrong. */
+/* All: ST_LIMITED MODEL_002 when throttled, with why->retry_after_ms when it said so: whoever asks much paces itself, so that
+ * is not repeated here. ST_UNAVAILABLE MODEL_001 when the model cannot be reached, is not ours to use or answers nonsense;
+ * ST_TIMEOUT; ST_INTERNAL when Bedrock calls the request wrong. */
 
 struct embed_request {
     const char *model, *text;       /* id, or ARN of an inference profile */
-    bool is_patient;                /* bulk: repeat a throttled call for about half a minute, not two seconds */
+    bool is_patient;                /* nobody waits: an attempt may take 10 s, not 3 */
 };
 
 /* Titan Text Embeddings V2: one text, one vector of 1024 numbers and length 1 into out. */
@@ -28,6 +29,7 @@ struct converse_request {
     const char *model;              /* id, or ARN of an inference profile */
     const char *system, *user;      /* texts */
     unsigned max_tokens;            /* at least 1 */
+    const char *guardrail_id, *guardrail_version;       /* id or ARN; NULL or "": none */
 };
 struct converse_reply {
     char *text;                     /* of all text blocks; in mem */
@@ -35,7 +37,7 @@ struct converse_reply {
     uint32_t input_tokens, output_tokens;
 };
 
-/* Converse, at temperature 0. */
+/* Converse, at temperature 0. ST_INVALID MODEL_005: the guardrail stopped the question or its answer. */
 enum status bedrock_converse(struct bedrock *bedrock, const struct converse_request *converse, int64_t deadline_ms,
                              struct arena *mem, struct converse_reply *ret_reply, struct why *why) MUST_USE;
 

@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,7 +238,7 @@ static enum status peer_failure(struct bus_stream *s, const Bus__Envelope *e) {
     enum error_code code = error_from_text(e->code);
     if (error_status(code) == st)
         why->code = code;
-    why->retry_after_ms = e->retry_after_ms < ENVELOPE_BUDGET_MAX_MS ? (int)e->retry_after_ms : ENVELOPE_BUDGET_MAX_MS;
+    why->retry_after_ms = e->retry_after_ms < INT_MAX ? (int)e->retry_after_ms : INT_MAX;
     return st;
 }
 

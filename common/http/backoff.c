@@ -7,11 +7,11 @@
 #include "core/cancel.h"
 #include "core/clock.h"
 
-static int64_t random_below(int64_t limit) {
+int64_t backoff_jitter(int64_t most) {
     uint32_t bits;
     if (getrandom(&bits, sizeof bits, 0) != sizeof bits)
         abort();
-    return limit > 0 ? (int64_t)bits % limit : 0;
+    return most > 0 ? (int64_t)bits % (most + 1) : 0;
 }
 
 bool backoff_wait(struct backoff *backoff, int64_t least_ms) {
@@ -20,7 +20,7 @@ bool backoff_wait(struct backoff *backoff, int64_t least_ms) {
     int64_t limit_ms = backoff->base_ms;
     for (unsigned i = 1; i < backoff->tried && limit_ms < backoff->cap_ms; i++)
         limit_ms *= 2;
-    int64_t wait_ms = random_below((limit_ms < backoff->cap_ms ? limit_ms : backoff->cap_ms) + 1);
+    int64_t wait_ms = backoff_jitter(limit_ms < backoff->cap_ms ? limit_ms : backoff->cap_ms);
     if (wait_ms < least_ms)
         wait_ms = least_ms;
     if (clock_mono_ms() + wait_ms >= backoff->deadline_ms)

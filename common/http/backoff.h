@@ -17,4 +17,7 @@ struct backoff {
  * is no try left or the deadline would pass before it, nor when the thread is cancelled (core/cancel.h). */
 bool backoff_wait(struct backoff *backoff, int64_t least_ms);
 
+/* For waits of another shape: a random number from 0 to most. */
+int64_t backoff_jitter(int64_t most);
+
 #endif

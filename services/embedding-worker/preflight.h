@@ -16,4 +16,7 @@ void preflight_destroy(struct preflight **preflight_p);
 /* ST_OK: both models answered. ST_UNAVAILABLE until the first answer. */
 enum status preflight_status(struct preflight *preflight, struct why *why) MUST_USE;
 
+/* May text be sent? ST_UNAVAILABLE MODEL_001 while the account's invocation logging writes where it may not. */
+enum status preflight_may_send(struct preflight *preflight, struct why *why) MUST_USE;
+
 #endif

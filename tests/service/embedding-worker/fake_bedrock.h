@@ -2,6 +2,7 @@
 #ifndef CORDON_TESTS_FAKE_BEDROCK_H
 #define CORDON_TESTS_FAKE_BEDROCK_H
 
+#include "embedding_worker.h"
 #include "support/loopback.h"
 
 struct fake_bedrock {
@@ -18,5 +19,7 @@ struct fake_bedrock {
 
 void fake_bedrock_start(struct fake_bedrock *fake);
 void fake_bedrock_stop(struct fake_bedrock *fake);
+/* Settings of a worker that asks it: the table's defaults, and few connections. The caller destroys the secret key. */
+struct embedding_settings fake_bedrock_settings(const struct fake_bedrock *fake);
 
 #endif

@@ -23,11 +23,7 @@ static struct call call;
 
 static void set_up(void) {
     fake_bedrock_start(&fake);
-    settings = (struct embedding_settings){
-        .aws = { .region = "us-east-1", .access_key_id = "AKIDTEST", .secret_access_key = secret_new("s", 1), .proxy = "",
-                 .sts_endpoint = loopback_url(fake.server) },
-        .bedrock_endpoint = loopback_url(fake.server), .aws_identity = "embedding-worker",
-        .embed_model = "amazon.titan-embed-text-v2:0", .chat_model = "claude", .model_connections_count = 16, .first_text_ms = 20000, .idle_ms = 10000 };
+    settings = fake_bedrock_settings(&fake);
     runtime = (struct runtime){ .process = "embedding-worker", .metrics = metrics_new() };
     mem = arena_new(BUS_BODY_CAP_BYTES);
     call = (struct call){ .mem = mem, .ticket = "", .traceparent = "", .peer = PEER_QUERY, .attempt = 1, .deadline_ms = clock_mono_ms() + 8000 };
@@ -133,7 +129,7 @@ Test(embedding, a_throttled_model_is_limited_within_the_callers_time) {
     cr_assert_eq(embed(numbered_texts(40), 40, EMBEDDING__PURPOSE__DOCUMENT, &reply), ST_LIMITED);
     cr_assert_eq(call.why.code, ERR_MODEL_LIMITED);
     cr_assert_lt(clock_mono_ms() - from, 4000);
-    cr_assert_eq(embed_pool_waiting(worker->pool), 0, "what was not begun is forgotten");
+    cr_assert_eq(embed_pool_waiting(worker->embeds[EMBED_PRESENT].pool), 0, "what was not begun is forgotten");
 }
 
 Test(embedding, a_few_throttles_are_overcome) {
@@ -155,7 +151,8 @@ Test(embedding, a_silent_model_ends_with_the_budget) {
 static void *bulk_thread(void *arg) {
     struct embed_task *tasks = arg;
     struct why why = { 0 };
-    return (void *)(uintptr_t)(embed_pool_run(worker->pool, EMBED_BULK, tasks, 200, clock_mono_ms() + 20000, &why) == ST_OK);
+    struct embed_order order = { .class = PACE_BATCH, .weight = 1, .patience = { .deadline_ms = clock_mono_ms() + 20000 } };
+    return (void *)(uintptr_t)(embed_pool_run(worker->embeds[EMBED_PRESENT].pool, &order, tasks, 200, &why) == ST_OK);
 }
 
 Test(embedding, a_question_does_not_wait_for_documents) {
@@ -169,7 +166,7 @@ Test(embedding, a_question_does_not_wait_for_documents) {
     usleep(100000);
     Embedding__EmbedReply *reply = NULL;
     cr_assert_eq(embed(numbered_texts(1), 1, EMBEDDING__PURPOSE__QUESTION, &reply), ST_OK);
-    cr_assert_gt(embed_pool_waiting(worker->pool), 0, "the documents are still at it");
+    cr_assert_gt(embed_pool_waiting(worker->embeds[EMBED_PRESENT].pool), 0, "the documents are still at it");
     void *is_good = NULL;
     cr_assert_eq(pthread_join(thread, &is_good), 0);
     cr_assert_not_null(is_good);

@@ -22,10 +22,8 @@ static void set_up(void) {
     void *self = NULL;
     make_keys();
     fake_bedrock_start(&fake);
-    settings = (struct embedding_settings){
-        .aws = { .region = "us-east-1", .access_key_id = "AKIDTEST", .secret_access_key = secret_new("s", 1), .proxy = "", .sts_endpoint = "" },
-        .bedrock_endpoint = loopback_url(fake.server), .embed_model = "titan", .chat_model = "claude", .model_connections_count = 2,
-        .first_text_ms = 20000, .idle_ms = 10000 };
+    settings = fake_bedrock_settings(&fake);
+    settings.aws.sts_endpoint = "";
     runtime = (struct runtime){ .process = "embedding-worker", .metrics = metrics_new() };
     cr_assert_eq(EMBEDDING_WORKER.open(&self, &settings, &runtime, &why), ST_OK, "%s", why.text);
     worker = self;
