@@ -42,10 +42,10 @@ struct aws *aws_new(const struct aws_options *options) {
     return aws;
 }
 
-enum status aws_open(const struct aws_settings *settings, bool is_production, struct metrics *metrics, struct aws **ret_aws,
-                     struct why *why) {
+static enum status open_from(const struct aws_settings *settings, bool is_production, bool renews, struct metrics *metrics,
+                             struct aws **ret_aws, struct why *why) {
     CLEANUP(refresher_destroy) struct refresher *refresher = NULL;
-    enum status st = refresher_start(settings, is_production, metrics, &refresher, why);
+    enum status st = refresher_start(settings, is_production, renews, metrics, &refresher, why);
     if (st != ST_OK)
         return st;
     struct aws *aws = aws_new(&(struct aws_options){
@@ -57,6 +57,15 @@ enum status aws_open(const struct aws_settings *settings, bool is_production, st
     refresher = NULL;
     *ret_aws = aws;
     return ST_OK;
+}
+
+enum status aws_open(const struct aws_settings *settings, bool is_production, struct metrics *metrics, struct aws **ret_aws,
+                     struct why *why) {
+    return open_from(settings, is_production, true, metrics, ret_aws, why);
+}
+
+enum status aws_open_briefly(const struct aws_settings *settings, bool is_production, struct aws **ret_aws, struct why *why) {
+    return open_from(settings, is_production, false, NULL, ret_aws, why);
 }
 
 void aws_destroy(struct aws **aws_p) {

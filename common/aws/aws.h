@@ -27,6 +27,8 @@ struct aws *aws_new(const struct aws_options *options);
  * ST_UNAVAILABLE, ST_TIMEOUT: the source gives none. */
 enum status aws_open(const struct aws_settings *settings, bool is_production, struct metrics *metrics, struct aws **ret_aws,
                      struct why *why) MUST_USE;
+/* The same for a few requests before there may be threads: credentials are got once, nothing is counted. */
+enum status aws_open_briefly(const struct aws_settings *settings, bool is_production, struct aws **ret_aws, struct why *why) MUST_USE;
 void aws_destroy(struct aws **aws_p);
 const char *aws_region(const struct aws *aws);
 

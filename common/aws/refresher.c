@@ -137,7 +137,7 @@ static enum status start_thread(struct refresher *r, bool is_production, struct 
     return ST_OK;
 }
 
-enum status refresher_start(const struct aws_settings *settings, bool is_production, struct metrics *metrics,
+enum status refresher_start(const struct aws_settings *settings, bool is_production, bool renews, struct metrics *metrics,
                             struct refresher **ret_refresher, struct why *why) {
     const struct credentials_source *source = credentials_source_of(settings);
     if (!source)
@@ -161,7 +161,7 @@ enum status refresher_start(const struct aws_settings *settings, bool is_product
         return st;
     bool lasts = first->renew_at_us == 0;
     set_current(r, first);
-    if (!lasts && (st = start_thread(r, is_production, why)) != ST_OK)
+    if (renews && !lasts && (st = start_thread(r, is_production, why)) != ST_OK)
         return st;
     *ret_refresher = r;
     r = NULL;

@@ -10,9 +10,9 @@
 
 struct refresher;
 
-/* Chooses the source, fetches and starts the thread if what came does not last for ever. settings must outlive it.
- * metrics: NULL or counted in. ST_INVALID, ST_UNAVAILABLE, ST_TIMEOUT: no credentials. */
-enum status refresher_start(const struct aws_settings *settings, bool is_production, struct metrics *metrics,
+/* Chooses the source, fetches and starts the thread if what came does not last for ever and is to be renewed. settings
+ * must outlive it. metrics: NULL or counted in. ST_INVALID, ST_UNAVAILABLE, ST_TIMEOUT: no credentials. */
+enum status refresher_start(const struct aws_settings *settings, bool is_production, bool renews, struct metrics *metrics,
                             struct refresher **ret_refresher, struct why *why) MUST_USE;
 void refresher_destroy(struct refresher **refresher_p);
 

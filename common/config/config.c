@@ -52,8 +52,20 @@ static enum status load_secret(const struct setting *row, const char *value, voi
         return ST_OK;
     if (check_length(row, value, why) != ST_OK)
         return ST_INVALID;
-    *(struct secret **)member(row, settings) = secret_new(value, strlen(value));
+    if (row->type == SET_LIVE_SECRET)
+        *(struct live_secret **)member(row, settings) = live_secret_new(value, strlen(value));
+    else
+        *(struct secret **)member(row, settings) = secret_new(value, strlen(value));
     return ST_OK;
+}
+
+static bool is_secret(const struct setting *row) {
+    return row->type == SET_SECRET || row->type == SET_LIVE_SECRET || row->type == SET_CREDENTIAL;
+}
+
+/* May it be named instead of given? */
+static bool is_nameable(const struct setting *row) {
+    return row->type == SET_SECRET || row->type == SET_LIVE_SECRET;
 }
 
 typedef enum status (*load_fn)(const struct setting *row, const char *value, void *settings, struct why *why);
@@ -63,21 +75,78 @@ static const struct { const char *name; load_fn load; } TYPES[] = {
     [SET_INT] = { "integer", load_int },
     [SET_BOOL] = { "true or false", load_bool },
     [SET_SECRET] = { "secret", load_secret },
+    [SET_LIVE_SECRET] = { "secret", load_secret },
+    [SET_CREDENTIAL] = { "secret", load_secret },
 };
 
-enum status config_load(const struct setting *table, void *settings, struct why *why) {
+/* Empty is absent: supervisors and compose files cannot always leave a variable out. */
+static const char *given(const char *name) {
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+const char *config_reference_name(const struct setting *row, char out[CONFIG_NAME_BYTES]) {
+    size_t len = strlen(row->name), end = sizeof "_SECRET" - 1;
+    bool ends_so = len > end && str_equal(row->name + len - end, "_SECRET");
+    (void)snprintf(out, CONFIG_NAME_BYTES, "%s%s", row->name, ends_so ? "_ARN" : "_SECRET_ARN");
+    return out;
+}
+
+static enum status add_reference(const struct setting *row, const char *name, const char *text, void *settings,
+                                 struct config_references *references, struct why *why) {
+    if (!references)
+        return fail(why, ST_INVALID, "%s: this program asks no Secrets Manager; it takes %s", name, row->name);
+    if (given(row->name))
+        return fail(why, ST_INVALID, "%s and %s are both set: one of them", row->name, name);
+    if (references->count == CONFIG_REFERENCES_MAX)
+        return fail(why, ST_INVALID, "%s: more than %d secrets are named", name, CONFIG_REFERENCES_MAX);
+    references->list[references->count++] = (struct config_reference){ row, settings, xstrdup(text) };
+    return ST_OK;
+}
+
+enum status config_load(const struct setting *table, void *settings, struct config_references *references, struct why *why) {
+    char name[CONFIG_NAME_BYTES];
     for (const struct setting *row = table; row->name; row++) {
-        /* Empty is absent: supervisors and compose files cannot always leave a variable out. */
-        const char *value = getenv(row->name);
-        if (!value || !*value)
-            value = row->fallback;
+        const char *value = given(row->name);
+        const char *named = is_nameable(row) ? given(config_reference_name(row, name)) : NULL;
         if (!value)
+            value = row->fallback;
+        if (!value && !named)
             return fail(why, ST_INVALID, "%s: required, and not set", row->name);
-        enum status st = TYPES[row->type].load(row, value, settings, why);
+        enum status st = named ? add_reference(row, name, named, settings, references, why) : TYPES[row->type].load(row, value, settings, why);
         if (st != ST_OK)
             return st;
     }
     return ST_OK;
+}
+
+enum status config_resolve(const struct config_reference *reference, const void *bytes, size_t len, bool *ret_changed, struct why *why) {
+    const struct setting *row = reference->row;
+    char name[CONFIG_NAME_BYTES];
+    (void)config_reference_name(row, name);
+    if (len == 0 || memchr(bytes, '\0', len))
+        return fail(why, ST_INVALID, "%s: the secret is %s", name, len ? "no text" : "empty");
+    if (has_limits(row) && ((int64_t)len < row->min || (int64_t)len > row->max))
+        return fail(why, ST_INVALID, "%s: the secret needs %lld to %lld bytes", name, (long long)row->min, (long long)row->max);
+    void *at = member(row, reference->settings);
+    if (row->type == SET_LIVE_SECRET && *(struct live_secret **)at) {
+        *ret_changed = live_secret_set(*(struct live_secret **)at, bytes, len);
+        return ST_OK;
+    }
+    if (row->type == SET_LIVE_SECRET) {
+        *(struct live_secret **)at = live_secret_new(bytes, len);
+    } else {
+        secret_destroy(at);
+        *(struct secret **)at = secret_new(bytes, len);
+    }
+    *ret_changed = true;
+    return ST_OK;
+}
+
+void config_references_end(struct config_references *references) {
+    for (size_t i = 0; i < references->count; i++)
+        free(references->list[i].text);
+    references->count = 0;
 }
 
 static bool is_kept(const char *variable) {
@@ -122,7 +191,10 @@ void config_each_folder(const struct setting *table, const void *settings, void 
     static const char *const IN_URLS[] = { "sslrootcert=", "sslcert=", "sslkey=", "sslcrl=" };
     for (const struct setting *row = table; row->name; row++) {
         const void *at = (const char *)settings + row->offset;
-        const char *text = row->type == SET_TEXT ? *(const char *const *)at : row->type == SET_SECRET ? secret_text(*(struct secret *const *)at) : NULL;
+        unsigned ignored;
+        CLEANUP(secret_destroy) struct secret *live = row->type == SET_LIVE_SECRET ? live_secret_copy(*(struct live_secret *const *)at, &ignored) : NULL;
+        const char *text = row->type == SET_TEXT ? *(const char *const *)at : live ? secret_text(live) :
+                           row->type == SET_SECRET ? secret_text(*(struct secret *const *)at) : NULL;
         if (!text)
             continue;
         visit_folder(str_starts_with(text, "file://") ? text + sizeof "file://" - 1 : text, "", visit, ctx);
@@ -139,8 +211,8 @@ void config_describe(const struct setting *table, const void *settings, struct b
         const void *at = (const char *)settings + row->offset;
         char number[32];
         const char *text = row->type == SET_TEXT ? *(const char *const *)at : number;
-        if (row->type == SET_SECRET)
-            text = *(struct secret *const *)at ? "set" : "";
+        if (is_secret(row))
+            text = *(const void *const *)at ? "set" : "";
         else if (row->type == SET_BOOL)
             text = *(const bool *)at ? "true" : "false";
         else if (row->type == SET_INT)
@@ -153,7 +225,9 @@ void config_describe(const struct setting *table, const void *settings, struct b
 
 void config_release(const struct setting *table, void *settings) {
     for (const struct setting *row = table; row->name; row++)
-        if (row->type == SET_SECRET) {
+        if (row->type == SET_LIVE_SECRET) {
+            live_secret_destroy(member(row, settings));
+        } else if (is_secret(row)) {
             secret_destroy(member(row, settings));
         } else if (row->type == SET_TEXT) {
             char **text = member(row, settings);
@@ -176,30 +250,51 @@ static const char *format_default(const struct setting *row) {
     return !row->fallback ? "required" : *row->fallback ? row->fallback : "optional";
 }
 
+/* Is there one by which Secrets Manager can be asked? */
+static bool has_credentials(const struct setting *const tables[]) {
+    for (const struct setting *const *table = tables; *table; table++)
+        for (const struct setting *row = *table; row->name; row++)
+            if (row->type == SET_CREDENTIAL)
+                return true;
+    return false;
+}
+
+/* " Or named by ...", or "" where it can only be given. tick: "`" or "". */
+static const char *format_reference(const struct setting *row, bool has_credentials, const char *tick, char *out, size_t size) {
+    char name[CONFIG_NAME_BYTES];
+    *out = '\0';
+    if (has_credentials && is_nameable(row))
+        (void)snprintf(out, size, " Or in Secrets Manager: %s%s%s%s.", tick, config_reference_name(row, name), tick,
+                       row->type == SET_LIVE_SECRET ? ", read again while running" : ", read at start");
+    return out;
+}
+
 void config_print_help(FILE *out, const char *process, const char *about, const struct setting *const tables[]) {
     (void)fprintf(
         out,
         "%s - %s\n\nusage: %s [--help | --settings-markdown | --version]\n\nSettings come from the environment:\n\n",
         process, about, process);
+    bool can_ask = has_credentials(tables);
     for (const struct setting *const *table = tables; *table; table++)
         for (const struct setting *row = *table; row->name; row++) {
-            char limits[96];
+            char limits[96], named[192];
             format_limits(row, limits, sizeof limits);
-            (void)fprintf(out, "  %-36s %s%s%s; %s\n      %s\n", row->name, TYPES[row->type].name, *limits ? ", " : "",
-                          limits, format_default(row), row->help);
+            (void)fprintf(out, "  %-36s %s%s%s; %s\n      %s%s\n", row->name, TYPES[row->type].name, *limits ? ", " : "",
+                          limits, format_default(row), row->help, format_reference(row, can_ask, "", named, sizeof named));
         }
 }
 
 void config_print_markdown(FILE *out, const char *process, const char *about, const struct setting *const tables[]) {
     (void)fprintf(out, "## %s\n\n%s\n\n| Variable | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n",
                   process, about);
+    bool can_ask = has_credentials(tables);
     for (const struct setting *const *table = tables; *table; table++)
         for (const struct setting *row = *table; row->name; row++) {
-            char limits[96];
+            char limits[96], named[192];
             format_limits(row, limits, sizeof limits);
             const char *tick = row->fallback && *row->fallback ? "`" : "";
-            (void)fprintf(out, "| `%s` | %s | %s%s%s | %s | %s |\n", row->name, TYPES[row->type].name, tick,
-                          format_default(row), tick, limits, row->help);
+            (void)fprintf(out, "| `%s` | %s | %s%s%s | %s | %s%s |\n", row->name, TYPES[row->type].name, tick,
+                          format_default(row), tick, limits, row->help, format_reference(row, can_ask, "`", named, sizeof named));
         }
     (void)fputc('\n', out);
 }

@@ -81,10 +81,10 @@ static void print_settings(struct process *p) {
 
 static enum status load_settings(struct process *p, struct why *why) {
     skeleton_table_fill(&p->table, p->svc);
-    enum status st = config_load(p->table.rows, &p->values, why);
+    enum status st = config_load(p->table.rows, &p->values, NULL, why);
     if (st == ST_OK && p->svc->settings) {
         p->settings = xalloc(p->svc->settings_size);
-        st = config_load(p->svc->settings, p->settings, why);
+        st = config_load(p->svc->settings, p->settings, NULL, why);
     }
     config_wipe_environment();
     if (st != ST_OK)

@@ -21,7 +21,7 @@ struct audit_writer_settings {
     int64_t checkpoint_interval_s, checkpoint_events, anchor_days, recheck_events;
     const char *anchor_bucket, *checkpoint_kms_key;
     struct aws_settings aws;
-    const char *s3_endpoint, *kms_endpoint, *aws_identity;
+    const char *s3_endpoint, *kms_endpoint;
 };
 
 struct audit_writer {

@@ -146,7 +146,7 @@ static enum status identity_is_ours(void *self, struct why *why) {
     struct audit_writer *writer = self;
     if (!writer->aws)
         return ST_OK;
-    return sts_assert(writer->aws, writer->settings->aws.sts_endpoint, writer->settings->aws_identity, clock_mono_ms() + READY_MAX_MS, why);
+    return sts_assert(writer->aws, writer->settings->aws.sts_endpoint, writer->settings->aws.identity, clock_mono_ms() + READY_MAX_MS, why);
 }
 
 static const struct ready_check READY[] = {
@@ -169,10 +169,10 @@ static const struct setting SETTINGS[] = {
     { "CORDON_ANCHOR_BUCKET",        SET_TEXT,   "",             0,   63,      "",     OFF(anchor_bucket),         "Bucket with Object Lock that signed heads are put into. Required in production." },
     { "CORDON_ANCHOR_DAYS",          SET_INT,    "2557",         1,   36500,   "days", OFF(anchor_days),           "How long nobody may remove them there; at least 2192 (six years) in production." },
     { "CORDON_AUDIT_RECHECK_EVENTS", SET_INT,    "1000",         0,   100000,  "events/s", OFF(recheck_events),    "How fast the log is read again and compared with the heads in the bucket, hour by hour; 0: never." },
-    AWS_SETTINGS(struct audit_writer_settings, aws),
+    AWS_SETTINGS(struct audit_writer_settings, aws, "audit-writer"),
+    AWS_SECRETS_SETTINGS(struct audit_writer_settings, aws),
     AWS_ENDPOINT_SETTING(struct audit_writer_settings, s3_endpoint, "S3"),
     AWS_ENDPOINT_SETTING(struct audit_writer_settings, kms_endpoint, "KMS"),
-    { "CORDON_AWS_IDENTITY",         SET_TEXT,   "audit-writer", 1,   64,      "",     OFF(aws_identity),          "User or role that AWS must say this process is." },
     { 0 }
 };
 

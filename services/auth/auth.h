@@ -22,7 +22,7 @@ struct auth_settings {
     int64_t leeway_s, max_lifetime_s, session_idle_s, session_absolute_s;
     bool is_mfa_required;
     struct aws_settings aws;
-    const char *kms_endpoint, *aws_identity;
+    const char *kms_endpoint;
 };
 
 struct auth {

@@ -90,9 +90,9 @@ static const struct setting SETTINGS[] = {
     { "CORDON_SESSION_ABSOLUTE_S",     SET_INT,    "28800",     5,  604800, "s", OFF(session_absolute_s), "A browser's session ends after so long, whatever its user does." },
     { "CORDON_DIRECTORY_KEY",          SET_SECRET, NULL,        64, 64,   "",  OFF(directory_key),        "Key for the names and addresses of users, and the tokens that a browser's session holds: 64 hexadecimal digits, the same in every replica, for good." },
     { "CORDON_DENIALS_PER_MINUTE",     SET_INT,    "10",        0,  100000, "1/min", OFF(denials_per_minute), "Refusals of one kind that go on the audit log one by one; more go on it together, with their number. 0: all one by one." },
-    AWS_SETTINGS(struct auth_settings, aws),
+    AWS_SETTINGS(struct auth_settings, aws, "auth"),
+    AWS_SECRETS_SETTINGS(struct auth_settings, aws),
     AWS_ENDPOINT_SETTING(struct auth_settings, kms_endpoint, "KMS"),
-    { "CORDON_AWS_IDENTITY",           SET_TEXT,   "auth",      1,  64,   "",  OFF(aws_identity),         "User or role that AWS must say this process is." },
     { 0 }
 };
 
@@ -108,7 +108,7 @@ static enum status check_issuer(void *self, struct why *why) {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct auth *a = self;
-    return sts_assert(a->aws, a->settings->aws.sts_endpoint, a->settings->aws_identity, clock_mono_ms() + READY_MS, why);
+    return sts_assert(a->aws, a->settings->aws.sts_endpoint, a->settings->aws.identity, clock_mono_ms() + READY_MS, why);
 }
 
 static const struct ready_check READY[] = {

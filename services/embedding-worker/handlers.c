@@ -298,11 +298,11 @@ static const struct route ROUTES[] = {
 #define OFF(member) offsetof(struct embedding_settings, member)
 
 static const struct setting SETTINGS[] = {
-    AWS_SETTINGS(struct embedding_settings, aws),
+    AWS_SETTINGS(struct embedding_settings, aws, "embedding-worker"),
+    AWS_SECRETS_SETTINGS(struct embedding_settings, aws),
     AWS_ENDPOINT_SETTING(struct embedding_settings, bedrock_endpoint, "BEDROCK_RUNTIME"),
     AWS_ENDPOINT_SETTING(struct embedding_settings, bedrock_control_endpoint, "BEDROCK"),
     /* name                             type      default                             min max  unit offset                        help */
-    { "CORDON_AWS_IDENTITY",            SET_TEXT, "embedding-worker",                 1,  64,  "",  OFF(aws_identity),            "User or role that AWS must say this process is." },
     { "CORDON_EMBED_MODEL_ID",          SET_TEXT, "amazon.titan-embed-text-v2:0",     1,  256, "",  OFF(embed_model),             "Titan Text Embeddings V2, or an inference profile of it." },
     { "CORDON_EMBED_MODEL_NAME",        SET_TEXT, "",                                 1,  200, "",  OFF(embed_name),              "What its vectors are kept under; the id when empty. An id and a profile of one model may have one name." },
     { "CORDON_EMBED_OLD_MODEL_ID",      SET_TEXT, "",                                 1,  256, "",  OFF(old_embed_model),         "The model before it, while tenants are re-embedded: questions of those that are not through." },
@@ -334,7 +334,7 @@ static const struct setting SETTINGS[] = {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct embedding_worker *w = self;
-    return sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws_identity, clock_mono_ms() + READY_MS, why);
+    return sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws.identity, clock_mono_ms() + READY_MS, why);
 }
 
 static enum status check_models(void *self, struct why *why) {
@@ -414,7 +414,7 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
     bool asks_sts = rt->is_production || *w->settings->aws.sts_endpoint;    /* else there may be nobody to ask */
     enum status st = aws_open(&w->settings->aws, rt->is_production, rt->metrics, &w->aws, why);
     if (st == ST_OK && asks_sts)
-        st = sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws_identity, clock_mono_ms() + BOOT_MS, why);
+        st = sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws.identity, clock_mono_ms() + BOOT_MS, why);
     if (st == ST_OK)
         st = open_accounts(w, why);
     if (st != ST_OK) {

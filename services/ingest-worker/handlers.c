@@ -68,10 +68,10 @@ static const struct setting SETTINGS[] = {
     { "DATABASE_URL",              SET_SECRET, NULL,               1,   2048,     "",      OFF(database_url),         "PostgreSQL as role cordon_ingest; sslmode=verify-full in production." },
     { "CORDON_JOBS_DATABASE_URL",  SET_SECRET, NULL,               1,   2048,     "",      OFF(jobs_database_url),    "The same database as role cordon_jobs." },
     { "CORDON_DB_CONNECTIONS",     SET_INT,    "4",                1,   64,       "",      OFF(db_connections_count), "Connections for documents and chunks." },
-    AWS_SETTINGS(struct ingest_settings, aws),
+    AWS_SETTINGS(struct ingest_settings, aws, "ingest-worker"),
+    AWS_SECRETS_SETTINGS(struct ingest_settings, aws),
     AWS_ENDPOINT_SETTING(struct ingest_settings, s3_endpoint, "S3"),
     AWS_ENDPOINT_SETTING(struct ingest_settings, kms_endpoint, "KMS"),
-    { "CORDON_AWS_IDENTITY",       SET_TEXT,   "ingest-worker",    1,   64,       "",      OFF(aws_identity),         "User or role that AWS must say this process is." },
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,               3,   63,       "",      OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,               3,   63,       "",      OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
     { "CORDON_MAX_UPLOAD_BYTES",   SET_INT,    "104857600",        1,   1LL << 38, "bytes", OFF(upload_max_bytes),    "Longest original that is accepted." },
@@ -105,7 +105,7 @@ static enum status check_jobs_database(void *self, struct why *why) {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct ingest *g = self;
-    return sts_assert(g->aws, g->settings->aws.sts_endpoint, g->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
+    return sts_assert(g->aws, g->settings->aws.sts_endpoint, g->settings->aws.identity, clock_mono_ms() + READY_BUDGET_MS, why);
 }
 
 static const struct ready_check READY[] = {

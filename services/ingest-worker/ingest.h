@@ -26,7 +26,7 @@ struct ingest_settings {
     int64_t job_threads_count, lease_ms, poll_ms;
     int64_t key_cache_ms, share_cache_ms, backup_days;
     struct aws_settings aws;
-    const char *s3_endpoint, *kms_endpoint, *aws_identity;
+    const char *s3_endpoint, *kms_endpoint;
 };
 
 struct ingest {

@@ -163,7 +163,7 @@ int migrate_main(int argc, char **argv) {
     }
     struct settings settings = { 0 };
     struct why why = { 0 };
-    enum status st = config_load(SETTINGS, &settings, &why);
+    enum status st = config_load(SETTINGS, &settings, NULL, &why);
     config_wipe_environment();
     if (st == ST_OK)
         st = run(command, &args, &settings, &why);

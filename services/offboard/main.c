@@ -23,7 +23,7 @@ struct settings {
     const char *environment;
     struct secret *database_url;
     struct aws_settings aws;
-    const char *kms_endpoint, *aws_identity;
+    const char *kms_endpoint;
 };
 
 #define OFF(member) offsetof(struct settings, member)
@@ -31,9 +31,8 @@ static const struct setting SETTINGS[] = {
     /* name                 type        default       min max   unit offset             help */
     { "ENVIRONMENT",        SET_TEXT,   "production", 1,  16,   "",  OFF(environment),  "development or production: the latter demands sslmode=verify-full" },
     { "DATABASE_URL",       SET_SECRET, NULL,         1,  4096, "",  OFF(database_url), "libpq URL of an administrator; options=-crole=cordon_owner unless a superuser" },
-    AWS_SETTINGS(struct settings, aws),
+    AWS_SETTINGS(struct settings, aws, "operator"),
     AWS_ENDPOINT_SETTING(struct settings, kms_endpoint, "KMS"),
-    { "CORDON_AWS_IDENTITY", SET_TEXT,  "operator",   1,  64,   "",  OFF(aws_identity), "User or role that AWS must say the operator is" },
     { 0 }
 };
 
@@ -87,7 +86,7 @@ static enum status start(const struct settings *s, const struct command *c, cons
     if (st == ST_OK)
         st = aws_open(&s->aws, is_production, metrics, &aws, why);
     if (st == ST_OK)
-        st = sts_assert(aws, s->aws.sts_endpoint, s->aws_identity, o.deadline_ms, why);
+        st = sts_assert(aws, s->aws.sts_endpoint, s->aws.identity, o.deadline_ms, why);
     if (st == ST_OK) {
         o.kms = kms_new(aws, s->kms_endpoint);
         st = run(&o, c, slug, why);
@@ -118,7 +117,7 @@ int main(int argc, char **argv) {
             config_print_help(stdout, "cordon-offboard", ABOUT, tables);
         return is_help ? EXIT_SUCCESS : 2;
     }
-    enum status st = config_load(SETTINGS, &settings, &why);
+    enum status st = config_load(SETTINGS, &settings, NULL, &why);
     config_wipe_environment();
     if (st == ST_OK)
         st = start(&settings, command, argv[2], &why);

@@ -51,10 +51,10 @@ static const struct setting SETTINGS[] = {
     { "DATABASE_URL",              SET_SECRET, NULL,     1,  2048,    "",   OFF(database_url),         "PostgreSQL as role cordon_query; sslmode=verify-full in production." },
     { "CORDON_AUDIT_DATABASE_URL", SET_SECRET, NULL,     1,  2048,    "",   OFF(audit_database_url),   "The same database as role cordon_audit_reader." },
     { "CORDON_DB_CONNECTIONS",     SET_INT,    "4",      1,  64,      "",   OFF(db_connections_count), "Connections as cordon_query; about two for each core of the database." },
-    AWS_SETTINGS(struct query_settings, aws),
+    AWS_SETTINGS(struct query_settings, aws, "query"),
+    AWS_SECRETS_SETTINGS(struct query_settings, aws),
     AWS_ENDPOINT_SETTING(struct query_settings, s3_endpoint, "S3"),
     AWS_ENDPOINT_SETTING(struct query_settings, kms_endpoint, "KMS"),
-    { "CORDON_AWS_IDENTITY",       SET_TEXT,   "query",  1,  64,      "",   OFF(aws_identity),         "User or role that AWS must say this process is." },
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,     3,  63,      "",   OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,     3,  63,      "",   OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
     { "CORDON_WITNESS_KEYS",       SET_TEXT,   "",       0,  16384,   "",   OFF(witness_keys),         "Verifier keys of witnesses (type 4), with commas between them, whose cosignatures are taken; empty: nobody's." },
@@ -75,7 +75,7 @@ static enum status check_audit_database(void *self, struct why *why) {
 
 static enum status check_identity(void *self, struct why *why) {
     const struct query *q = self;
-    return sts_assert(q->aws, q->settings->aws.sts_endpoint, q->settings->aws_identity, clock_mono_ms() + READY_BUDGET_MS, why);
+    return sts_assert(q->aws, q->settings->aws.sts_endpoint, q->settings->aws.identity, clock_mono_ms() + READY_BUDGET_MS, why);
 }
 
 static const struct ready_check READY[] = {

@@ -21,7 +21,7 @@ struct query_settings {
     const char *bucket, *share_bucket;
     int64_t key_cache_ms, share_cache_ms;
     struct aws_settings aws;
-    const char *s3_endpoint, *kms_endpoint, *aws_identity;
+    const char *s3_endpoint, *kms_endpoint;
     const char *witness_keys;
 };
 

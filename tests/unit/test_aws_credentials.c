@@ -268,7 +268,7 @@ Test(aws_credentials, a_role_is_taken_on_upon_whichever_source) {
     settings.container_full_uri = url("/creds");
     settings.assume_role_arn = "arn:aws:iam::1:role/query";
     struct refresher *r = NULL;
-    cr_assert_eq(refresher_start(&settings, false, NULL, &r, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(refresher_start(&settings, false, true, NULL, &r, &why), ST_OK, "%s", why.text);
     struct credentials_provider p = refresher_provider(r);
     struct credentials *c = NULL;
     cr_assert_eq(p.get(p.ctx, &c, &why), ST_OK);
@@ -303,7 +303,7 @@ Test(aws_credentials, credentials_are_renewed_ahead_of_their_end_and_nobody_wait
     fake.lifetime_s = 4;
     struct metrics *m = metrics_new();
     struct refresher *r = NULL;
-    cr_assert_eq(refresher_start(&settings, false, m, &r, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(refresher_start(&settings, false, true, m, &r, &why), ST_OK, "%s", why.text);
     struct credentials_provider p = refresher_provider(r);
     char now[129];
     int64_t from_ms = clock_mono_ms();
@@ -317,7 +317,7 @@ Test(aws_credentials, while_the_source_is_away_the_old_ones_serve_to_their_end_a
     settings.container_full_uri = url("/creds");
     fake.lifetime_s = 2;
     struct refresher *r = NULL;
-    cr_assert_eq(refresher_start(&settings, false, NULL, &r, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(refresher_start(&settings, false, true, NULL, &r, &why), ST_OK, "%s", why.text);
     fake.is_away = true;
     struct credentials_provider p = refresher_provider(r);
     struct credentials *c = NULL;

@@ -26,7 +26,7 @@ static void start(void) {
 TestSuite(config, .init = start, .timeout = 10);
 
 static enum status load(struct sample *s, struct why *why) {
-    return config_load(TABLE, s, why);
+    return config_load(TABLE, s, NULL, why);
 }
 
 Test(config, fallbacks_fill_what_is_absent_or_empty) {

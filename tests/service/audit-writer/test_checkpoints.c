@@ -422,8 +422,8 @@ Test(audit_checkpoints, a_refused_log_refuses_calls_and_leaves_the_outbox_alone)
     const char *url = pg_url("cordon_audit");
     CLEANUP(secret_destroy) struct secret *database = secret_new(url, strlen(url)), *text = secret_new(SKEY, strlen(SKEY)), *aws_key = secret_new("s", 1);
     struct audit_writer_settings settings = { .database_url = database, .connections = 5, .checkpoint_key = text, .checkpoint_interval_s = 1,
-        .checkpoint_events = 1, .anchor_days = 1, .anchor_bucket = "anchors", .s3_endpoint = loopback_url(bucket.server), .aws_identity = "audit-writer",
-        .aws = { .region = "us-east-1", .proxy = "", .access_key_id = "AKIDTEST", .secret_access_key = aws_key, .web_identity_token_file = "",
+        .checkpoint_events = 1, .anchor_days = 1, .anchor_bucket = "anchors", .s3_endpoint = loopback_url(bucket.server),
+        .aws = { .region = "us-east-1", .identity = "audit-writer", .proxy = "", .access_key_id = "AKIDTEST", .secret_access_key = aws_key, .web_identity_token_file = "",
                  .role_arn = "", .role_session_name = "", .credentials_file = "", .config_file = "", .profile = "default", .container_relative_uri = "",
                  .container_full_uri = "", .container_token_file = "", .metadata_endpoint = "", .assume_role_arn = "", .tenant_role_arn = "", .sts_endpoint = "" } };
     struct runtime rt = { .process = "audit-writer", .metrics = metrics };

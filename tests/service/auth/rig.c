@@ -209,9 +209,9 @@ void rig_open(void) {
         .public_url = "https://cordon.example", .login_client_id = "cordon-web", .client_secret = secret_new(RIG_CLIENT_SECRET, sizeof RIG_CLIENT_SECRET - 1),
         .session_idle_s = rig_idle_s ? rig_idle_s : 900, .session_absolute_s = 28800,
         .is_mfa_required = rig_requires_mfa, .directory_key = secret_new(RIG_DIRECTORY_KEY, sizeof RIG_DIRECTORY_KEY - 1),
-        .aws = { .region = "us-east-1", .access_key_id = "AKIATEST", .secret_access_key = secret_new(secret, strlen(secret)), .proxy = "",
+        .aws = { .region = "us-east-1", .identity = "auth", .access_key_id = "AKIATEST", .secret_access_key = secret_new(secret, strlen(secret)), .proxy = "",
                  .sts_endpoint = rig.issuer },
-        .kms_endpoint = rig.issuer, .aws_identity = "auth" };
+        .kms_endpoint = rig.issuer };
     runtime = (struct runtime){ .process = "auth", .is_production = false, .metrics = rig.metrics };
     void *self = NULL;
     struct why why = { 0 };

@@ -403,7 +403,7 @@ Test(embedding, ingest_worker_may_embed_but_not_generate) {
 Test(embedding, does_not_start_under_another_identity) {
     void *self = NULL;
     struct why why = { 0 };
-    settings.aws_identity = "query";
+    settings.aws.identity = "query";
     cr_assert_eq(EMBEDDING_WORKER.open(&self, &settings, &runtime, &why), ST_FORBIDDEN);
     cr_assert_null(self);
 }
