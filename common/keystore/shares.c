@@ -2,11 +2,14 @@
 
 #include <openssl/crypto.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "crypto/keyring.h"
+#include "obs/trace.h"
 
 /* An object is the byte that numbers its layout, and the share. */
 enum { LAYOUT = 1, OBJECT_BYTES = 1 + DOCUMENT_SHARE_BYTES };
@@ -137,6 +140,61 @@ enum status shares_get(struct shares *shares, const struct uuid *tenant, const s
     }
     *ret_share = share;
     return ST_OK;
+}
+
+/* ---- several at once ---- */
+
+/* On the stack of shares_fetch, which only waits meanwhile. */
+struct fetching {
+    struct shares *shares;
+    const struct uuid *tenant, *documents;
+    size_t count;
+    int64_t deadline_ms;
+    int cancel_fd;
+    atomic_size_t next;             /* document that nobody has begun with */
+    pthread_mutex_t lock;           /* guards scope */
+    struct trace_scope *scope;      /* of the caller */
+};
+
+static void *fetch_some(void *arg) {
+    struct fetching *f = arg;
+    struct trace_scope scope;
+    cancel_on(f->cancel_fd);
+    trace_adopt(&scope, f->scope);
+    for (size_t i; (i = atomic_fetch_add(&f->next, 1)) < f->count;) {
+        CLEANUP(secret_destroy) struct secret *share = NULL;
+        struct why why = { 0 };
+        (void)!shares_get(f->shares, f->tenant, &f->documents[i], f->deadline_ms, &share, &why);
+    }
+    (void)pthread_mutex_lock(&f->lock);
+    trace_return(&scope, f->scope);
+    (void)pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+static void fetch_all(struct fetching *f) {
+    pthread_t threads[SHARES_AT_ONCE];
+    size_t n = 0;
+    while (n < SHARES_AT_ONCE && n < f->count && pthread_create(&threads[n], NULL, fetch_some, f) == 0)
+        n++;            /* with fewer, or none, it takes longer */
+    while (n > 0)
+        (void)pthread_join(threads[--n], NULL);
+}
+
+void shares_fetch(struct shares *shares, const struct uuid *tenant, const struct uuid documents[], size_t count, int64_t deadline_ms) {
+    struct uuid *missing = xalloc((count + 1) * sizeof *missing);
+    struct fetching f = { .shares = shares, .tenant = tenant, .documents = missing, .deadline_ms = deadline_ms, .cancel_fd = cancel_fd(),
+                          .scope = trace_current() };
+    for (size_t i = 0; i < count && shares->keep_ms > 0; i++) {
+        CLEANUP(secret_destroy) struct secret *share = find_kept(shares, tenant, &documents[i]);
+        if (!share)
+            missing[f.count++] = documents[i];
+    }
+    if (f.count > 1 && pthread_mutex_init(&f.lock, NULL) == 0) {
+        fetch_all(&f);
+        (void)pthread_mutex_destroy(&f.lock);
+    }
+    free(missing);
 }
 
 enum status shares_delete(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,

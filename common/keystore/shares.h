@@ -10,7 +10,7 @@
 #include "core/secret.h"
 #include "core/uuid.h"
 
-enum { SHARES_KEPT = 4096 };
+enum { SHARES_KEPT = 4096, SHARES_AT_ONCE = 8 };
 
 struct shares;
 
@@ -27,6 +27,9 @@ enum status shares_put(struct shares *shares, const struct uuid *tenant, const s
 /* The caller owns *ret_share. ST_NOT_FOUND: it was destroyed; ST_UNAVAILABLE STORE_003: no share; failures as s3_get. */
 enum status shares_get(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,
                        struct secret **ret_share, struct why *why) MUST_USE;
+/* Have those of several documents at hand for shares_get: what is not kept is fetched side by side, SHARES_AT_ONCE at a
+ * time. Returns when all have come or failed; why one failed says shares_get. Nothing happens where nothing is kept. */
+void shares_fetch(struct shares *shares, const struct uuid *tenant, const struct uuid documents[], size_t count, int64_t deadline_ms);
 /* Destroy it, for ever. ST_OK also when there was none. */
 enum status shares_delete(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,
                           struct why *why) MUST_USE;

@@ -8,12 +8,17 @@
 
 enum { COL_ID, COL_VERSION, COL_WRAPPED };
 
-static enum status begin_question(struct tenant_tx *tx, const struct disclosure *d, const struct disclosed *what, struct call *call) {
+/* documents: rows whose first column names what the model may be given. */
+static enum status begin_question(struct tenant_tx *tx, const struct disclosure *d, const struct disclosed *what, const PGresult *documents,
+                                  struct call *call) {
     static const struct sql BEGIN = { "begin_question",
         "INSERT INTO app.questions (tenant_id, id, user_id, conversation_id, event_id, document_ids) VALUES ($1, $2, $3, $4, $5, $6::uuid[])", 6 };
+    size_t n = (size_t)db_count(documents);
+    struct uuid *ids = arena_alloc(call->mem, (n + 1) * sizeof *ids);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = db_uuid(documents, (int)i, COL_ID);
     return tenant_tx_run(tx, &BEGIN, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_UUID(what->resource_id), DB_UUID(&tx->claims.user_id),
-                         DB_UUID(what->begins_in), DB_UUID(&d->event_id),
-                         DB_TEXT(uuid_array(call->mem, what->document_ids, what->document_count)) }, NULL, &call->why);
+                         DB_UUID(what->begins_in), DB_UUID(&d->event_id), DB_TEXT(uuid_array(call->mem, ids, n)) }, NULL, &call->why);
 }
 
 /* What the database gives for the event: the tenant's keys, and those of the documents and the conversation that it names,
@@ -32,7 +37,7 @@ static enum status fetch_keys(struct disclosure *d, struct query *q, struct call
     if (st == ST_OK && what->opens_conversation)
         st = tenant_tx_run(&tx, &OPEN_CONVERSATION, (struct db_param[]){ DB_UUID(&d->event_id) }, ret_conversation, &call->why);
     if (st == ST_OK && what->begins_in)
-        st = begin_question(&tx, d, what, call);
+        st = begin_question(&tx, d, what, *ret_rows, call);
     return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
 }
 
@@ -46,6 +51,20 @@ static enum status unwrap_row(struct query *q, struct call *call, const struct t
                                           call->deadline_ms, &sealer, &call->why);
     return st == ST_OK ? keystore_open_document(q->shares, sealer, &tenant_keys->tenant, &id, wrapped, len, call->deadline_ms, ret_key,
                                                 &call->why) : st;
+}
+
+/* What opening these keys will ask the shares' bucket for, asked for at once. */
+static void fetch_shares(struct query *q, struct call *call, const struct uuid *tenant, const PGresult *rows, const PGresult *conversation) {
+    const PGresult *const results[] = { rows, conversation };
+    struct uuid *ids = arena_alloc(call->mem, ((size_t)db_count(rows) + 2) * sizeof *ids);
+    size_t n = 0, len = 0;
+    for (size_t r = 0; r < sizeof results / sizeof *results; r++)
+        for (int row = 0; results[r] && row < db_count(results[r]); row++) {
+            const uint8_t *wrapped = db_bytea(results[r], row, COL_WRAPPED, &len);
+            if (document_key_has_share(wrapped, len))
+                ids[n++] = db_uuid(results[r], row, COL_ID);
+        }
+    shares_fetch(q->shares, tenant, ids, n, call->deadline_ms);
 }
 
 static enum status unwrap(struct disclosure *d, struct query *q, struct call *call, const struct tenant_keys *tenant_keys,
@@ -94,6 +113,8 @@ enum status disclosure_begin(struct disclosure *d, struct query *q, struct call 
     if (st == ST_OK)
         st = keystore_open_tenant(q->keyring, &tenant_keys, TENANT_KEY_DATA, 0, call->deadline_ms, &d->tenant_key, &call->why);
     if (st == ST_OK)
+        fetch_shares(q, call, &d->tenant, rows, conversation);
+    if (st == ST_OK)
         st = unwrap(d, q, call, &tenant_keys, rows);
     if (st == ST_OK && conversation && db_count(conversation) == 1)
         st = unwrap_row(q, call, &tenant_keys, conversation, 0, &d->conversation_key);
@@ -117,6 +138,13 @@ static const struct document_key *find_key(const struct disclosure *d, const str
         if (uuid_equal(&d->keys[i].document_id, document_id))
             return d->keys[i].key;
     return NULL;
+}
+
+const char *disclosure_documents(const struct disclosure *d, struct arena *mem) {
+    struct uuid *ids = arena_alloc(mem, (d->key_count + 1) * sizeof *ids);
+    for (size_t i = 0; i < d->key_count; i++)
+        ids[i] = d->keys[i].document_id;
+    return uuid_array(mem, ids, d->key_count);
 }
 
 bool disclosure_has_key(const struct disclosure *d, const struct uuid *document_id) {

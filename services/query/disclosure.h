@@ -41,6 +41,8 @@ enum status disclosure_begin(struct disclosure *d, struct query *q, struct call 
                              uint64_t scope) MUST_USE;
 void disclosure_end(struct disclosure *d);      /* wipes the keys; may run twice */
 
+/* The documents whose keys came, each once, as an array of PostgreSQL's; in mem. */
+const char *disclosure_documents(const struct disclosure *d, struct arena *mem);
 /* Did the document's key come? Not when it was deleted after it was found: then it does not exist any more. */
 bool disclosure_has_key(const struct disclosure *d, const struct uuid *document_id);
 /* The document's key; ST_NOT_FOUND: it has none. Borrowed until disclosure_end. */

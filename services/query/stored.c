@@ -88,7 +88,7 @@ static enum status write_answer(struct tenant_tx *tx, struct call *call, const s
         return st;
     return tenant_tx_run(tx, &STORE, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_UUID(&a->id), DB_UUID(&tx->claims.user_id),
                          DB_UUID(&made->asked->conversation_id), DB_TEXT(made->is_interrupted ? "interrupted" : "complete"),
-                         DB_TEXT(uuid_array(call->mem, made->found->document_ids, made->found->document_count)),
+                         DB_TEXT(disclosure_documents(made->shown, call->mem)),
                          DB_BYTES(question_enc.data, question_enc.len), DB_BYTES(answer_enc.data, answer_enc.len),
                          DB_TEXT(citations_json(call, made)), DB_TEXT(*a->model ? a->model : "none"), DB_UUID(&made->shown->event_id),
                          DB_BYTES(salts.salt_enc.data, salts.salt_enc.len), DB_TEXT(salts.source_salts_enc) }, NULL, &call->why);

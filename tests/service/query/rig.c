@@ -196,6 +196,8 @@ static enum status on_generate(struct call *call, ProtobufCBinaryData body, Prot
     if (!req || req->n_sources > RIG_SOURCES_MAX)
         return fail(&call->why, ST_INVALID, "generate");
     rig.generate_count++;
+    if (rig.deletes_while_answering)
+        delete_document(rig.deletes_while_answering);
     rig.source_count = req->n_sources;
     for (size_t i = 0; i < req->n_sources; i++)
         (void)snprintf(rig.sources[i], sizeof rig.sources[i], "%u %s: %s", req->sources[i]->number, req->sources[i]->title, req->sources[i]->text);

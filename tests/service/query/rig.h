@@ -29,6 +29,7 @@ struct rig {
     /* ---- what the others do ---- */
     const char *audit_away_for;     /* audit-writer is away for this action; "*": for all; NULL: takes everything */
     const char *deletes;            /* this document is deleted once an event that names it was committed */
+    const char *deletes_while_answering;    /* this one while the chat model answers */
     atomic_bool is_kms_disabled, is_store_down, is_object_cut;
     atomic_llong store_bytes;       /* of originals that the document store has given */
     Query__ContentWanted *wanted;   /* by the next rig_content; NULL: all of it */

@@ -377,18 +377,23 @@ Test(query_answers, a_receipt_is_for_whom_the_answer_was_and_nobody_can_change_o
     cr_expect_str_eq(pg_try(pg_admin(), "INSERT INTO app.receipts (tenant_id, answer_id, user_id, body) SELECT tenant_id, '" DOC_1 "', user_id, body FROM app.receipts"), "23514");
 }
 
-Test(query_answers, of_an_erased_source_the_receipt_keeps_the_commitment_and_nobody_has_its_salt) {
+Test(query_answers, of_a_source_that_is_hidden_the_receipt_keeps_the_commitment_and_of_a_deleted_one_nobody_has_any_salt) {
     rig.answer = "Metformin. [1]";
     const Query__QueryReply *a = ask("Which dose?");
     cr_assert_not_null(a, "%s", rig.why.text);
-    pg_ask(pg_admin(), "UPDATE app.documents SET status = 'deleted', deleted_at = now() WHERE id = '" DOC_1 "'");
+    pg_ask(pg_admin(), "INSERT INTO auth.labels (tenant_id, label) VALUES ('" PG_TENANT_A "', 'hiv') ON CONFLICT DO NOTHING");
+    pg_ask(pg_admin(), "UPDATE app.documents SET labels = '{hiv}' WHERE id = '" DOC_1 "'");
     const Query__GetReceiptReply *r = receipt_of(a, clinician(), true);
     cr_assert_not_null(r, "%s", rig.why.text);
     cr_assert_eq(r->n_chunk_salts, 2);
     cr_expect(r->chunk_salts[0].len == 0 && !*r->chunk_texts[0]);
     cr_expect_str_eq(r->chunk_texts[1], "HbA1c 7.2 %.");
     cr_expect_eq(r->prompt_salt.len, 0, "the prompt held its text too");
+    pg_ask(pg_admin(), "UPDATE app.documents SET status = 'deleted', deleted_at = now() WHERE id = '" DOC_1 "'");
+    r = receipt_of(a, clinician(), true);
+    cr_assert_not_null(r, "%s", rig.why.text);
     cr_expect_eq(strlen(member(r->receipt, "{chunks,0}")), 64);
+    cr_expect(r->n_chunk_salts == 0 && r->prompt_salt.len == 0 && !*r->question, "the answer went with it");
 }
 
 /* ---- receipts, for a stranger ---- */

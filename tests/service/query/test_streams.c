@@ -255,7 +255,10 @@ Test(query_streams, labels_are_looked_at_again_at_each_reading) {
     buffer_end(&first.log), buffer_end(&second.log);
 }
 
-Test(query_streams, a_deleted_conversation_is_gone_with_its_key_and_erasure_takes_whole_ones) {
+#define ASKED_SQL "SELECT string_agg(e.reason_code || ' ' || i.kind || ' ' || i.state || ' ' || j.kind, ',') FROM app.erasures e " \
+                  "JOIN app.erasure_items i ON i.erasure_id = e.id JOIN jobs.jobs j ON j.id = e.id WHERE i.id = '%s'"
+
+Test(query_streams, a_deleted_conversation_is_gone_and_so_are_those_that_were_given_a_deleted_document) {
     rig.answer = "Metformin twice. [1]";
     struct heard first = ask("Which drug?", NULL, 0), other = ask("Which one?", NULL, 0);
     Query__DeleteConversationRequest req = QUERY__DELETE_CONVERSATION_REQUEST__INIT;
@@ -265,7 +268,20 @@ Test(query_streams, a_deleted_conversation_is_gone_with_its_key_and_erasure_take
     cr_expect_null(get(clinician(), first.answer_id));
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM keys.conversation_keys"), "1");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT detail ->> 'answers' FROM audit.audit_outbox WHERE action = 'conversation.delete'"), "1");
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT keys.erase_answers('" PG_TENANT_A "', '{" DOC_2 "}')"), other.conversation_id, "it was given that document");
+    cr_expect_str_eq(pg_ask(pg_admin(), ASKED_SQL, first.conversation_id), "conversation_deleted conversation intended erase");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.erasures e JOIN app.conversations c USING (tenant_id) WHERE e.requested_by = c.user_id"), "1");
+    pg_ask(pg_admin(), "UPDATE app.documents SET status = 'deleted', deleted_at = now() WHERE id = '" DOC_2 "'");
+    cr_expect_str_eq(pg_ask(pg_admin(), ASKED_SQL, other.conversation_id), "document_deleted conversation intended erase", "it was given that document");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.answers) + (SELECT count(*) FROM keys.conversation_keys)"), "0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.erasures"), "2");
     buffer_end(&first.log), buffer_end(&other.log);
+}
+
+Test(query_streams, an_answer_made_from_a_document_that_is_deleted_meanwhile_is_not_stored) {
+    rig.answer = "Metformin twice. [1]";
+    rig.deletes_while_answering = DOC_2;
+    struct heard late = ask("Which drug?", NULL, 0);
+    cr_expect_eq(late.st, ST_NOT_FOUND, "%s", rig.why.text);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.answers) + (SELECT count(*) FROM app.conversations)"), "0");
+    buffer_end(&late.log);
 }
