@@ -10,7 +10,7 @@
 
 struct embedding_settings {
     struct aws_settings aws;
-    const char *bedrock_endpoint, *aws_identity, *bedrock_control_endpoint;
+    const char *bedrock_endpoint, *bedrock_control_endpoint;
     const char *embed_model, *embed_name, *old_embed_model, *old_embed_name, *chat_model;
     const char *guardrail_id, *guardrail_version, *log_places, *regions, *tenants;
     int64_t embed_connections_count, chat_connections_count, first_text_ms, idle_ms;

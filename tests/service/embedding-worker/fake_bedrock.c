@@ -105,9 +105,9 @@ void fake_bedrock_stop(struct fake_bedrock *fake) {
 struct embedding_settings fake_bedrock_settings(const struct fake_bedrock *fake) {
     const char *url = loopback_url(fake->server);
     return (struct embedding_settings){
-        .aws = { .region = "us-east-1", .access_key_id = "AKIDTEST", .secret_access_key = secret_new("s", 1), .proxy = "",
+        .aws = { .region = "us-east-1", .identity = "embedding-worker", .access_key_id = "AKIDTEST", .secret_access_key = secret_new("s", 1), .proxy = "",
                  .sts_endpoint = url },
-        .bedrock_endpoint = url, .aws_identity = "embedding-worker", .bedrock_control_endpoint = "", .embed_model = "amazon.titan-embed-text-v2:0", .embed_name = "", .old_embed_model = "",
+        .bedrock_endpoint = url, .bedrock_control_endpoint = "", .embed_model = "amazon.titan-embed-text-v2:0", .embed_name = "", .old_embed_model = "",
         .old_embed_name = "", .chat_model = "claude", .guardrail_id = "", .guardrail_version = "DRAFT", .log_places = "", .regions = "",
         .tenants = "", .embed_connections_count = 16, .chat_connections_count = 16, .first_text_ms = 20000, .idle_ms = 10000,
         .replicas = 1, .breaker_failures = 5, .tenant_series = 2, .prices = { 20000, 3000000, 15000000 } };
