@@ -406,6 +406,15 @@ static enum status open_accounts(struct embedding_worker *w, struct why *why) {
     return accounts_new(&options, &w->accounts, why);
 }
 
+static struct preflight_options preflight_of(const struct embedding_worker *w) {
+    const struct embedding_settings *s = w->settings;
+    bool has_control = w->runtime->is_production || *s->bedrock_control_endpoint;       /* else there may be nobody to ask */
+    return (struct preflight_options){ .aws = w->aws, .bedrock = w->bedrock, .control_endpoint = has_control ? s->bedrock_control_endpoint : NULL,
+                                       .log_places = s->log_places, .regions = *s->regions ? s->regions : s->aws.region,
+                                       .embed_model = s->embed_model, .old_embed_model = s->old_embed_model, .chat_model = s->chat_model,
+                                       .guardrail_id = s->guardrail_id, .guardrail_version = s->guardrail_version, .runtime = w->runtime };
+}
+
 static enum status embedding_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
     struct embedding_worker *w = xalloc(sizeof *w);
     void *self = w;
@@ -417,6 +426,9 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
         st = sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws.identity, clock_mono_ms() + BOOT_MS, why);
     if (st == ST_OK)
         st = open_accounts(w, why);
+    struct preflight_options account = preflight_of(w);
+    if (st == ST_OK)
+        st = preflight_account(&account, clock_mono_ms() + BOOT_MS, why);
     if (st != ST_OK) {
         embedding_close(&self);
         return st;
@@ -435,8 +447,10 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
 
 static enum status embedding_start(void *self, struct runtime *rt, struct why *why) {
     struct embedding_worker *w = self;
+    (void)rt;
     (void)why;
-    w->preflight = preflight_new(w->bedrock, w->settings->embed_model, w->settings->chat_model, rt);
+    struct preflight_options options = preflight_of(w);
+    w->preflight = preflight_new(&options);
     return ST_OK;
 }
 
