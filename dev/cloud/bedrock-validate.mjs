@@ -10,11 +10,26 @@ const MAX_OUTPUT_TOKENS = 64000;
 
 export const tokens_of = (text) => Math.max(1, Math.ceil(text.length / 4.7));
 
-// "titan", "claude" or null. Inference profiles ("us.anthropic...") and ARNs that end in a known id count.
-export function model_kind(id) {
+// Of the account's own profiles, which have names without meaning.
+export const APPLICATION_PROFILES = { 'titan-embed-app': TITAN, 'claude-app': CLAUDE };
+
+// The foundation model behind an id, an inference profile's id ("us.anthropic...") or an ARN; null.
+export function model_behind(id) {
   const name = id.startsWith('arn:') ? id.slice(id.lastIndexOf('/') + 1) : id;
-  const base = name.replace(/^(?:us|eu|apac|global)\./, '');
-  return base === TITAN ? 'titan' : base === CLAUDE ? 'claude' : null;
+  const base = APPLICATION_PROFILES[name] ?? name.replace(/^(?:us|eu|apac|global)\./, '');
+  return base === TITAN || base === CLAUDE ? base : null;
+}
+
+// "titan", "claude" or null.
+export function model_kind(id) {
+  return { [TITAN]: 'titan', [CLAUDE]: 'claude' }[model_behind(id)] ?? null;
+}
+
+// The regions of a profile's models, as GetInferenceProfile would say; null: it is no profile.
+export function profile_regions(id) {
+  const name = id.startsWith('arn:') ? id.slice(id.lastIndexOf('/') + 1) : id;
+  const geography = /^(us|eu|apac|global)\./.exec(name)?.[1] ?? (Object.hasOwn(APPLICATION_PROFILES, name) ? 'one' : null);
+  return { us: ['us-east-1', 'us-west-2'], eu: ['eu-central-1', 'eu-west-1'], apac: ['ap-northeast-1'], global: [''], one: ['us-east-1'] }[geography] ?? null;
 }
 
 const is_object = (x) => x !== null && typeof x === 'object' && !Array.isArray(x);
@@ -95,6 +110,14 @@ function check_config(config) {
   return null;
 }
 
+function check_guardrail(config) {
+  const names = ['guardrailIdentifier', 'guardrailVersion', 'trace', 'streamProcessingMode'];
+  if (!is_object(config) || Object.keys(config).some((k) => !names.includes(k)) || names.slice(0, 2).some((k) => typeof config[k] !== 'string'))
+    return "Value at 'guardrailConfig' failed to satisfy constraint: Member must have guardrailIdentifier and guardrailVersion";
+  return /^(DRAFT|[1-9]\d{0,7})$/.test(config.guardrailVersion) ? null
+    : 'The guardrail identifier or version provided in the request does not exist.';
+}
+
 export function check_converse(body) {
   if (!is_object(body))
     return 'The request body is not a JSON object.';
@@ -103,5 +126,6 @@ export function check_converse(body) {
     return `Unexpected field type: ${extra}`;
   if (body.system !== undefined && (!Array.isArray(body.system) || check_blocks(body.system, 'system')))
     return 'The system field must be a list of SystemContentBlock objects with text.';
-  return check_messages(body.messages) ?? (body.inferenceConfig === undefined ? null : check_config(body.inferenceConfig));
+  return check_messages(body.messages) ?? (body.inferenceConfig === undefined ? null : check_config(body.inferenceConfig))
+    ?? (body.guardrailConfig === undefined ? null : check_guardrail(body.guardrailConfig));
 }

@@ -4,11 +4,14 @@
 //   POST /model/{id}/invoke            amazon.titan-embed-text-v2:0
 //   POST /model/{id}/converse          anthropic.claude-sonnet-4-5-20250929-v1:0
 //   POST /model/{id}/converse-stream   the same as an event stream
+//   GET  /inference-profiles/{id}      us., eu., apac., global. of both, and application-inference-profile/{titan-embed,claude}-app
+//   GET  /logging/modelinvocations     what POST /_control {"logging": {...}} says, as a loggingConfig; nothing at first
 //   GET  /_health                      200 once the model is loaded (the port is closed before)
 //   GET, POST /_control                faults and counters, for tests: {"throttle": n, "error500": n, "hang_ms": t, "latency_ms": t};
 //                                      {"piece_ms": t, "stream_end": "exception" | "cut" | "hang" | "bad_crc" | 0}: how streamed answers
 //                                      come, and how they end in their middle; calls.left counts those that were left;
-//                                      {"words_only": true}: vectors without the small model, which is slow under load
+//                                      {"words_only": true}: vectors without the small model, which is slow under load;
+//                                      {"most_at_once": n, "per_s": n}: what one model bears; what is more is throttled. calls.throttled counts
 //
 // Vectors come from a small real model and from the words themselves (bedrock-embed.mjs); answers are
 // extracts of the sources in the prompt (bedrock-answer.mjs, bedrock-prompt.mjs), not written by a
@@ -21,7 +24,7 @@ import { fileURLToPath } from 'node:url';
 import { answer } from './bedrock-answer.mjs';
 import { SentenceModel, embed, lexical } from './bedrock-embed.mjs';
 import { event, exception } from './bedrock-eventstream.mjs';
-import { check_converse, check_titan, model_kind, tokens_of } from './bedrock-validate.mjs';
+import { check_converse, check_titan, model_behind, model_kind, profile_regions, tokens_of } from './bedrock-validate.mjs';
 
 const MAX_BODY_BYTES = 25 << 20;
 const OPERATIONS = { invoke: 'titan', converse: 'claude', 'converse-stream': 'claude' };
@@ -29,6 +32,9 @@ const STATUS = {
   ValidationException: 400, ResourceNotFoundException: 404, UnknownOperationException: 404,
   ThrottlingException: 429, InternalServerException: 500,
 };
+
+// What a guardrail of ours, whichever it is, stops.
+const GUARDED_WORD = 'guardrailtestword', GUARDED_TEXT = 'Sorry, the model cannot answer this question.';
 
 const STREAM_ENDS = [0, 'exception', 'cut', 'hang', 'bad_crc'];
 
@@ -41,13 +47,14 @@ class Refusal extends Error {
 
 // throttle and error500 count the calls still to be refused (true: all of them until set to 0).
 class Faults {
-  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0, piece_ms: 0, stream_end: 0 };
-  calls = { invoke: 0, converse: 0, 'converse-stream': 0, left: 0 };
+  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0, piece_ms: 0, stream_end: 0, most_at_once: 0, per_s: 0, logging: 0 };
+  calls = { invoke: 0, converse: 0, 'converse-stream': 0, left: 0, throttled: 0 };
+  bears = {};           // of each model: how many run, and a bucket of calls
 
   set(changes) {
     for (const [name, value] of Object.entries(changes)) {
       const is_count = Number.isInteger(value) && value >= 0;
-      const is_end = name === 'stream_end' && STREAM_ENDS.includes(value);
+      const is_end = (name === 'stream_end' && STREAM_ENDS.includes(value)) || (name === 'logging' && value !== null && typeof value === 'object');
       if (!(name in this.state) || !(is_end || (name !== 'stream_end' && (is_count || (value === true && !name.endsWith('_ms'))))))
         throw new Refusal('ValidationException', `no such fault: ${name}`);
     }
@@ -63,9 +70,27 @@ class Faults {
     return true;
   }
 
+  #throttle() {
+    this.calls.throttled++;
+    throw new Refusal('ThrottlingException', 'Too many requests, please wait before trying again.');
+  }
+
+  // A call of a model begins: it is throttled, or counts until the function that comes back is called.
+  begin(model) {
+    const { most_at_once, per_s } = this.state, now = performance.now();
+    const b = (this.bears[model] ??= { running: 0, left: per_s, at: now });
+    b.left = Math.min(per_s, b.left + ((now - b.at) / 1000) * per_s);
+    b.at = now;
+    if ((most_at_once && b.running >= most_at_once) || (per_s && b.left < 1))
+      this.#throttle();
+    b.running++;
+    b.left--;
+    return () => b.running--;
+  }
+
   async strike(signal) {
     if (this.#use('throttle'))
-      throw new Refusal('ThrottlingException', 'Too many requests, please wait before trying again.');
+      this.#throttle();
     if (this.#use('error500'))
       throw new Refusal('InternalServerException', 'The system encountered an unexpected error during processing. Try your request again.');
     const wait_ms = this.state.hang_ms + this.state.latency_ms;
@@ -127,10 +152,12 @@ async function reply_to(model, body) {
   require_good(check_converse(body));
   const from = Date.now();
   const prompt = body.messages.at(-1).content.map((b) => b.text).join('\n');
+  const usage_of = (inputTokens, outputTokens) => ({ inputTokens, outputTokens, totalTokens: inputTokens + outputTokens });
+  if (body.guardrailConfig && prompt.includes(GUARDED_WORD))
+    return { text: GUARDED_TEXT, pieces: [GUARDED_TEXT], stopReason: 'guardrail_intervened', usage: usage_of(0, 0), metrics: { latencyMs: Date.now() - from } };
   const said = stop_at(await answer(model, prompt), body.inferenceConfig?.maxTokens);
   const inputTokens = tokens_of(JSON.stringify([body.messages, body.system ?? []]));
-  const usage = { inputTokens, outputTokens: said.pieces.length, totalTokens: inputTokens + said.pieces.length };
-  return { ...said, usage, metrics: { latencyMs: Date.now() - from } };
+  return { ...said, usage: usage_of(inputTokens, said.pieces.length), metrics: { latencyMs: Date.now() - from } };
 }
 
 async function converse(model, body, response) {
@@ -180,6 +207,10 @@ async function serve(model, faults, request, response) {
     faults.set(await read_body(request));
   if (path === '/_control')
     return send_json(response, 200, { faults: faults.state, calls: faults.calls });
+  if (path === '/logging/modelinvocations' && request.method === 'GET')
+    return send_json(response, 200, faults.state.logging ? { loggingConfig: faults.state.logging } : {});
+  if (path.startsWith('/inference-profiles/') && request.method === 'GET')
+    return send_json(response, 200, profile(decode_id(path.slice('/inference-profiles/'.length))));
   const match = /^\/model\/([^/]+)\/([a-z-]+)$/.exec(path);
   if (!match || !Object.hasOwn(OPERATIONS, match[2]) || request.method !== 'POST')
     throw new Refusal('UnknownOperationException', `${request.method} ${path}`);
@@ -188,15 +219,28 @@ async function serve(model, faults, request, response) {
   faults.calls[operation]++;
   const cut = new AbortController();
   response.on('close', () => cut.abort());
+  const id = decode_id(match[1]), end = faults.begin(model_behind(id));
+  response.on('close', end);
   await faults.strike(cut.signal);
   if (cut.signal.aborted)
     return undefined;
-  const kind = model_kind(decode_id(match[1]));
+  const kind = model_kind(id);
   if (!kind)
     throw new Refusal('ResourceNotFoundException', 'Could not resolve the foundation model from the provided model identifier.');
   if (kind !== OPERATIONS[operation])
     throw new Refusal('ValidationException', "This action doesn't support the model that you provided.");
   return HANDLERS[operation](faults.state.words_only ? WORDS_ONLY : model, body, response, faults);
+}
+
+function profile(id) {
+  const regions = profile_regions(id);
+  if (!regions || !model_behind(id))
+    throw new Refusal('ResourceNotFoundException', 'The provided inference profile does not exist.');
+  return {
+    inferenceProfileId: id.slice(id.lastIndexOf('/') + 1), inferenceProfileName: 'a profile', status: 'ACTIVE',
+    type: id.includes('application-inference-profile/') ? 'APPLICATION' : 'SYSTEM_DEFINED',
+    models: regions.map((region) => ({ modelArn: `arn:aws:bedrock:${region}::foundation-model/${model_behind(id)}` })),
+  };
 }
 
 function decode_id(text) {

@@ -9,7 +9,7 @@ import { SentenceModel, cosine } from './bedrock-embed.mjs';
 import { frame } from './bedrock-eventstream.mjs';
 import { parse_prompt, prompt_text } from './bedrock-prompt.mjs';
 import { statements, stem } from './bedrock-text.mjs';
-import { CLAUDE, TITAN } from './bedrock-validate.mjs';
+import { CLAUDE, TITAN, model_kind, profile_regions } from './bedrock-validate.mjs';
 
 let model, server, base;
 
@@ -216,4 +216,43 @@ test('words and statements are read as a person would', () => {
   const parts = statements('## Plan\nSeen by Dr. Voss on\nMay 3. He was well.\n\n- Stop lisinopril\n| Sodium | 131 |\n');
   assert.deepEqual(parts.map((p) => p.text), ['Seen by Dr. Voss on May 3.', 'He was well.', '- Stop lisinopril', 'Sodium | 131']);
   assert.equal(parts[0].heading, 'Plan');
+});
+
+const get = (path) => fetch(base + path);
+
+test('what is more than a model bears is throttled, of that model only', async () => {
+  const before = (await control({ per_s: 2 })).calls.throttled;
+  const replies = await Promise.all(Array.from({ length: 5 }, () => invoke({ inputText: 'x' })));
+  const answered = await converse({ messages: [user('<sources></sources><question>x</question>')] });
+  const { calls } = await control({ per_s: 0 });
+  assert.deepEqual(replies.map((reply) => reply.status).sort(), [200, 200, 429, 429, 429]);
+  assert.equal(answered.status, 200);
+  assert.equal(calls.throttled - before, 3);
+});
+
+test('a guardrail stops what it is made to stop, and says so', async () => {
+  const body = { messages: [user('<sources></sources><question>guardrailtestword</question>')], guardrailConfig: { guardrailIdentifier: 'g1', guardrailVersion: '1' } };
+  assert.equal((await (await converse(body)).json()).stopReason, 'guardrail_intervened');
+  assert.match(await (await converse(body, 'converse-stream')).text(), /guardrail_intervened/);
+  assert.notEqual((await (await converse({ messages: body.messages })).json()).stopReason, 'guardrail_intervened');
+  await assert_refused(converse({ ...body, guardrailConfig: { guardrailIdentifier: 'g1', guardrailVersion: 'latest' } }), 400, 'ValidationException');
+});
+
+test('profiles tell their regions, by id and by ARN', async () => {
+  const arn = 'arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/titan-embed-app';
+  const regions = async (id) => (await (await get(`/inference-profiles/${encodeURIComponent(id)}`)).json()).models.map((m) => m.modelArn.split(':')[3]);
+  assert.deepEqual(await regions(`us.${CLAUDE}`), ['us-east-1', 'us-west-2']);
+  assert.deepEqual(await regions(arn), ['us-east-1']);
+  assert.deepEqual(await regions(`global.${CLAUDE}`), ['']);
+  assert.equal((await invoke({ inputText: 'x' }, arn)).status, 200);
+  assert.equal(model_kind(`eu.${CLAUDE}`), 'claude');
+  assert.equal(profile_regions(CLAUDE), null);
+  await assert_refused(get('/inference-profiles/us.other.model'), 404, 'ResourceNotFoundException');
+});
+
+test('where invocations are logged is as a test has it', async () => {
+  assert.deepEqual(await (await get('/logging/modelinvocations')).json(), {});
+  await control({ logging: { s3Config: { bucketName: 'somewhere' } } });
+  assert.equal((await (await get('/logging/modelinvocations')).json()).loggingConfig.s3Config.bucketName, 'somewhere');
+  await control({ logging: 0 });
 });

@@ -51,6 +51,7 @@ SMALL_BODY = 16 << 20   # everything but S3 objects and parts
 CALLS_KEPT = 64 << 20   # the call log is put aside at the start when it is longer
 MODEL_ACTIONS = {"invoke": "InvokeModel", "converse": "InvokeModel",
                  "invoke-with-response-stream": "InvokeModelWithResponseStream", "converse-stream": "InvokeModelWithResponseStream"}
+PROFILE_GEOGRAPHIES = ("us", "eu", "apac", "global")
 HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
@@ -336,21 +337,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def serve_bedrock(self, request, body):
         self.text = {"text_sha256": hashlib.sha256(body).hexdigest(), "marks": sorted({m.decode() for m in MARK.findall(body)})}
         parts = request.raw_path.split("/")
-        if request.method != "POST" or len(parts) != 4 or parts[1] != "model" or parts[3] not in MODEL_ACTIONS:
+        if request.method == "GET" and request.raw_path == "/logging/modelinvocations":
+            operation = action = "GetModelInvocationLoggingConfiguration"
+            self.resource = "*"
+        elif request.method == "GET" and len(parts) == 3 and parts[1] == "inference-profiles":
+            operation = action = "GetInferenceProfile"
+            self.resource = self.model_arn(unquote(parts[2]), "inference-profile")
+        elif request.method == "POST" and len(parts) == 4 and parts[1] == "model" and parts[3] in MODEL_ACTIONS:
+            action = MODEL_ACTIONS[parts[3]]
+            operation = {"converse": "Converse", "converse-stream": "ConverseStream"}.get(parts[3], action)
+            model = unquote(parts[2])
+            self.resource = self.model_arn(model, "inference-profile" if model.split(".")[0] in PROFILE_GEOGRAPHIES else "foundation-model")
+        else:
             raise AwsError("UnknownOperationException", "no such operation", 404)
-        model = unquote(parts[2])
-        kind = "inference-profile" if model.split(".")[0] in ("us", "eu", "apac", "global") else "foundation-model"
-        account = ACCOUNT if kind == "inference-profile" else ""
-        self.action = f"bedrock:{MODEL_ACTIONS[parts[3]]}"
-        self.resource = model if model.startswith("arn:") else f"arn:aws:bedrock:{self.cloud.region}:{account}:{kind}/{model}"
+        self.action = f"bedrock:{action}"
         self.cloud.require(self.identity, self.action, self.resource)
-        if self.strike("bedrock", {"converse": "Converse", "converse-stream": "ConverseStream"}.get(parts[3], MODEL_ACTIONS[parts[3]])):
+        guardrail = self.guardrail_arn(body) if operation.startswith("Converse") else None
+        if guardrail:
+            self.cloud.require(self.identity, "bedrock:ApplyGuardrail", guardrail)
+        if self.strike("bedrock", operation):
             return 200
         upstream, over = http.client.HTTPConnection("127.0.0.1", self.cloud.bedrock_port, timeout=120), threading.Event()
         forward = {name: value for name, value in request.headers.items() if name in ("content-type", "accept")
                    or name.startswith(("x-amzn-bedrock-", "x-cordon-"))}
         try:
-            upstream.request("POST", request.raw_path, body, forward)
+            upstream.request(request.method, request.raw_path, body or None, forward)
             reply = upstream.getresponse()
             headers = {name: value for name, value in reply.getheaders() if name.lower() not in HOP_HEADERS}
             length = reply.getheader("content-length")
@@ -368,6 +379,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         finally:
             over.set()
             upstream.close()
+
+    def model_arn(self, model, kind):
+        account = "" if kind == "foundation-model" else ACCOUNT
+        return model if model.startswith("arn:") else f"arn:aws:bedrock:{self.cloud.region}:{account}:{kind}/{model}"
+
+    def guardrail_arn(self, body):
+        """Of the guardrail that a Converse request names; None."""
+        try:
+            named = json.loads(body)["guardrailConfig"]["guardrailIdentifier"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return named if str(named).startswith("arn:") else f"arn:aws:bedrock:{self.cloud.region}:{ACCOUNT}:guardrail/{named}"
 
     def leave_with_client(self, upstream, over):
         """A stream that nobody hears any more is ended where it comes from, even while it is silent."""

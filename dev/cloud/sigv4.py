@@ -50,7 +50,7 @@ def service_of(request):
         return "secretsmanager"
     if target.startswith("Logs_"):
         return "logs"
-    return "bedrock" if request.raw_path.startswith("/model/") else "s3"
+    return "bedrock" if request.raw_path.startswith(("/model/", "/inference-profiles/", "/logging/")) else "s3"
 
 
 def canonical_path(raw_path, service):

@@ -301,7 +301,11 @@ own_environment_of() {
             aws_environment ingest-worker S3 KMS STS
             echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/ingest-worker-tenant"
             ;;
-        embedding-worker) aws_environment embedding-worker BEDROCK_RUNTIME STS ;;
+        embedding-worker)
+            aws_environment embedding-worker BEDROCK BEDROCK_RUNTIME STS
+            echo "CORDON_EMBEDDING_REPLICAS=$(replicas_of embedding-worker | wc -l)"
+            env | grep -E '^CORDON_(EMBED|CHAT|MODEL|GUARDRAIL|BEDROCK|PRICE)_[A-Z_]+=.' || true
+            ;;
         query)
             echo "DATABASE_URL=$(process_database_url cordon_query db-query)"
             echo "CORDON_AUDIT_DATABASE_URL=$(process_database_url cordon_audit_reader db-audit_reader)"

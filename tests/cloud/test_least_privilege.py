@@ -63,14 +63,16 @@ class Caller:
         begun = self.cloud.client("s3", "tester").create_multipart_upload(Bucket=self.bucket, Key=OWN)["UploadId"]
         self.client("s3").abort_multipart_upload(Bucket=self.bucket, Key=OWN, UploadId=begun)
 
-    def model(self, operation, model):
-        path, body = f"/model/{model.replace(':', '%3A')}/{operation}", b'{"inputText":"x"}'
+    def model(self, operation, model, body=b'{"inputText":"x"}'):
+        self.bedrock("POST", f"/model/{model.replace(':', '%3A')}/{operation}", body, operation)
+
+    def bedrock(self, method, path, body, operation):
         made = self.session
         credentials = Credentials(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"]) if made else Credentials(*self.cloud.secrets[self.who])
-        request = AWSRequest("POST", self.cloud.url + path, data=body, headers={"Content-Type": "application/json"})
+        request = AWSRequest(method, self.cloud.url + path, data=body, headers={"Content-Type": "application/json"})
         SigV4Auth(credentials, "bedrock", "us-east-1").add_auth(request)
         connection = http.client.HTTPConnection("127.0.0.1", self.cloud.port, timeout=20)
-        connection.request("POST", path, body, dict(request.headers))
+        connection.request(method, path, body, dict(request.headers))
         reply = connection.getresponse()
         text = reply.read()
         connection.close()
@@ -109,7 +111,7 @@ CALLS = {
     "s3:DeleteObjectVersion": lambda c: c.client("s3").delete_object(Bucket=c.bucket, Key=OWN, VersionId=str(uuid.uuid4())),
     "s3:AbortMultipartUpload": lambda c: c.abort_upload(),
     "s3:ListBucket": lambda c: c.client("s3").list_objects_v2(Bucket=c.bucket),
-    "s3:ListBucketVersions": lambda c: c.client("s3").list_object_versions(Bucket=c.bucket, Prefix=f"tenants/{TENANT}/"),
+    "s3:ListBucketVersions": lambda c: c.client("s3").list_object_versions(Bucket=c.bucket, Prefix=f"tenants/{TENANT}/" if c.who in ROLES else "tenants/"),
     "s3:ListBucketMultipartUploads": lambda c: c.client("s3").list_multipart_uploads(Bucket=c.bucket),
     "s3:PutObjectRetention": lambda c: c.client("s3").put_object(
         Bucket=c.bucket, Key=f"kept/{uuid.uuid4()}", Body=b"x", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate="2040-01-01T00:00:00Z"),
@@ -119,6 +121,9 @@ CALLS = {
     "sts:TagSession": lambda c: CALLS["sts:AssumeRole"](c),
     "bedrock:InvokeModel": lambda c: c.model("invoke", TITAN),
     "bedrock:InvokeModelWithResponseStream": lambda c: c.model("converse-stream", CLAUDE),
+    "bedrock:ApplyGuardrail": lambda c: c.model("converse-stream", CLAUDE, b'{"guardrailConfig":{"guardrailIdentifier":"g1"}}'),
+    "bedrock:GetInferenceProfile": lambda c: c.bedrock("GET", "/inference-profiles/us." + CLAUDE.replace(":", "%3A"), b"", "GetInferenceProfile"),
+    "bedrock:GetModelInvocationLoggingConfiguration": lambda c: c.bedrock("GET", "/logging/modelinvocations", b"", "GetModelInvocationLogging"),
 }
 
 
