@@ -82,7 +82,7 @@ const struct http_route ROUTES[] = {
       "evidence", "Erase a package of evidence; what it was made from stays" },
     { "POST", "/api/v1/holds", AUTH_TOKEN, SCOPE_HOLDS_MANAGE, RATE_WRITE, BODY_JSON, JSON_MAX_BYTES,
       READ_MS, serve_unary, "ingest.PlaceHold", MESSAGE(ingest, place_hold_request), MESSAGE(ingest, place_hold_reply), 201,
-      "erasure", "Keep a document, or all of a patient's, from deletion and erasure" },
+      "erasure", "Keep a document, or all of a patient's, from deletion and erasure; or the audit log where it is" },
     { "GET", "/api/v1/holds", AUTH_TOKEN, SCOPE_HOLDS_MANAGE, RATE_READ, BODY_NONE, 0,
       READ_MS, serve_unary, "query.ListHolds", MESSAGE(query, list_holds_request), MESSAGE(query, list_holds_reply), 200,
       "erasure", "List legal holds, newest first" },

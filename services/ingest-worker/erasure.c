@@ -62,17 +62,17 @@ enum status on_create_erasure(void *self, struct call *call, const ProtobufCMess
 }
 
 enum status on_place_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql PLACE = { "place_hold", "SELECT keys.place_hold($1, $2, $3, $4, $5)", 5 };
+    static const struct sql PLACE = { "place_hold", "SELECT keys.place_hold($1, $2, $3, $4, $5, $6)", 6 };
     const Ingest__PlaceHoldRequest *req = (const void *)in;
     Ingest__PlaceHoldReply *reply = (void *)out;
     struct uuid id = uuid_v7(), document_id, subject_id;
     struct db_param document, subject;
-    if ((req->document_id.len > 0) == (req->subject_id.len > 0) || optional_id(&req->document_id, &document_id, &document) != ST_OK ||
+    if ((req->document_id.len > 0) + (req->subject_id.len > 0) + req->log != 1 || optional_id(&req->document_id, &document_id, &document) != ST_OK ||
         optional_id(&req->subject_id, &subject_id, &subject) != ST_OK)
-        return fail_as(&call->why, ERR_REQ_FIELD, "document_id or subject_id: one of the two");
+        return fail_as(&call->why, ERR_REQ_FIELD, "document_id, subject_id or log: one of the three");
     reply->hold_id = wire_id(call->mem, &id);
-    return run(self, call, SCOPE_HOLDS_MANAGE, &PLACE, (struct db_param[]){ DB_UUID(&id), document, subject, DB_TEXT(req->reason),
-               DB_TEXT(req->reference) }, NULL);
+    return run(self, call, SCOPE_HOLDS_MANAGE, &PLACE, (struct db_param[]){ DB_UUID(&id), document, subject, DB_BOOL(req->log),
+               DB_TEXT(req->reason), DB_TEXT(req->reference) }, NULL);
 }
 
 enum status on_release_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {

@@ -135,7 +135,7 @@ enum status on_get_erasure_certificate(void *self, struct call *call, const Prot
 
 /* ---- holds ---- */
 
-enum { HOLD_ID, HOLD_DOCUMENT, HOLD_SUBJECT, HOLD_REASON, HOLD_REFERENCE, HOLD_PLACED_BY, HOLD_PLACED_AT, HOLD_RELEASED_BY, HOLD_RELEASED_AT };
+enum { HOLD_ID, HOLD_DOCUMENT, HOLD_SUBJECT, HOLD_REASON, HOLD_REFERENCE, HOLD_PLACED_BY, HOLD_PLACED_AT, HOLD_RELEASED_BY, HOLD_RELEASED_AT, HOLD_LOG };
 
 static Query__Hold *hold_from_row(struct arena *mem, const PGresult *rows, int row) {
     Query__Hold *h = arena_alloc(mem, sizeof *h);
@@ -149,12 +149,13 @@ static Query__Hold *hold_from_row(struct arena *mem, const PGresult *rows, int r
     h->placed_at_us = db_micros(rows, row, HOLD_PLACED_AT);
     h->released_by = column_id(mem, rows, row, HOLD_RELEASED_BY);
     h->released_at_us = db_micros(rows, row, HOLD_RELEASED_AT);
+    h->log = db_bool(rows, row, HOLD_LOG);
     return h;
 }
 
 enum status on_list_holds(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_holds",
-        "SELECT h.id, h.document_id, h.subject_id, h.reason_code, h.reference, h.placed_by, h.placed_at, h.released_by, h.released_at "
+        "SELECT h.id, h.document_id, h.subject_id, h.reason_code, h.reference, h.placed_by, h.placed_at, h.released_by, h.released_at, h.is_log "
         "FROM app.holds h WHERE h.tenant_id = $1 AND ($2::uuid IS NULL OR h.id < $2::uuid) ORDER BY h.id DESC LIMIT $3", 3 };
     const Query__ListHoldsRequest *req = (const void *)in;
     Query__ListHoldsReply *reply = (void *)out;
