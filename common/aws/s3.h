@@ -40,6 +40,20 @@ enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struc
  * *ret_count: how many there were. Needs s3:ListBucketVersions and s3:DeleteObjectVersion. Failures as s3_put. */
 enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) MUST_USE;
 
+/* A version of an object, or the marker that a deletion left. Borrowed for the call. */
+struct s3_version {
+    const char *key, *id;
+    int64_t bytes;              /* 0 of a marker */
+    bool is_latest, is_marker;
+};
+
+/* One page of versions, those of keys that begin with prefix and sort behind after_key (""; all): by key, of one key the newest
+ * first, about 1000. *ret_has_more: there are more; where the page ends in the middle of a key's versions, ask again behind the key before it.
+ * Signed for the tenant that prefix names, if it does. Needs s3:ListBucketVersions. Failures as s3_put, and what sink returned. */
+enum status s3_list_versions(struct s3 *s3, const char *prefix, const char *after_key,
+                             enum status (*sink)(void *ctx, const struct s3_version *version, struct why *why), void *sink_ctx,
+                             int64_t deadline_ms, bool *ret_has_more, struct why *why) MUST_USE;
+
 /* Abort every multipart upload of a key that begins with prefix and that was begun before begun_before_us (Unix time;
  * INT64_MAX: whenever), which a process that died has left, perhaps without having learnt of it. *ret_count: how many.
  * Needs s3:ListBucketMultipartUploads. Failures as s3_put. */

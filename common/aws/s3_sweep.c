@@ -105,45 +105,79 @@ static enum status delete_version(struct s3 *s3, struct arena *mem, const char *
     return st == ST_NOT_FOUND ? ST_OK : st;
 }
 
-/* Delete those of the elements called tag that are of this very key: a prefix may be the beginning of others. */
-static enum status delete_listed(struct s3 *s3, struct arena *mem, const struct buffer *page, const char *tag, const char *key,
-                                 int64_t deadline_ms, unsigned *count, struct why *why) {
-    const char *open = arena_printf(mem, "<%s>", tag), *close = arena_printf(mem, "</%s>", tag);
+/* The next of the elements <Version> and <DeleteMarker>, which S3 gives in the order of keys, mixed. */
+static const char *next_version(const char *at, const char *end, bool *ret_is_marker) {
+    static const char VERSION[] = "<Version>", MARKER[] = "<DeleteMarker>";
+    const char *version = memmem(at, (size_t)(end - at), VERSION, sizeof VERSION - 1);
+    const char *marker = memmem(at, (size_t)((version ? version : end) - at), MARKER, sizeof MARKER - 1);
+    *ret_is_marker = marker != NULL;
+    return marker ? marker : version;
+}
+
+static enum status read_versions(const struct buffer *page, struct arena *mem,
+                                 enum status (*sink)(void *ctx, const struct s3_version *version, struct why *why), void *sink_ctx, struct why *why) {
     const char *at = page->data, *end = page->data + page->len;
     enum status st = ST_OK;
-    while (st == ST_OK && (at = memmem(at, (size_t)(end - at), open, strlen(open)))) {
-        const char *until = memmem(at, (size_t)(end - at), close, strlen(close));
+    bool is_marker = false;
+    while (st == ST_OK && (at = next_version(at, end, &is_marker))) {
+        const char *close = is_marker ? "</DeleteMarker>" : "</Version>", *until = memmem(at, (size_t)(end - at), close, strlen(close));
         if (!until)
             return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 ListObjectVersions: an answer that is cut");
-        const char *id = xml_or_empty(mem, at, (size_t)(until - at), "VersionId");
-        if (*id && str_equal(xml_or_empty(mem, at, (size_t)(until - at), "Key"), key)) {
-            st = delete_version(s3, mem, key, id, deadline_ms, why);
-            *count += st == ST_OK;
-        }
+        size_t len = (size_t)(until - at);
+        struct s3_version version = { .key = xml_or_empty(mem, at, len, "Key"), .id = xml_or_empty(mem, at, len, "VersionId"),
+                                      .is_latest = str_equal(xml_or_empty(mem, at, len, "IsLatest"), "true"), .is_marker = is_marker };
+        if (!*version.key || !*version.id)
+            return fail_as(why, ERR_STORE_UNAVAILABLE, "s3 ListObjectVersions: a version without key or id");
+        if (!is_marker && !str_to_i64(xml_or_empty(mem, at, len, "Size"), 0, INT64_MAX, &version.bytes))
+            version.bytes = 0;
+        st = sink(sink_ctx, &version, why);
         at = until;
     }
     return st;
 }
 
-enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
+enum status s3_list_versions(struct s3 *s3, const char *prefix, const char *after_key,
+                             enum status (*sink)(void *ctx, const struct s3_version *version, struct why *why), void *sink_ctx,
+                             int64_t deadline_ms, bool *ret_has_more, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    unsigned count = 0;
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    struct aws_request request = {
+        .service = "s3", .operation = "ListObjectVersions", .method = "GET", .endpoint = s3->endpoint, .path = *s3->prefix ? s3->prefix : "/",
+        .tenant = s3_tenant(prefix), .query = { { "versions", "" }, { "prefix", prefix } },
+        .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    if (*after_key)
+        request.query[2] = (struct sigv4_pair){ "key-marker", after_key };
+    enum status st = aws_send(s3->aws, &request, &reply, why);
+    if (st == ST_OK && reply.http.body.len)
+        st = read_versions(&reply.http.body, mem, sink, sink_ctx, why);
+    if (st == ST_OK)
+        *ret_has_more = str_equal(xml_or_empty(mem, reply.http.body.data, reply.http.body.len, "IsTruncated"), "true");
+    return st;
+}
+
+/* Of the versions that are listed, those of one key; a prefix may be the beginning of others. */
+struct deletion { struct s3 *s3; const char *key; int64_t deadline_ms; unsigned count; };
+
+static enum status delete_listed(void *ctx, const struct s3_version *version, struct why *why) {
+    struct deletion *d = ctx;
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    if (!str_equal(version->key, d->key))
+        return ST_OK;
+    enum status st = delete_version(d->s3, mem, d->key, version->id, d->deadline_ms, why);
+    d->count += st == ST_OK;
+    return st;
+}
+
+enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
+    struct deletion d = { s3, key, deadline_ms, 0 };
     for (int page = 0; page < PAGES_MAX; page++) {
-        CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
-        struct aws_request request = {
-            .service = "s3", .operation = "ListObjectVersions", .method = "GET", .endpoint = s3->endpoint, .path = *s3->prefix ? s3->prefix : "/",
-            .tenant = s3_tenant(key), .query = { { "versions", "" }, { "prefix", key } },
-            .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
-        enum status st = aws_send(s3->aws, &request, &reply, why);
-        unsigned before = count;
-        if (st == ST_OK && reply.http.body.len)
-            st = delete_listed(s3, mem, &reply.http.body, "Version", key, deadline_ms, &count, why);
-        if (st == ST_OK && reply.http.body.len)
-            st = delete_listed(s3, mem, &reply.http.body, "DeleteMarker", key, deadline_ms, &count, why);
+        unsigned before = d.count;
+        bool has_more = false;
+        enum status st = s3_list_versions(s3, key, "", delete_listed, &d, deadline_ms, &has_more, why);
         if (st != ST_OK)
             return st;
-        if (count == before) {      /* what was deleted is not listed again: this page had none of it */
-            *ret_count = count;
+        if (d.count == before) {        /* what was deleted is not listed again: this page had none of it */
+            *ret_count = d.count;
             return ST_OK;
         }
     }

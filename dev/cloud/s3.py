@@ -244,8 +244,12 @@ class S3:
         return self.page("ListBucketResult", inner)
 
     def bucket_get_versions(self, call, bucket, identity, take_body):
-        inner, seen = f"<Name>{call.bucket}</Name><IsTruncated>false</IsTruncated>", set()
-        for row in self.store.list_versions(call.bucket, call.query.get("prefix", "")):
+        limit, after = min(int(call.query.get("max-keys", "1000")), 1000), call.query.get("key-marker", "")
+        rows = self.store.list_versions(call.bucket, call.query.get("prefix", ""), after, limit + 1)
+        inner, seen = f"<Name>{call.bucket}</Name><MaxKeys>{limit}</MaxKeys><IsTruncated>{str(len(rows) > limit).lower()}</IsTruncated>", set()
+        if len(rows) > limit:
+            inner += f"<NextKeyMarker>{escape(rows[limit - 1]['key'])}</NextKeyMarker><NextVersionIdMarker>{rows[limit - 1]['version']}</NextVersionIdMarker>"
+        for row in rows[:limit]:
             tag = "DeleteMarker" if row["marker"] else "Version"
             size = "" if row["marker"] else f"<ETag>&quot;{row['etag']}&quot;</ETag><Size>{row['bytes']}</Size>"
             inner += (f"<{tag}><Key>{escape(row['key'])}</Key><VersionId>{row['version']}</VersionId>"

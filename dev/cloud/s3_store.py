@@ -167,9 +167,10 @@ class Store:
             " AND seq = (SELECT max(seq) FROM versions w WHERE w.bucket = v.bucket AND w.key = v.key)"
             " ORDER BY key LIMIT ?", bucket, after, prefix, prefix, limit)
 
-    def list_versions(self, bucket, prefix):
-        return self.rows("SELECT * FROM versions WHERE bucket = ? AND substr(key, 1, length(?)) = ? ORDER BY key, seq DESC",
-                         bucket, prefix, prefix)
+    def list_versions(self, bucket, prefix, after="", limit=-1):
+        """Behind the key `after`: who wants the rest of a key's versions asks behind the key before it."""
+        return self.rows("SELECT * FROM versions WHERE bucket = ? AND key > ? AND substr(key, 1, length(?)) = ? ORDER BY key, seq DESC LIMIT ?",
+                         bucket, after, prefix, prefix, limit)
 
     # multipart uploads
 

@@ -31,8 +31,13 @@ static enum status janitor(void *self, int64_t deadline_ms, struct why *why) {
     return st == ST_OK ? expire_evidence(self, deadline_ms, why) : st;
 }
 
+static enum status reconcile(void *self, int64_t deadline_ms, struct why *why) {
+    return reconcile_run(self, deadline_ms, why);
+}
+
 const struct schedule_row HOUSEKEEPING[] = {
     { "janitor", janitor },
     { "purge", purge },
+    { "reconcile", reconcile },
     { 0 }
 };

@@ -68,6 +68,10 @@ enum status labels_of_metadata(struct call *call, const char *metadata_json, con
  * whose time is over. ST_OK: all of it that was due. */
 enum status janitor_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
 
+/* reconcile.c: on a schedule. Compare the document store and the database, from where the last run stood; what differs is
+ * reported (jobs.store_differences) and left as it is. ST_OK: to the end, or until the time was over. */
+enum status reconcile_run(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
+
 /* jobs.c */
 enum status on_cancel_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_retry_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

@@ -74,6 +74,20 @@ static void collect_schedules(struct db_pool *db, struct metrics *m) {
     }
 }
 
+static void collect_store(struct db_pool *db, struct metrics *m) {
+    static const struct sql STATE = { "store_state", "SELECT kind, differences, compared_age_ms FROM jobs.store_state()", 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATE);
+    for (int i = 0; rows && i < db_count(rows); i++) {
+        char labels[64];
+        (void)snprintf(labels, sizeof labels, "kind=\"%s\"", db_text(rows, i, 0));
+        gauge_set(metrics_gauge(m, "cordon_store_differences", "Originals that the document store and the database do not agree on.", labels),
+                  (double)db_i64(rows, i, 1));
+        if (!db_is_null(rows, i, 2))
+            gauge_set(metrics_gauge(m, "cordon_store_compared_age_seconds", "Since they were last compared, all of them.", ""),
+                      (double)db_i64(rows, i, 2) / 1000);
+    }
+}
+
 void job_metrics_collect(struct job_gauges *gauges, struct db_pool *jobs_db, const char *queue, struct metrics *m) {
     int64_t now_ms = clock_mono_ms();
     if (now_ms >= atomic_load(&gauges->count_at_ms)) {
@@ -83,4 +97,5 @@ void job_metrics_collect(struct job_gauges *gauges, struct db_pool *jobs_db, con
                      : now_ms + (counted < COUNTED_AGAIN_MAX_MS ? counted : COUNTED_AGAIN_MAX_MS));
     }
     collect_schedules(jobs_db, m);
+    collect_store(jobs_db, m);
 }
