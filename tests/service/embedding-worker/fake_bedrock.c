@@ -63,8 +63,9 @@ static bool converse_stream(struct fake_bedrock *fake, const char *body, int fd)
     }
     if (fake->ends == STREAM_EXCEPTION)
         add_event(&out, "exception", ":exception-type", "modelStreamErrorException", "{\"message\":\"no\"}");
-    if (fake->ends == STREAM_WHOLE) {
-        add_event(&out, "event", ":event-type", "messageStop", "{\"stopReason\":\"end_turn\"}");
+    if (fake->ends == STREAM_WHOLE || fake->ends == STREAM_GUARDED) {
+        add_event(&out, "event", ":event-type", "messageStop",
+                  fake->ends == STREAM_GUARDED ? "{\"stopReason\":\"guardrail_intervened\"}" : "{\"stopReason\":\"end_turn\"}");
         add_event(&out, "event", ":event-type", "metadata", "{\"usage\":{\"inputTokens\":21,\"outputTokens\":7}}");
     }
     loopback_write(fd, out.data, out.len);
@@ -80,10 +81,17 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     const char *body = request->body.data ? request->body.data : "";
     if (str_equal(request->target, "/"))
         return loopback_answer(fd, 200, "", "<R><Arn>arn:aws:iam::123456789012:user/embedding-worker</Arn></R>");
+    if (str_equal(request->target, "/logging/modelinvocations"))
+        return loopback_answer(fd, 200, "", fake->logging ? fake->logging : "{}");
+    (void)snprintf(fake->last_target, sizeof fake->last_target, "%s", request->target);
+    if (str_starts_with(request->target, "/inference-profiles/"))
+        return fake->profile ? loopback_answer(fd, 200, "", fake->profile) : refuse(fd, 404, "ResourceNotFoundException");
     bool is_invoke = str_ends_with(request->target, "/invoke");
     atomic_fetch_add(is_invoke ? &fake->invokes : &fake->converses, 1);
     if (fake->refuses)
         return refuse(fd, 403, "AccessDeniedException");
+    if (fake->fails)
+        return refuse(fd, 500, "InternalServerException");
     if (atomic_load(&fake->throttles) > 0 && atomic_fetch_sub(&fake->throttles, 1) > 0)
         return refuse(fd, 429, "ThrottlingException");
     if (str_ends_with(request->target, "/converse-stream"))

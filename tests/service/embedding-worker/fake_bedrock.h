@@ -9,10 +9,13 @@ struct fake_bedrock {
     struct loopback *server;
     atomic_int delay_ms, throttles;         /* of each invoke; how many more are refused with 429 */
     atomic_bool refuses;                    /* AccessDeniedException for every model */
+    atomic_bool fails;                      /* InternalServerException, likewise */
+    const char *logging, *profile;          /* what the control plane answers; NULL: nothing is logged, there is no such profile */
+    char last_target[2048];
     atomic_int invokes, converses, at_once, most_at_once;
     const char *answer;                     /* of converse, and of converse-stream in pieces of piece_bytes */
     size_t piece_bytes;
-    enum { STREAM_WHOLE, STREAM_EXCEPTION, STREAM_CUT, STREAM_HANG, STREAM_SILENT } ends;   /* after the last piece; SILENT: before the first */
+    enum { STREAM_WHOLE, STREAM_EXCEPTION, STREAM_CUT, STREAM_HANG, STREAM_SILENT, STREAM_GUARDED } ends;   /* after the last piece; SILENT: before the first */
     atomic_bool was_left;                   /* a stream that hung was closed by the client */
     char last_body[65536];                  /* of both */
 };

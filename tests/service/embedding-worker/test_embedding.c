@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/text_codec.h"
 #include "crypto/commitment.h"
 #include "embedding.pb-c.h"
 #include "embedding_worker.h"
@@ -430,6 +431,201 @@ Test(embedding, is_not_ready_when_a_model_is_not_ours) {
     usleep(50000);
     cr_assert_eq(preflight_status(worker->preflight, &why), ST_UNAVAILABLE);
     cr_assert_eq(why.code, ERR_MODEL_UNAVAILABLE);
+}
+
+/* ---- the account ---- */
+
+/* Open another worker with the settings as they are now. */
+static enum status reopen(struct why *why) {
+    void *self = worker;
+    EMBEDDING_WORKER.close(&self);
+    metrics_destroy(&runtime.metrics);
+    runtime.metrics = metrics_new();
+    settings.bedrock_control_endpoint = loopback_url(fake.server);
+    enum status st = EMBEDDING_WORKER.open(&self, &settings, &runtime, why);
+    worker = self;
+    return st;
+}
+
+Test(embedding, does_not_start_while_bedrock_logs_to_a_place_that_is_not_declared) {
+    static const struct { const char *logging, *declared; enum status status; } CASES[] = {
+        { NULL, "", ST_OK },
+        { "{\"loggingConfig\":{\"textDataDeliveryEnabled\":true}}", "", ST_OK },
+        { "{\"loggingConfig\":{\"s3Config\":{\"bucketName\":\"b1\"}}}", "", ST_FORBIDDEN },
+        { "{\"loggingConfig\":{\"s3Config\":{\"bucketName\":\"b1\"}}}", "s3:b", ST_FORBIDDEN },
+        { "{\"loggingConfig\":{\"s3Config\":{\"bucketName\":\"b1\"}}}", "s3:b12,logs:b1", ST_FORBIDDEN },
+        { "{\"loggingConfig\":{\"s3Config\":{\"bucketName\":\"b1\"}}}", "logs:g,s3:b1", ST_OK },
+        { "{\"loggingConfig\":{\"cloudWatchConfig\":{\"logGroupName\":\"g\",\"roleArn\":\"r\"}}}", "s3:b1", ST_FORBIDDEN },
+        { "{\"loggingConfig\":{\"cloudWatchConfig\":{\"logGroupName\":\"g\"}}}", "logs:g", ST_OK },
+        { "{\"loggingConfig\":{\"cloudWatchConfig\":{\"logGroupName\":\"g\",\"largeDataDeliveryS3Config\":{\"bucketName\":\"b2\"}}}}", "logs:g", ST_FORBIDDEN },
+        { "{\"loggingConfig\":{\"cloudWatchConfig\":{\"logGroupName\":\"g\"},\"s3Config\":{\"bucketName\":\"b2\"}}}", "logs:g", ST_FORBIDDEN },
+        { "{\"loggingConfig\":{\"s3Config\":[]}}", "s3:b1", ST_UNAVAILABLE },
+        { "{\"loggingConfig\":{\"s3Config\":{\"bucketName\":7}}}", "s3:b1", ST_UNAVAILABLE },
+        { "not json", "", ST_UNAVAILABLE },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct why why = { 0 };
+        fake.logging = CASES[i].logging;
+        settings.log_places = CASES[i].declared;
+        cr_expect_eq(reopen(&why), CASES[i].status, "case %zu: %s", i, why.text);
+    }
+}
+
+Test(embedding, does_not_start_with_a_profile_that_may_send_text_to_a_region_that_is_not_declared) {
+    static const char TWO_REGIONS[] = "{\"models\":[{\"modelArn\":\"arn:aws:bedrock:us-east-1::foundation-model/m\"},"
+                                      "{\"modelArn\":\"arn:aws:bedrock:us-west-2::foundation-model/m\"}]}";
+    static const char ARN[] = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1";
+    static const struct { const char *model, *profile, *regions; enum status status; } CASES[] = {
+        { "anthropic.claude-x-v1:0", NULL, "", ST_OK },
+        { "us.anthropic.claude-x-v1:0", TWO_REGIONS, "", ST_FORBIDDEN },
+        { "us.anthropic.claude-x-v1:0", TWO_REGIONS, "us-east-1,us-west-2", ST_OK },
+        { ARN, TWO_REGIONS, "us-east-1", ST_FORBIDDEN },
+        { ARN, TWO_REGIONS, "us-west-2,us-east-1", ST_OK },
+        { "global.anthropic.claude-x-v1:0", "{\"models\":[{\"modelArn\":\"arn:aws:bedrock:::foundation-model/m\"}]}", "us-east-1", ST_FORBIDDEN },
+        { "global.anthropic.claude-x-v1:0", "{\"models\":[{\"modelArn\":\"arn:aws:bedrock:::foundation-model/m\"}]}", "global", ST_OK },
+        { "us.anthropic.claude-x-v1:0", NULL, "", ST_UNAVAILABLE },
+        { "us.anthropic.claude-x-v1:0", "{\"models\":[]}", "", ST_UNAVAILABLE },
+        { "us.anthropic.claude-x-v1:0", "{\"models\":[{\"modelArn\":\"x\"}]}", "", ST_UNAVAILABLE },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct why why = { 0 };
+        settings.chat_model = CASES[i].model;
+        fake.profile = CASES[i].profile;
+        settings.regions = CASES[i].regions;
+        cr_expect_eq(reopen(&why), CASES[i].status, "case %zu: %s", i, why.text);
+    }
+}
+
+Test(embedding, sends_nothing_any_more_once_logging_goes_elsewhere) {
+    struct why why = { 0 };
+    Embedding__EmbedReply *reply = NULL;
+    cr_assert_eq(reopen(&why), ST_OK);
+    fake.logging = "{\"loggingConfig\":{\"s3Config\":{\"bucketName\":\"b1\"}}}";
+    cr_assert_eq(EMBEDDING_WORKER.start(worker, &runtime, &why), ST_OK);
+    for (int i = 0; i < 500 && preflight_may_send(worker->preflight, &why) == ST_OK; i++)
+        usleep(10000);
+    cr_assert_eq(embed(numbered_texts(1), 1, EMBEDDING__PURPOSE__QUESTION, &reply), ST_UNAVAILABLE);
+    cr_expect_eq(call.why.code, ERR_MODEL_UNAVAILABLE);
+    cr_expect_eq(fake.invokes, 0, "not even its own question");
+    cr_expect_eq(preflight_status(worker->preflight, &why), ST_FORBIDDEN);
+}
+
+/* ---- models by name ---- */
+
+Test(embedding, the_model_before_the_present_one_serves_under_its_name) {
+    struct why why = { 0 };
+    Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    settings.embed_name = "titan-2";
+    settings.old_embed_model = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/old";
+    settings.old_embed_name = "titan-1";
+    fake.profile = "{\"models\":[{\"modelArn\":\"arn:aws:bedrock:us-east-1::foundation-model/m\"}]}";
+    cr_assert_eq(reopen(&why), ST_OK, "%s", why.text);
+    req.texts = numbered_texts(1);
+    req.n_texts = 1;
+    req.purpose = EMBEDDING__PURPOSE__QUESTION;
+    cr_assert_eq(dispatch("embedding.Embed", &req.base, &reply), ST_OK);
+    cr_expect_str_eq(((Embedding__EmbedReply *)reply)->model, "titan-2");
+    cr_expect_str_eq(fake.last_target, "/model/amazon.titan-embed-text-v2%3A0/invoke");
+    req.model = (char *)"titan-1";
+    cr_assert_eq(dispatch("embedding.Embed", &req.base, &reply), ST_OK);
+    cr_expect_str_eq(((Embedding__EmbedReply *)reply)->model, "titan-1");
+    cr_expect_str_eq(fake.last_target, "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Aapplication-inference-profile%2Fold/invoke");
+    req.model = (char *)"titan-0";
+    cr_assert_eq(dispatch("embedding.Embed", &req.base, &reply), ST_CONFLICT);
+    cr_expect_eq(call.why.code, ERR_MODEL_NAME);
+    Embedding__ModelsRequest what = EMBEDDING__MODELS_REQUEST__INIT;
+    cr_assert_eq(dispatch("embedding.Models", &what.base, &reply), ST_OK);
+    const Embedding__ModelsReply *models = (const void *)reply;
+    cr_expect_str_eq(models->embed_model, "titan-2");
+    cr_expect_str_eq(models->old_embed_model, "titan-1");
+    cr_expect_str_eq(models->chat_model, "claude");
+    cr_expect_eq(models->dimensions, 1024);
+}
+
+/* ---- tenants, breaker, guardrail ---- */
+
+static const char *ticket_of(const char *tenant) {
+    const char *claims = arena_printf(mem, "{\"tenant_id\":\"%s\"}", tenant);
+    char *hex = arena_alloc(mem, 2 * strlen(claims) + 1);
+    (void)hex_encode((const uint8_t *)claims, strlen(claims), hex);
+    return arena_printf(mem, "1.7.%s.00ff", hex);
+}
+
+Test(embedding, a_tenant_over_its_budget_is_told_when_to_come_back_and_others_are_served) {
+    struct why why = { 0 };
+    Embedding__EmbedReply *vectors = NULL;
+    Embedding__GenerateReply *answer = NULL;
+    Embedding__GenerateRequest req = generate_request();
+    settings.day_budget = 168;                  /* one answer of the fake: 21 tokens in, 7 out */
+    cr_assert_eq(reopen(&why), ST_OK);
+    call.ticket = ticket_of("01890a5d-ac96-774b-bcce-b302099a8057");
+    cr_assert_eq(generate(&req, &answer), ST_OK, "%s", call.why.text);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(i ? generate(&req, &answer) : embed(numbered_texts(1), 1, EMBEDDING__PURPOSE__DOCUMENT, &vectors), ST_LIMITED);
+        cr_expect_eq(call.why.code, ERR_MODEL_BUDGET);
+        cr_expect_gt(call.why.retry_after_ms, 0);
+        cr_expect_leq(call.why.retry_after_ms, 24 * 3600 * 1000);
+    }
+    cr_expect_eq(fake.converses, 1);
+    call.ticket = ticket_of("01890a5d-ac96-774b-bcce-b302099a8058");
+    cr_assert_eq(generate(&req, &answer), ST_OK);
+}
+
+Test(embedding, a_model_that_is_away_is_left_alone_and_callers_are_told_when_to_come_back) {
+    Embedding__EmbedReply *reply = NULL;
+    struct why why = { 0 };
+    settings.breaker_failures = 1;
+    cr_assert_eq(reopen(&why), ST_OK);
+    fake.fails = true;
+    cr_assert_eq(embed(numbered_texts(1), 1, EMBEDDING__PURPOSE__QUESTION, &reply), ST_UNAVAILABLE);
+    int asked = fake.invokes;
+    int64_t from_ms = clock_mono_ms();
+    cr_assert_eq(embed(numbered_texts(8), 8, EMBEDDING__PURPOSE__DOCUMENT, &reply), ST_UNAVAILABLE);
+    cr_expect_eq(call.why.code, ERR_MODEL_UNAVAILABLE);
+    cr_expect_gt(call.why.retry_after_ms, 0);
+    cr_expect_eq(fake.invokes, asked, "it is not asked");
+    cr_expect_lt(clock_mono_ms() - from_ms, 900, "and nobody waits");
+    fake.fails = false;
+    enum status st = ST_UNAVAILABLE;
+    for (int i = 0; i < 300 && st != ST_OK; i++) {
+        usleep(10000);
+        st = embed(numbered_texts(1), 1, EMBEDDING__PURPOSE__QUESTION, &reply);
+    }
+    cr_expect_eq(st, ST_OK, "%s", call.why.text);
+}
+
+Test(embedding, a_guardrail_that_intervened_is_said_to_have) {
+    struct why why = { 0 };
+    Embedding__GenerateReply *reply = NULL;
+    Embedding__GenerateRequest req = generate_request();
+    settings.guardrail_id = "g1";
+    settings.guardrail_version = "3";
+    cr_assert_eq(reopen(&why), ST_OK);
+    cr_assert_eq(generate(&req, &reply), ST_OK, "%s", call.why.text);
+    CLEANUP(json_destroy) json_t *sent = NULL;
+    cr_assert_eq(json_parse(fake.last_body, strlen(fake.last_body), 65536, &sent, &call.why), ST_OK);
+    const json_t *config = json_object_get(sent, "guardrailConfig");
+    cr_expect_str_eq(json_string_value(json_object_get(config, "guardrailIdentifier")), "g1");
+    cr_expect_str_eq(json_string_value(json_object_get(config, "guardrailVersion")), "3");
+    cr_expect_str_eq(json_string_value(json_object_get(config, "streamProcessingMode")), "sync", "nothing goes out before it was read");
+    fake.ends = STREAM_GUARDED;
+    fake.answer = "Sorry, no.";
+    cr_assert_eq(generate(&req, &reply), ST_INVALID);
+    cr_expect_eq(call.why.code, ERR_MODEL_GUARDED);
+    cr_expect_eq(fake.converses, 2, "not repeated");
+    cr_expect_eq(counter_value(worker->answers_guarded), 1);
+}
+
+Test(embedding, a_throttled_answer_is_asked_for_again) {
+    Embedding__GenerateReply *reply = NULL;
+    Embedding__GenerateRequest req = generate_request();
+    fake.throttles = 3;
+    cr_assert_eq(generate(&req, &reply), ST_OK, "%s", call.why.text);
+    cr_expect_eq(fake.converses, 4);
+    fake.throttles = 1000;
+    cr_assert_eq(generate(&req, &reply), ST_LIMITED);
+    cr_expect_eq(call.why.code, ERR_MODEL_LIMITED);
 }
 
 Test(embedding_routes, every_rpc_is_routed) {
