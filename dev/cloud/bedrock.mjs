@@ -59,6 +59,8 @@ class Faults {
         throw new Refusal('ValidationException', `no such fault: ${name}`);
     }
     Object.assign(this.state, changes);
+    for (const b of Object.values(this.bears))
+      b.left = this.state.per_s;
   }
 
   #use(name) {
@@ -84,7 +86,7 @@ class Faults {
     if ((most_at_once && b.running >= most_at_once) || (per_s && b.left < 1))
       this.#throttle();
     b.running++;
-    b.left--;
+    b.left -= per_s ? 1 : 0;
     return () => b.running--;
   }
 

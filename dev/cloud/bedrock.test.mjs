@@ -194,7 +194,7 @@ test('faults are off until they are asked for, and count down', async () => {
   await control({ latency_ms: 0, hang_ms: 60000 });
   await assert.rejects(post(`/model/${TITAN}/invoke`, { inputText: 'x' }, { signal: AbortSignal.timeout(100) }));
   const { faults, calls } = await control({ hang_ms: 0 });
-  assert.deepEqual(faults, { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0, piece_ms: 0, stream_end: 0 });
+  assert.ok(Object.values(faults).every((value) => value === 0), JSON.stringify(faults));
   assert.ok(calls.invoke > 4);
   for (const bad of [{ no_such: 1 }, { throttle: -1 }, { hang_ms: true }, { latency_ms: '5' }])
     await assert_refused(post('/_control', bad), 400, 'ValidationException');
@@ -221,10 +221,10 @@ test('words and statements are read as a person would', () => {
 const get = (path) => fetch(base + path);
 
 test('what is more than a model bears is throttled, of that model only', async () => {
-  const before = (await control({ per_s: 2 })).calls.throttled;
+  const before = (await control({ most_at_once: 2, latency_ms: 500 })).calls.throttled;
   const replies = await Promise.all(Array.from({ length: 5 }, () => invoke({ inputText: 'x' })));
   const answered = await converse({ messages: [user('<sources></sources><question>x</question>')] });
-  const { calls } = await control({ per_s: 0 });
+  const { calls } = await control({ most_at_once: 0, latency_ms: 0 });
   assert.deepEqual(replies.map((reply) => reply.status).sort(), [200, 200, 429, 429, 429]);
   assert.equal(answered.status, 200);
   assert.equal(calls.throttled - before, 3);
