@@ -9,8 +9,28 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "heads.h"
+#include "heads_memory.h"
 
 enum { ATTEMPTS_MAX = 3 };
+
+struct batch_memory { struct claims_memory *claims; struct heads_memory *heads; };
+
+struct batch_memory *batch_memory_new(void) {
+    struct batch_memory *m = xalloc(sizeof *m);
+    m->claims = claims_memory_new();
+    m->heads = heads_memory_new();
+    return m;
+}
+
+void batch_memory_destroy(struct batch_memory **memory_p) {
+    struct batch_memory *m = *memory_p;
+    if (!m)
+        return;
+    claims_memory_destroy(&m->claims);
+    heads_memory_destroy(&m->heads);
+    free(m);
+    *memory_p = NULL;
+}
 
 /* ---- what is on the log already, and what this batch has put there so far ---- */
 
@@ -101,7 +121,7 @@ static enum status place(struct batch_call *call, struct heads *heads, struct le
         stamp->seq = known->is_used ? known->seq : (int64_t)head->range.size;
         if (known->is_used)
             continue;
-        stamp->recorded_at_us = heads->locked_at_us;
+        stamp->recorded_at_us = heads->recorded_at_us;
         struct audit_stamp full = *stamp;
         if (full.occurred_at_us == 0)
             full.occurred_at_us = full.recorded_at_us;
@@ -115,39 +135,74 @@ static enum status place(struct batch_call *call, struct heads *heads, struct le
     return ST_OK;
 }
 
-/* Parameters of audit.append(), in its order. */
+/* What one attempt is made of: where it starts, what it found, what it puts where. */
+struct work {
+    struct heads heads;
+    struct ledger ledger;
+    struct audit_event **placed;        /* those that are new, in the order of heads and places once put_params has run */
+    size_t placed_count, refused;
+};
+
+static void work_init(struct work *w, struct batch_call *calls[], size_t count) {
+    size_t events = events_of(calls, count);
+    *w = (struct work){ .placed = xalloc((events + 1) * sizeof *w->placed) };
+    heads_collect(&w->heads, calls, count);
+    ledger_init(&w->ledger, events);
+}
+
+static void work_end(struct work *w) {
+    heads_end(&w->heads);
+    ledger_end(&w->ledger);
+    free(w->placed);
+}
+
+static enum status place_all(struct work *w, struct batch_call *calls[], size_t count, struct why *why) {
+    enum status st = ST_OK;
+    for (size_t i = 0; st == ST_OK && i < count; i++) {
+        if (calls[i]->status == ST_OK)
+            st = place(calls[i], &w->heads, &w->ledger, w->placed, &w->placed_count, why);
+        w->refused += calls[i]->status != ST_OK;
+    }
+    return st;
+}
+
+/* ---- audit.put() ---- */
+
+/* Its parameters about rows, in its order, behind those of heads and the time. */
 enum column {
-    C_EVENT, C_TENANT, C_SEQ, C_OCCURRED, C_RECORDED, C_KIND, C_ACTION, C_OUTCOME, C_ACTOR, C_SESSION, C_JOB,
-    C_REQUEST, C_RESOURCE, C_FIRST, C_LAST, C_TICKET, C_CONTENT, C_BYTES, C_LEAF, C_DOCUMENT, C_DOCUMENT_ROW, COLUMNS
+    C_EVENT, C_OCCURRED, C_KIND, C_ACTION, C_OUTCOME, C_ACTOR, C_SESSION, C_JOB, C_REQUEST, C_RESOURCE, C_FIRST, C_LAST, C_TICKET,
+    C_CONTENT, C_BYTES, C_LEAF, C_DOCUMENT, C_DOCUMENT_ROW, COLUMNS
 };
 static const enum array_type TYPES[COLUMNS] = {
-    [C_EVENT] = ARRAY_UUID, [C_TENANT] = ARRAY_UUID, [C_SEQ] = ARRAY_BIGINT, [C_OCCURRED] = ARRAY_TIMESTAMPTZ,
-    [C_RECORDED] = ARRAY_TIMESTAMPTZ, [C_KIND] = ARRAY_TEXT, [C_ACTION] = ARRAY_TEXT, [C_OUTCOME] = ARRAY_TEXT,
-    [C_ACTOR] = ARRAY_UUID, [C_SESSION] = ARRAY_UUID, [C_JOB] = ARRAY_UUID, [C_REQUEST] = ARRAY_UUID,
-    [C_RESOURCE] = ARRAY_UUID, [C_FIRST] = ARRAY_BIGINT, [C_LAST] = ARRAY_BIGINT, [C_TICKET] = ARRAY_BYTEA,
-    [C_CONTENT] = ARRAY_BYTEA, [C_BYTES] = ARRAY_BYTEA, [C_LEAF] = ARRAY_BYTEA, [C_DOCUMENT] = ARRAY_UUID,
-    [C_DOCUMENT_ROW] = ARRAY_BIGINT,
+    [C_EVENT] = ARRAY_UUID, [C_OCCURRED] = ARRAY_TIMESTAMPTZ, [C_KIND] = ARRAY_TEXT, [C_ACTION] = ARRAY_TEXT, [C_OUTCOME] = ARRAY_TEXT,
+    [C_ACTOR] = ARRAY_UUID, [C_SESSION] = ARRAY_UUID, [C_JOB] = ARRAY_UUID, [C_REQUEST] = ARRAY_UUID, [C_RESOURCE] = ARRAY_UUID,
+    [C_FIRST] = ARRAY_BIGINT, [C_LAST] = ARRAY_BIGINT, [C_TICKET] = ARRAY_BYTEA, [C_CONTENT] = ARRAY_BYTEA, [C_BYTES] = ARRAY_BYTEA,
+    [C_LEAF] = ARRAY_BYTEA, [C_DOCUMENT] = ARRAY_UUID, [C_DOCUMENT_ROW] = ARRAY_BIGINT,
 };
-struct columns { struct array of[COLUMNS]; };
 
-static void columns_init(struct columns *c) {
+enum { PUT_PARAMS = HEAD_COLUMNS + 1 + COLUMNS };
+static const struct sql PUT = { "put_batch",
+    "SELECT audit.put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, "
+    "$27, $28, $29)", PUT_PARAMS };
+
+struct put { struct array of[COLUMNS]; struct db_param params[PUT_PARAMS]; char recorded[CLOCK_TEXT_BYTES]; };
+
+static void put_end(struct put *p) {
     for (int i = 0; i < COLUMNS; i++)
-        array_init(&c->of[i], TYPES[i]);
+        array_end(&p->of[i]);
 }
 
-static void columns_end(struct columns *c) {
-    for (int i = 0; i < COLUMNS; i++)
-        array_end(&c->of[i]);
+static bool is_named_before(const struct audit_event *e, size_t document) {
+    for (size_t i = 0; i < document; i++)
+        if (uuid_equal(&e->document_ids[i], &e->document_ids[document]))
+            return true;
+    return false;
 }
 
-static void add_row(struct columns *columns, const struct audit_event *e) {
-    struct array *c = columns->of;
+static void add_row(struct array c[COLUMNS], const struct audit_event *e) {
     const struct audit_stamp *s = &e->stamp;
     array_add(&c[C_EVENT], e->event_id.bytes, UUID_BYTES);
-    array_add(&c[C_TENANT], s->tenant_id.bytes, UUID_BYTES);        /* nil is a value here */
-    array_add_i64(&c[C_SEQ], s->seq);
     array_add_micros(&c[C_OCCURRED], s->occurred_at_us);
-    array_add_micros(&c[C_RECORDED], s->recorded_at_us);
     array_add_text(&c[C_KIND], audit_kind_text(audit_action_kind(e->action)));
     array_add_text(&c[C_ACTION], audit_action_name(e->action));
     array_add_text(&c[C_OUTCOME], audit_outcome_text(e->outcome));
@@ -159,7 +214,10 @@ static void add_row(struct columns *columns, const struct audit_event *e) {
     array_add_i64(&c[C_FIRST], c[C_DOCUMENT].count + 1);
     for (size_t i = 0; i < e->document_count; i++) {
         array_add(&c[C_DOCUMENT], e->document_ids[i].bytes, UUID_BYTES);
-        array_add_i64(&c[C_DOCUMENT_ROW], c[C_EVENT].count);
+        if (is_named_before(e, i))
+            array_add(&c[C_DOCUMENT_ROW], NULL, 0);
+        else
+            array_add_i64(&c[C_DOCUMENT_ROW], c[C_EVENT].count);
     }
     array_add_i64(&c[C_LAST], c[C_DOCUMENT].count);
     array_add(&c[C_TICKET], e->has_ticket ? e->ticket_digest : NULL, MERKLE_HASH_BYTES);
@@ -168,113 +226,142 @@ static void add_row(struct columns *columns, const struct audit_event *e) {
     array_add(&c[C_LEAF], e->leaf.bytes, MERKLE_HASH_BYTES);
 }
 
-static int by_id(const void *a, const void *b) {
-    return memcmp((*(struct audit_event *const *)a)->event_id.bytes, (*(struct audit_event *const *)b)->event_id.bytes, UUID_BYTES);
+static int by_place(const void *a, const void *b) {
+    const struct audit_stamp *x = &(*(struct audit_event *const *)a)->stamp, *y = &(*(struct audit_event *const *)b)->stamp;
+    int order = memcmp(x->tenant_id.bytes, y->tenant_id.bytes, UUID_BYTES);
+    return order ? order : (x->seq > y->seq) - (x->seq < y->seq);
 }
 
-/* Rows, heads, nodes: in one round trip, with COMMIT behind them when it is ours. */
-static enum status put(struct plain_tx *tx, struct heads *heads, struct audit_event *placed[], size_t count, bool commits,
-                       struct why *why) {
-    static const struct sql APPEND = { "append",
-        "SELECT audit.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)", COLUMNS };
-    CLEANUP(columns_end) struct columns columns;
-    CLEANUP(heads_moves_end) struct heads_moves moves;
-    struct db_param params[COLUMNS];
-    struct db_step steps[1 + HEADS_STEPS_MAX] = { { &APPEND, params } };
-    columns_init(&columns);
-    heads_moves_init(&moves);
-    if (count == 0)
-        return commits ? plain_tx_commit(tx, why) : ST_OK;
-    qsort(placed, count, sizeof(struct audit_event *), by_id);      /* as the index of ids has them */
-    for (size_t i = 0; i < count; i++)
-        add_row(&columns, placed[i]);
+/* The statement that puts what is placed. */
+static struct db_step put_step(struct put *p, struct work *w) {
     for (int i = 0; i < COLUMNS; i++)
-        params[i] = array_param(&columns.of[i]);
-    size_t n = 1 + heads_steps(heads, &moves, params[C_EVENT], steps + 1);
-    return commits ? plain_tx_commit_with(tx, steps, n, why) : plain_tx_run_steps(tx, steps, n, NULL, why);
+        array_init(&p->of[i], TYPES[i]);
+    qsort(w->placed, w->placed_count, sizeof *w->placed, by_place);
+    for (size_t i = 0; i < w->placed_count; i++)
+        add_row(p->of, w->placed[i]);
+    heads_params(&w->heads, p->params);
+    p->params[HEAD_COLUMNS] = DB_TEXT(clock_format(w->heads.recorded_at_us, p->recorded));
+    for (int i = 0; i < COLUMNS; i++)
+        p->params[HEAD_COLUMNS + 1 + i] = array_param(&p->of[i]);
+    return (struct db_step){ &PUT, p->params };
 }
 
-static void free_places(struct audit_event ***placed_p) {
-    free(*placed_p);
+static enum status put(struct plain_tx *tx, struct work *w, bool commits, struct why *why) {
+    CLEANUP(put_end) struct put p = { 0 };
+    if (w->placed_count == 0)
+        return commits ? plain_tx_commit(tx, why) : ST_OK;
+    struct db_step step = put_step(&p, w);
+    return commits ? plain_tx_commit_with(tx, &step, 1, why) : plain_tx_run_steps(tx, &step, 1, NULL, why);
 }
+
+/* ---- how ---- */
 
 /* Lock heads and find repeats, in tx or, when it is not open yet, in the round trip that opens it; then place, hash, put. */
-static enum status append(struct plain_tx *tx, struct db_pool *pool, struct batch_call *calls[], size_t count, int64_t deadline_ms,
-                          batch_hook *before_commit, struct why *why) {
+static enum status append(struct plain_tx *tx, struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[], size_t count,
+                          int64_t deadline_ms, batch_hook *before_commit, struct why *why) {
     static const struct sql FIND = { "find_events",
         "SELECT event_id, tenant_id, seq, content_digest FROM audit.find_events($1::uuid[])", 1 };
-    size_t placed_count = 0, refused = 0;
-    CLEANUP(heads_end) struct heads heads = { 0 };
-    CLEANUP(ledger_end) struct ledger ledger = { 0 };
+    CLEANUP(work_end) struct work w;
     CLEANUP(array_end) struct array ids = { 0 };
-    CLEANUP(free_places) struct audit_event **placed = xalloc((events_of(calls, count) + 1) * sizeof(struct audit_event *));
     CLEANUP(pgrows_destroy) PGresult *locked = NULL;
     CLEANUP(pgrows_destroy) PGresult *repeats = NULL;
 
-    heads_collect(&heads, calls, count);
-    if (heads.count == 0)
+    work_init(&w, calls, count);
+    if (w.heads.count == 0)
         return ST_OK;       /* every call was refused */
     collect_ids(calls, count, &ids);
-    ledger_init(&ledger, ids.count);
-    const struct db_param tenants = array_param(&heads.tenants), wanted = array_param(&ids);
+    const struct db_param tenants = array_param(&w.heads.tenants), wanted = array_param(&ids);
     /* the second sees what whoever held the locks before has committed */
     const struct db_step steps[] = { { &HEADS_LOCK, &tenants }, { &FIND, &wanted } };
     PGresult *rows[2] = { NULL };
     enum status st = tx->conn ? plain_tx_run_steps(tx, steps, 2, rows, why) : plain_tx_begin_with(tx, pool, steps, 2, rows, deadline_ms, why);
+    int64_t answered_us = clock_mono_us();
     locked = rows[0];
     repeats = rows[1];
     if (st == ST_OK)
-        st = heads_read(&heads, locked, why);
+        st = heads_read(&w.heads, locked, why);
     if (st == ST_OK)
-        st = read_repeats(repeats, &ledger, why);
-    for (size_t i = 0; st == ST_OK && i < count; i++) {
-        if (calls[i]->status == ST_OK)
-            st = place(calls[i], &heads, &ledger, placed, &placed_count, why);
-        refused += calls[i]->status != ST_OK;
-    }
-    if (st == ST_OK && before_commit && refused < count)
+        st = read_repeats(repeats, &w.ledger, why);
+    if (st == ST_OK)
+        st = place_all(&w, calls, count, why);
+    if (st != ST_OK || w.refused == count)
+        return st;
+    if (before_commit)
         st = before_commit(why);
-    return st == ST_OK && refused < count ? put(tx, &heads, placed, placed_count, before_commit != NULL, why) : st;
+    if (st == ST_OK)
+        st = put(tx, &w, before_commit != NULL, why);
+    if (st == ST_OK && memory)
+        heads_keep(memory, &w.heads, w.heads.recorded_at_us, answered_us);
+    return st;
+}
+
+/* Place and hash on heads as they were left, and put, all in one round trip. *ret_is_known false: they are not known, and nothing was tried. */
+static enum status append_at_once(struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[], size_t count, int64_t deadline_ms,
+                                  batch_hook *before_commit, bool *ret_is_known, struct why *why) {
+    CLEANUP(work_end) struct work w;
+    CLEANUP(put_end) struct put p = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    work_init(&w, calls, count);
+    *ret_is_known = heads_recall(memory, &w.heads);
+    if (!*ret_is_known)
+        return ST_OK;
+    enum status st = place_all(&w, calls, count, why);
+    if (st != ST_OK || w.refused == count)
+        return st;
+    struct db_step step = put_step(&p, &w);
+    st = before_commit(why);
+    if (st == ST_OK)
+        st = db_run(pool, step.sql, step.params, deadline_ms, &rows, why);
+    if (st == ST_TIMEOUT)
+        st = fail(why, ST_UNAVAILABLE, "put_batch: no answer in time, outcome unknown");
+    if (st == ST_OK)
+        heads_keep(memory, &w.heads, db_micros(rows, 0, 0), clock_mono_us());
+    else
+        heads_forget(memory, &w.heads);
+    return st;
 }
 
 enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) {
-    return append(tx, NULL, calls, count, 0, NULL, why);
+    return append(tx, NULL, NULL, calls, count, 0, NULL, why);
 }
 
 enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, batch_hook *before_commit, struct why *why) {
-    return append(tx, NULL, calls, count, 0, before_commit, why);
+    return append(tx, NULL, NULL, calls, count, 0, before_commit, why);
 }
 
 static enum status before_commit(struct why *why) {
     return fault_status(FAULT_AUDIT_BEFORE_COMMIT, why);
 }
 
-static enum status attempt(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
+static enum status attempt(struct db_pool *pool, struct batch_memory *memory, bool is_first, struct batch_call *calls[], size_t count,
                            int64_t deadline_ms, struct why *why) {
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
+    bool is_done = false;
     for (size_t i = 0; i < count; i++)
         calls[i]->status = ST_OK;
-    enum status st = claims_fill(memory, pool, calls, count, deadline_ms, why);
-    if (st == ST_OK)
-        st = append(&tx, pool, calls, count, deadline_ms, before_commit, why);
+    enum status st = claims_fill(memory ? memory->claims : NULL, pool, calls, count, deadline_ms, why);
+    if (st == ST_OK && memory && is_first)
+        st = append_at_once(pool, memory->heads, calls, count, deadline_ms, before_commit, &is_done, why);
+    if (st == ST_OK && !is_done)
+        st = append(&tx, pool, memory ? memory->heads : NULL, calls, count, deadline_ms, before_commit, why);
     return st == ST_OK ? fault_status(FAULT_AUDIT_COMMITTED, why) : st;
 }
 
-/* Another writer took the same event id at the same moment, a deadlock, a connection that was lost, even
- * a COMMIT whose answer was: all are resolved by asking again, for what is on the log is found there. */
-static enum status attempt_repeatedly(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
+/* Heads that were not where they were left, an event id that is taken, a deadlock, a connection that was lost, even a COMMIT
+ * whose answer was: all are resolved by asking again under locks, for what is on the log is found there. */
+static enum status attempt_repeatedly(struct db_pool *pool, struct batch_memory *memory, struct batch_call *calls[], size_t count,
                                       int64_t deadline_ms, struct why *why) {
     enum status st = ST_INTERNAL;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         *why = (struct why){ 0 };
-        st = attempt(pool, memory, calls, count, deadline_ms, why);
+        st = attempt(pool, memory, i == 0, calls, count, deadline_ms, why);
         if ((st != ST_CONFLICT && st != ST_UNAVAILABLE) || clock_mono_ms() >= deadline_ms)
             break;
     }
     return st;
 }
 
-enum status batch_commit(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
+enum status batch_commit(struct db_pool *pool, struct batch_memory *memory, struct batch_call *calls[], size_t count,
                          int64_t deadline_ms, struct why *why) {
     enum status st = attempt_repeatedly(pool, memory, calls, count, deadline_ms, why);
     if (st == ST_OK)

@@ -1,6 +1,7 @@
-/* batch — several calls' events put on the log: whose tickets they are, and then, in one
- * transaction of two round trips, heads locked in tenant order, repeats found, time read, events hashed into their
- * trees, rows inserted, heads moved.
+/* batch — several calls' events put on the log: whose tickets they are, and then, in one transaction, heads locked in
+ * tenant order, events hashed into their trees, rows inserted, heads moved. Whoever remembers where it left the heads
+ * does it in one round trip; when it was not so, or an id is on the log already, heads are locked, repeats found and
+ * time read in one more before anything is hashed.
  * A call that is refused (its ticket, an id taken by other content) drops out alone. Any number of
  * batches, of any number of writers, may run side by side. One thread per batch. */
 #ifndef CORDON_AUDIT_WRITER_BATCH_H
@@ -12,7 +13,11 @@
 
 enum { BATCH_EVENTS_MAX = 1024 };
 
-struct claims_memory;       /* claims.h */
+/* What one thread's batches remember of each other: tickets that were good, heads as they were left. Nothing that is
+ * believed without the database. Thread-safe. */
+struct batch_memory;
+struct batch_memory *batch_memory_new(void);
+void batch_memory_destroy(struct batch_memory **memory_p);
 
 /* One call: its events are committed together or not at all. Filled by its maker up to seqs. */
 struct batch_call {
@@ -27,9 +32,9 @@ struct batch_call {
 
 /* Put the calls on the log. On ST_OK each call's status is its own outcome; otherwise nothing was
  * committed, or with ST_UNAVAILABLE it is not known, and every call that was not refused has the status.
- * Repeats by itself what may succeed the second time; a batch that the database refuses for reasons of
+ * memory: or NULL. Repeats by itself what may succeed the second time; a batch that the database refuses for reasons of
  * its content is committed call by call, so that one does not fail the rest. */
-enum status batch_commit(struct db_pool *pool, struct claims_memory *memory, struct batch_call *calls[], size_t count,
+enum status batch_commit(struct db_pool *pool, struct batch_memory *memory, struct batch_call *calls[], size_t count,
                          int64_t deadline_ms, struct why *why) MUST_USE;
 
 /* The middle part, inside a transaction of the caller's: everything after the tickets, before COMMIT. */

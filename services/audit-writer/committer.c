@@ -1,32 +1,32 @@
 #include "committer.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "claims.h"
 #include "core/arena.h"
 #include "core/clock.h"
 #include "obs/log.h"
 
-enum { LINGER_US = 500, BATCH_CALLS_MAX = 256, BATCH_MAX_MS = 5000 };
+enum { BATCH_CALLS_MAX = 256, BATCH_MAX_MS = 5000 };
 
 /* A call that waits; lives on its handler's stack, so the handler may not leave once it is taken. */
 struct waiting {
     struct batch_call *call;
-    pthread_cond_t decided;
-    enum { QUEUED, TAKEN, DECIDED } state;
+    sem_t decided;              /* posted when its batch is; not a condition under the lock, for which all who are woken would queue */
+    bool is_taken;
     struct waiting *next;
 };
 
 struct committer {
     struct db_pool *pool;
-    struct claims_memory *memory;
+    struct batch_memory *memory;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t arrived;
     struct waiting *first, **last;
-    size_t waiting_count;
     bool is_stopping;
     struct counter *events, *batches, *conflicts, *failures;
     struct histogram *commit_seconds;
@@ -38,8 +38,7 @@ static size_t gather(struct committer *c, struct waiting *taken[BATCH_CALLS_MAX]
     while (c->first && count < BATCH_CALLS_MAX && events + c->first->call->count <= BATCH_EVENTS_MAX) {
         struct waiting *w = c->first;
         c->first = w->next;
-        w->state = TAKEN;
-        c->waiting_count--;
+        w->is_taken = true;
         events += w->call->count;
         taken[count++] = w;
     }
@@ -101,40 +100,21 @@ static void commit(struct committer *c, struct waiting *taken[], size_t count) {
     report(c, taken, count, st, &why);
 }
 
-/* Most of those whom the last batch has answered come again at once. A batch costs as much as some fifty events in it:
- * without waiting a moment for them the next one would hold whoever was first. */
-static void linger(struct committer *c, size_t last_count) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LINGER_US * 1000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    while (c->waiting_count < last_count * 9 / 10 && !c->is_stopping)
-        if (pthread_cond_clockwait(&c->arrived, &c->lock, CLOCK_MONOTONIC, &until) != 0)
-            return;
-}
-
 static void *run(void *arg) {
     struct committer *c = arg;
     struct waiting *taken[BATCH_CALLS_MAX];
-    size_t count = 0;
     pthread_mutex_lock(&c->lock);
     for (;;) {
         while (!c->first && !c->is_stopping)
             pthread_cond_wait(&c->arrived, &c->lock);
         if (!c->first)
             break;
-        linger(c, count);
-        count = gather(c, taken);
+        size_t count = gather(c, taken);
         pthread_mutex_unlock(&c->lock);
         commit(c, taken, count);
+        for (size_t i = 0; i < count; i++)
+            sem_post(&taken[i]->decided);
         pthread_mutex_lock(&c->lock);
-        for (size_t i = 0; i < count; i++) {
-            taken[i]->state = DECIDED;
-            pthread_cond_signal(&taken[i]->decided);
-        }
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;
@@ -143,7 +123,7 @@ static void *run(void *arg) {
 struct committer *committer_new(struct db_pool *pool, struct metrics *metrics) {
     struct committer *c = xalloc(sizeof *c);
     c->pool = pool;
-    c->memory = claims_memory_new();
+    c->memory = batch_memory_new();
     c->last = &c->first;
     c->events = metrics_counter(metrics, "cordon_audit_events_total",
                                 "Events that calls put on the log, repeats included.", "");
@@ -168,7 +148,7 @@ void committer_destroy(struct committer **committer_p) {
     pthread_cond_signal(&c->arrived);
     pthread_mutex_unlock(&c->lock);
     pthread_join(c->thread, NULL);
-    claims_memory_destroy(&c->memory);
+    batch_memory_destroy(&c->memory);
     pthread_cond_destroy(&c->arrived);
     pthread_mutex_destroy(&c->lock);
     free(c);
@@ -182,31 +162,38 @@ static void withdraw(struct committer *c, struct waiting *w) {
     *at = w->next;
     if (!w->next)
         c->last = at;
-    c->waiting_count--;
+}
+
+/* False: until has passed. */
+static bool wait_decided(struct waiting *w, const struct timespec *until) {
+    int result;
+    do
+        result = until ? sem_clockwait(&w->decided, CLOCK_MONOTONIC, until) : sem_wait(&w->decided);
+    while (result != 0 && errno == EINTR);
+    return result == 0;
 }
 
 enum status committer_append(struct committer *c, struct batch_call *call, int64_t deadline_ms) {
-    struct waiting w = { .call = call, .state = QUEUED };
+    struct waiting w = { .call = call };
     struct timespec until = { .tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000 };
-    pthread_cond_init(&w.decided, NULL);
+    sem_init(&w.decided, 0, 0);
 
     pthread_mutex_lock(&c->lock);
     *c->last = &w;
     c->last = &w.next;
-    c->waiting_count++;
     pthread_cond_signal(&c->arrived);
-    bool is_late = false;
-    while (w.state != DECIDED && !(is_late && w.state == QUEUED)) {
-        if (w.state == TAKEN)
-            pthread_cond_wait(&w.decided, &c->lock);
-        else
-            is_late = pthread_cond_clockwait(&w.decided, &c->lock, CLOCK_MONOTONIC, &until) != 0;
-    }
-    if (w.state == QUEUED) {
-        withdraw(c, &w);
-        call->status = fail(&call->why, ST_TIMEOUT, "audit: no batch took the call in time");
-    }
     pthread_mutex_unlock(&c->lock);
-    pthread_cond_destroy(&w.decided);
+    if (!wait_decided(&w, &until)) {
+        pthread_mutex_lock(&c->lock);
+        bool is_taken = w.is_taken;
+        if (!is_taken) {
+            withdraw(c, &w);
+            call->status = fail(&call->why, ST_TIMEOUT, "audit: no batch took the call in time");
+        }
+        pthread_mutex_unlock(&c->lock);
+        if (is_taken)
+            (void)wait_decided(&w, NULL);
+    }
+    sem_destroy(&w.decided);
     return call->status;
 }

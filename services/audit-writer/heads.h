@@ -1,5 +1,5 @@
-/* heads — the locked tree heads of one batch: where each tenant's log ends, and where it will. Made
- * from the calls' tenants, used by one thread within one transaction. */
+/* heads — the tree heads of one batch: where each tenant's log ends, and where it will. Made from the calls' tenants, used
+ * by one thread for one attempt. */
 #ifndef CORDON_AUDIT_WRITER_HEADS_H
 #define CORDON_AUDIT_WRITER_HEADS_H
 
@@ -10,15 +10,19 @@
 struct head {
     struct uuid tenant_id;
     uint64_t old_size;
+    struct merkle_hash old_root;
     struct merkle_range range;
 };
+
+/* Parameters of audit.put() that say where the heads go, in its order, and the roots of the subtrees that are filled. */
+enum head_column { H_TENANT, H_OLD_SIZE, H_OLD_ROOT, H_NEW_SIZE, H_RANGE, H_ROOT, H_NODE_TENANT, H_NODE_LEVEL, H_NODE_INDEX, H_NODE_HASH, HEAD_COLUMNS };
 
 struct heads {
     struct head *items;         /* by tenant_id */
     size_t count;
-    int64_t locked_at_us;       /* the database's clock, after the last lock */
+    int64_t recorded_at_us;     /* the database's clock: after the last lock, or what heads_memory makes of it */
     struct array tenants;
-    struct array filled_tenants, filled_levels, filled_indexes, filled_hashes;      /* subtrees that this batch filled */
+    struct array of[HEAD_COLUMNS];
 };
 
 /* Those of all calls whose status is ST_OK, each once, in the order of tenants. */
@@ -28,19 +32,13 @@ extern const struct sql HEADS_LOCK;     /* of heads.tenants */
 enum status heads_read(struct heads *h, const PGresult *rows, struct why *why) MUST_USE;
 void heads_end(struct heads *h);                            /* may run twice */
 
+void head_set(struct head *head, const struct merkle_range *range);         /* where it is before the batch */
 struct head *heads_find(struct heads *h, const struct uuid *tenant_id);     /* NULL: not locked */
 
 /* Put the next leaf on a head's tree. */
 void heads_append(struct heads *h, struct head *head, const struct merkle_hash *leaf);
 
-/* What moves the heads, and keeps the roots of the subtrees that they filled: parameters of one or two statements, which
- * live until heads_moves_end. */
-enum { HEADS_STEPS_MAX = 2, HEADS_MOVES = 5 };
-struct heads_moves { struct array of[HEADS_MOVES]; struct db_param advance[HEADS_MOVES + 1], put[4]; };
-void heads_moves_init(struct heads_moves *m);
-void heads_moves_end(struct heads_moves *m);
-/* The statements that tell the database where those that grew now end; event_ids: every event inserted in between, in
- * order. Returns how many. */
-size_t heads_steps(struct heads *h, struct heads_moves *m, struct db_param event_ids, struct db_step ret_steps[HEADS_STEPS_MAX]);
+/* Once nothing more is appended: those that grew, and what they filled. They live until heads_end. */
+void heads_params(struct heads *h, struct db_param ret_params[HEAD_COLUMNS]);
 
 #endif

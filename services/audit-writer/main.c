@@ -2,8 +2,8 @@
  *
  * Trusts:   the peer's name (by its CURVE key) for who reports an event; the database for whose ticket it
  *           is and what time it is; nothing that an event says about tenant, actor or order.
- * Holds:    database role cordon_audit: INSERT audit.audit_logs and EXECUTE of the functions that lock and
- *           move heads, drain the outbox and check tickets. It cannot read, change or delete what is on
+ * Holds:    database role cordon_audit: EXECUTE of audit.put(), which inserts rows and moves heads, and of what locks
+ *           heads, drain the outbox and check tickets. It cannot read, change or delete what is on
  *           the log, nor read anything of a tenant. The key that heads of the log are signed with. S3 Put
  *           and Get in the anchor bucket, where nothing can be removed. KMS Sign and GetPublicKey of one key, when configured.
  * Fails:    an event is acknowledged only after COMMIT; anything else is a failed call, and its caller

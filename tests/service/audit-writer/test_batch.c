@@ -172,6 +172,82 @@ Test(audit_batch, a_head_that_contradicts_itself_is_not_built_upon) {
     rig_call_end(&c);
 }
 
+/* ---- on heads as they were left ---- */
+
+static enum status commit_with(struct batch_memory *memory, struct rig_call *c) {
+    struct why why = { 0 };
+    return batch_commit(rig_pool(), memory, (struct batch_call *[]){ &c->call }, 1, clock_mono_ms() + 5000, &why);
+}
+
+/* Put a fresh event of A on the log and return its place, or -1 */
+static int64_t append_with(struct batch_memory *memory, const char *ticket) {
+    struct rig_call c;
+    rig_call(&c, AUDIT_SEARCH_DISCLOSE, ticket, DOCUMENT_A1, NULL);
+    bool is_on = commit_with(memory, &c) == ST_OK && c.call.status == ST_OK;
+    int64_t seq = is_on ? c.stamp.seq : -1;
+    rig_call_end(&c);
+    return seq;
+}
+
+Test(audit_batch, a_writer_alone_needs_neither_lock_nor_look_before_it_puts) {
+    struct batch_memory *memory = batch_memory_new();
+    const char *a = ticket_a(), *b = ticket_b();
+    cr_assert_eq(append_with(memory, a), 0, "where the head is nobody knows yet");
+    pg_ask(pg_admin(), "ALTER FUNCTION audit.lock_heads(uuid[]) RENAME TO hidden; ALTER FUNCTION audit.find_events(uuid[]) RENAME TO hidden_too");
+    for (int i = 1; i < 300; i++)
+        cr_assert_eq(append_with(memory, a), i);
+    cr_assert_eq(append_with(memory, b), -1, "another tenant's head is not known");
+    pg_ask(pg_admin(), "ALTER FUNCTION audit.hidden(uuid[]) RENAME TO lock_heads");
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM (SELECT recorded_at < lag(recorded_at) OVER (ORDER BY seq) OR recorded_at > now() AS odd "
+        "FROM audit.audit_logs WHERE tenant_id = '" PG_TENANT_A "') x WHERE odd"), "0", "times of a tree do not go back");
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 300);
+    batch_memory_destroy(&memory);
+}
+
+Test(audit_batch, a_head_that_another_writer_has_moved_is_looked_for) {
+    struct batch_memory *memories[2] = { batch_memory_new(), batch_memory_new() };
+    const char *a = ticket_a();
+    for (int i = 0; i < 40; i++)
+        cr_assert_eq(append_with(memories[i / 3 % 2], a), i);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 40);
+    for (int i = 0; i < 2; i++)
+        batch_memory_destroy(&memories[i]);
+}
+
+Test(audit_batch, a_repeat_and_a_conflict_are_found_without_looking_first) {
+    struct batch_memory *memory = batch_memory_new();
+    struct uuid id = uuid_v7();
+    struct rig_call first, again, other;
+    const char *a = ticket_a();
+    cr_assert_eq(append_with(memory, a), 0);
+    rig_call(&first, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &id);
+    rig_call(&again, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &id);
+    rig_call(&other, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A2, &id);
+    cr_assert_eq(commit_with(memory, &first), ST_OK);
+    cr_assert_eq(commit_with(memory, &again), ST_OK);
+    cr_expect_eq(again.call.status, ST_OK, "%s", again.call.why.text);
+    cr_expect_eq(again.stamp.seq, 1);
+    cr_assert_eq(append_with(memory, a), 2);
+    cr_assert_eq(commit_with(memory, &other), ST_OK);
+    cr_expect_eq(other.call.status, ST_CONFLICT);
+    cr_assert_eq(append_with(memory, a), 3);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 4);
+    rig_call_end(&first);
+    rig_call_end(&again);
+    rig_call_end(&other);
+    batch_memory_destroy(&memory);
+}
+
+Test(audit_batch, a_tree_that_was_changed_is_not_built_upon_from_memory) {
+    struct batch_memory *memory = batch_memory_new();
+    const char *a = ticket_a();
+    cr_assert_eq(append_with(memory, a), 0);
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads DISABLE TRIGGER ALL; UPDATE audit.audit_heads SET root = sha256('forged')");
+    cr_assert_eq(append_with(memory, a), -1);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT size FROM audit.audit_heads WHERE tenant_id = '" PG_TENANT_A "'"), "1");
+    batch_memory_destroy(&memory);
+}
+
 Test(audit_batch, a_database_that_admits_nobody_is_unavailable_and_recovers) {
     struct rig_call c;
     rig_call(&c, AUDIT_SEARCH_DISCLOSE, ticket_a(), NULL, NULL);

@@ -53,19 +53,22 @@ static void insert_of(char *sql, size_t size, const char *event_id, const char *
              "VALUES ('%s', '" PG_TENANT_A "', 0, now(), now(), 'disclosure', 'search.disclose', 'success', sha256('x'), '{}', sha256('%s'))", event_id, hashed);
 }
 
-Test(audit_protection, only_the_writer_inserts_and_only_what_hashes) {
+Test(audit_protection, nobody_inserts_but_what_moves_the_heads_and_only_what_hashes) {
     char sql[1024];
     struct uuid id = uuid_v7();
     insert_of(sql, sizeof sql, rig_text(&id), "\\000{}");
     for (int i = 0; i < ROLE_COUNT; i++)
-        cr_expect_str_eq(try_as(ROLES[i], sql), strcmp(ROLES[i], "cordon_audit") == 0 ? "00000" : "42501", "%s", ROLES[i]);
+        cr_expect_str_eq(try_as(ROLES[i], sql), strcmp(ROLES[i], "cordon_audit_definer") == 0 ? "00000" : "42501", "%s", ROLES[i]);
     insert_of(sql, sizeof sql, rig_text(&id), "{}");
-    cr_expect_str_eq(try_as("cordon_audit", sql), "23514", "a leaf that is not the hash of its event");
+    cr_expect_str_eq(try_as("cordon_audit_definer", sql), "23514", "a leaf that is not the hash of its event");
     snprintf(sql, sizeof sql, "SELECT 1 FROM %s", pg_ask(pg_admin(), "SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'audit.audit_logs'::regclass"));
     for (int i = 1; i < ROLE_COUNT; i++)
         cr_expect_str_eq(try_as(ROLES[i], sql), "42501", "%s names a partition", ROLES[i]);
     cr_expect_str_eq(try_as("cordon_audit", "SELECT 1 FROM audit.audit_logs"), "42501", "the writer cannot read");
     cr_expect_str_eq(try_as("cordon_audit", "INSERT INTO audit.audit_heads (tenant_id) VALUES ('" PG_TENANT_A "')"), "42501");
+    cr_expect_str_eq(try_as("cordon_audit", "INSERT INTO audit.document_events (tenant_id, document_id, seq, event_id) "
+        "VALUES ('" PG_TENANT_A "', '" DOCUMENT_A1 "', 0, gen_random_uuid())"), "42501");
+    cr_expect_str_eq(try_as("cordon_audit", "INSERT INTO audit.tree_nodes (tenant_id, level, index, hash) VALUES ('" PG_TENANT_A "', 1, 0, sha256('x'))"), "42501");
 }
 
 Test(audit_protection, every_partition_is_guarded_and_the_months_ahead_exist) {
@@ -98,23 +101,50 @@ Test(audit_protection, nobody_writes_the_outbox_directly) {
     }
 }
 
-static void advance_of(char *sql, size_t size, int from, int to, const char *event_id) {
-    snprintf(sql, size, "SELECT audit.advance_heads('{" PG_TENANT_A "}', '{%d}', '{%d}', ARRAY['\\x%064d'::bytea], ARRAY[sha256('x')], '{%s}')", from, to, 0, event_id);
+/* audit.put() of one event on A's tree, whose head is said to be at `from` with this root. */
+struct putting { int from, to; const char *root, *recorded, *ids, *leaf; };
+
+static void put_of(char *sql, size_t size, struct putting p) {
+    snprintf(sql, size, "SELECT audit.put('{" PG_TENANT_A "}', '{%d}', ARRAY['%s'::bytea], '{%d}', ARRAY['\\x%064d'::bytea], ARRAY[sha256('x')], '{}', '{}', '{}', '{}', %s, "
+             "'{%s}', ARRAY[now()], '{disclosure}', '{search.disclose}', '{success}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{1}', '{0}', '{NULL}', "
+             "ARRAY[sha256('x')], ARRAY['{}'::bytea], ARRAY[sha256('%s')], '{}', '{}')", p.from, p.root, p.to, 0, p.recorded, p.ids, p.leaf);
 }
 
-Test(audit_protection, heads_move_only_over_rows_that_are_there) {
-    struct uuid id = uuid_v7();
-    char sql[512];
-    advance_of(sql, sizeof sql, 0, 1, rig_text(&id));
-    cr_expect_str_eq(try_as("cordon_audit", sql), "40001", "no such row");
+Test(audit_protection, heads_move_from_where_they_are_and_over_rows_that_come_with_it) {
+    struct uuid id = uuid_v7(), other = uuid_v7();
     const char *event = rig_append(AUDIT_SEARCH_DISCLOSE, pg_ticket(PG_SLUG_A, "clinician", "alice"), DOCUMENT_A1);
-    advance_of(sql, sizeof sql, 0, 1, event);
-    cr_expect_str_eq(try_as("cordon_audit", sql), "40001", "the head is at 1 by now");
-    advance_of(sql, sizeof sql, 1, 2, event);
-    cr_expect_str_eq(try_as("cordon_audit", sql), "40001", "row 1 does not exist");
-    for (int i = 1; i < ROLE_COUNT; i++)
+    const char *root = pg_ask(pg_admin(), "SELECT root FROM audit.audit_heads WHERE tenant_id = '" PG_TENANT_A "'");
+    const char *now = "clock_timestamp()", *good = rig_text(&id), *leaf = "\\000{}", *none = "\\x00";
+    char two[128], sql[2048];
+    snprintf(two, sizeof two, "%s,%s", good, rig_text(&other));
+    const struct { struct putting p; const char *state, *what; } rows[] = {
+        { { 1, 2, root, now, good, leaf }, "00000", "as audit-writer does" },
+        { { 0, 1, root, now, good, leaf }, "40001", "the head is at 1" },
+        { { 0, 1, none, now, good, leaf }, "40001", "the head is at 1, and has a root" },
+        { { 2, 4, root, now, good, leaf }, "40001", "the head is not at 2" },
+        { { 1, 2, none, now, good, leaf }, "40001", "the tree is another" },
+        { { 1, 4, root, now, good, leaf }, "22023", "three places, one row" },
+        { { 1, 2, root, now, two, leaf }, "22023", "one place, two rows" },
+        { { 1, 1, root, now, "", leaf }, "42501", "nothing grows" },
+        { { 1, 2, root, "clock_timestamp() + interval '1 min'", good, leaf }, "40001", "the time is to come" },
+        { { 1, 2, root, "clock_timestamp() - interval '1 min'", good, leaf }, "40001", "the time is long past" },
+        { { 1, 2, root, "NULL", good, leaf }, "40001", "no time" },
+        { { 1, 2, root, now, good, "{}" }, "23514", "no leaf of a tree" },
+        { { 1, 2, root, now, event, leaf }, "23505", "that event is on the log" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        put_of(sql, sizeof sql, rows[i].p);
+        cr_expect_str_eq(try_as("cordon_audit", sql), rows[i].state, "%s", rows[i].what);
+    }
+    for (int i = 0; i < ROLE_COUNT; i++) {
+        put_of(sql, sizeof sql, rows[0].p);
         if (strcmp(ROLES[i], "cordon_audit") != 0 && strcmp(ROLES[i], "cordon_audit_definer") != 0)
             cr_expect_str_eq(try_as(ROLES[i], sql), "42501", "%s", ROLES[i]);
+    }
+    static const char *const FORMER[] = { "audit.advance_heads(uuid[], bigint[], bigint[], bytea[], bytea[], uuid[])", "audit.put_nodes(uuid[], bigint[], bigint[], bytea[])" };
+    for (size_t i = 0; i < sizeof FORMER / sizeof *FORMER; i++)
+        cr_expect_str_eq(pg_ask(pg_admin(), "SELECT has_function_privilege('cordon_audit', '%s', 'EXECUTE')", FORMER[i]), "f", "%s", FORMER[i]);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 1);
 }
 
 Test(audit_protection, an_auditor_reads_its_own_tenants_log_only) {
