@@ -35,12 +35,13 @@ static int compare(const void *a, const void *b) {
     return memcmp(((const struct account *)a)->tenant.bytes, ((const struct account *)b)->tenant.bytes, UUID_BYTES);
 }
 
+/* Of the nil tenant, too: what is for nobody is counted with the others, so those are there from the start. */
 static void make_series(struct accounts *accounts, struct account *a) {
     static const struct { const char *model, *direction; } USES[USE_COUNT] = {
         [USE_EMBED] = { "embed", "input" }, [USE_CHAT_INPUT] = { "chat", "input" }, [USE_CHAT_OUTPUT] = { "chat", "output" },
     };
     char name[UUID_TEXT_BYTES] = "other", labels[128];
-    if (accounts->series_count < accounts->options.series_count) {
+    if (!uuid_is_nil(&a->tenant) && accounts->series_count < accounts->options.series_count) {
         accounts->series_count++;
         (void)uuid_format(&a->tenant, name);
     }
@@ -92,6 +93,7 @@ enum status accounts_new(const struct accounts_options *options, struct accounts
     if (pthread_mutex_init(&accounts->lock, NULL) != 0)
         abort();
     accounts->refused = metrics_counter(options->metrics, "cordon_model_budget_refusals_total", "Calls refused because their tenant's budget was used up.", "");
+    make_series(accounts, account_of(accounts, &(struct uuid){ 0 }));
     char *list = arena_strdup(mem, options->exceptions), *rest = NULL;
     for (char *item = strtok_r(list, ",", &rest); item; item = strtok_r(NULL, ",", &rest))
         if (!read_exception(accounts, item))
