@@ -96,23 +96,31 @@ static bool wait_socket(PGconn *pg, short events, int64_t deadline_ms) {
     }
 }
 
-enum status connection_open(struct db_connection *c, const struct db_options *options, int64_t deadline_ms,
-                            struct why *why) {
+/* libpq keeps the SQLSTATE of a connection that failed to itself, except in this text (PQERRORS_VERBOSE). */
+static bool says_wrong_password(const PGconn *pg) {
+    return pg && strstr(PQerrorMessage(pg), " 28P01: ");
+}
+
+static enum status connect_as(struct db_connection *c, const struct db_options *options, const char *url, const char *password,
+                              int64_t deadline_ms, bool *ret_refused, struct why *why) {
     char run_time[OPTIONS_MAX_BYTES];
+    *ret_refused = false;
     if (!options_text(options, run_time, sizeof run_time))
         return fail(why, ST_INTERNAL, "database: too many settings");
     /* what stands after dbname wins over the same word in the URL */
     const char *const words[] = { "dbname", "application_name", "client_encoding", "options", "gssencmode",
                                   "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-                                  "target_session_attrs", NULL };
-    const char *const values[] = { options->url, options->process, "UTF8", run_time, "disable", "10", "3", "3", "10000",
-                                   "read-write", NULL };    /* a standby is no database yet; of several hosts, the one that is */
+                                  "target_session_attrs", "password", NULL };
+    const char *const values[] = { url, options->process, "UTF8", run_time, "disable", "10", "3", "3", "10000",
+                                   "read-write", password, NULL };    /* a standby is no database yet; of several hosts, the one that is */
 
     int64_t limit_ms = clock_mono_ms() + CONNECT_MAX_MS;
     if (limit_ms > deadline_ms)
         limit_ms = deadline_ms;
     PGconn *pg = PQconnectStartParams(words, values, 1);
     PostgresPollingStatusType turn = PGRES_POLLING_WRITING;
+    if (pg)
+        PQsetErrorVerbosity(pg, PQERRORS_VERBOSE);
     while (pg && PQstatus(pg) != CONNECTION_BAD && turn != PGRES_POLLING_OK && turn != PGRES_POLLING_FAILED) {
         if (!wait_socket(pg, turn == PGRES_POLLING_READING ? POLLIN : POLLOUT, limit_ms))
             break;
@@ -121,15 +129,35 @@ enum status connection_open(struct db_connection *c, const struct db_options *op
     if (!pg || turn != PGRES_POLLING_OK || PQsetnonblocking(pg, 1) != 0 || PQenterPipelineMode(pg) != 1) {
         /* libpq's text names host, port and user, never the password */
         enum status st = fail(why, ST_UNAVAILABLE, "database: %.200s", pg && *PQerrorMessage(pg) ? PQerrorMessage(pg) : "no connection in time");
+        *ret_refused = says_wrong_password(pg);
         PQfinish(pg);
         why->text[strcspn(why->text, "\n")] = '\0';
         return st;
     }
+    PQsetErrorVerbosity(pg, PQERRORS_DEFAULT);
     PQsetNoticeReceiver(pg, ignore_notice, NULL);
     c->pg = pg;
     c->is_suspect = false;
     c->answer_ms = statement_ms(options) + SILENCE_MS;
     return ST_OK;
+}
+
+enum status connection_open(struct db_connection *c, const struct db_options *options, int64_t deadline_ms, struct why *why) {
+    enum status st = ST_OK;
+    for (bool is_again = false;; is_again = true) {
+        unsigned url_version = 0, password_version = 0;
+        bool is_refused = false;
+        CLEANUP(secret_destroy) struct secret *url = live_secret_copy(options->live_url, &url_version);
+        CLEANUP(secret_destroy) struct secret *password = live_secret_copy(options->password, &password_version);
+        st = db_url_check(secret_text(url), options->is_production, why);
+        if (st == ST_OK)
+            st = connect_as(c, options, secret_text(url), password ? secret_text(password) : NULL, deadline_ms, &is_refused, why);
+        /* either may have held the password: both are looked at */
+        bool has_other = is_refused && live_secret_refused(options->password, password_version, deadline_ms);
+        has_other = (is_refused && live_secret_refused(options->live_url, url_version, deadline_ms)) || has_other;
+        if (!has_other || is_again)
+            return st;
+    }
 }
 
 void connection_close(struct db_connection *c) {

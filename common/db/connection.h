@@ -20,7 +20,13 @@ struct db_connection {
     int answer_ms;              /* the server's time for one answer; after that it is taken for lost */
 };
 
-/* Connect, until deadline_ms. ST_UNAVAILABLE. */
+/* db_url_check() of the URL that the options have now. */
+enum status db_options_check(const struct db_options *options, struct why *why) MUST_USE;
+/* Of a URL that is given a secret, the caller's, which is options->live_url from then on; NULL: the options have one. */
+struct live_secret *db_options_own_url(struct db_options *options);
+
+/* Connect, until deadline_ms, with the present URL and password; once more when they are refused and there are others
+ * by then. ST_UNAVAILABLE; ST_INVALID: the URL became one that db_url_check() refuses. */
 enum status connection_open(struct db_connection *c, const struct db_options *options, int64_t deadline_ms,
                             struct why *why) MUST_USE;
 void connection_close(struct db_connection *c);

@@ -5,7 +5,6 @@
 
 #include "core/arena.h"
 #include "core/clock.h"
-#include "core/secret.h"
 #include "db/connection.h"
 
 enum { RETRY_MS = 500, CHANNEL_MAX_BYTES = 63 };
@@ -13,7 +12,7 @@ enum { RETRY_MS = 500, CHANNEL_MAX_BYTES = 63 };
 struct db_listener {
     struct db_connection conn;
     struct db_options options;
-    struct secret *url;
+    struct live_secret *url;        /* NULL: the options' own */
     char *process;
     char text[16 + CHANNEL_MAX_BYTES];      /* LISTEN channel */
     int64_t retry_at_ms;
@@ -26,14 +25,13 @@ enum status db_listener_new(const struct db_options *options, const char *channe
     size_t len = strspn(channel, "abcdefghijklmnopqrstuvwxyz_");
     if (len == 0 || channel[len] || len > CHANNEL_MAX_BYTES)
         return fail(why, ST_INTERNAL, "listen: '%s' is no channel", channel);
-    enum status st = db_url_check(options->url, options->is_production, why);
+    enum status st = db_options_check(options, why);
     if (st != ST_OK)
         return st;
     struct db_listener *l = xalloc(sizeof *l);
-    l->url = secret_new(options->url, strlen(options->url));
     l->process = xstrdup(options->process);
     l->options = *options;
-    l->options.url = secret_text(l->url);
+    l->url = db_options_own_url(&l->options);
     l->options.process = l->process;
     memcpy(l->text, "LISTEN ", 7);
     memcpy(l->text + 7, channel, len + 1);
@@ -46,7 +44,7 @@ void db_listener_destroy(struct db_listener **listener_p) {
     if (!l)
         return;
     connection_close(&l->conn);
-    secret_destroy(&l->url);
+    live_secret_destroy(&l->url);
     free(l->process);
     free(l);
     *listener_p = NULL;

@@ -9,7 +9,6 @@
 
 #include "core/arena.h"
 #include "core/clock.h"
-#include "core/secret.h"
 #include "core/str.h"
 #include "db/connection.h"
 
@@ -18,8 +17,8 @@ enum { CONNECTIONS_DEFAULT = 4, CONNECTIONS_MAX = 64, BACKOFF_MIN_MS = 100, BACK
 struct db_pool {
     pthread_mutex_t lock;
     pthread_cond_t returned;
-    struct db_options options;      /* url and process point into the two below */
-    struct secret *url;
+    struct db_options options;      /* live_url, when the URL was given, and process point to the two below */
+    struct live_secret *url;
     char *process;
     int size, waiting, open;
     struct gauge *busy_gauge, *waiting_gauge, *up_gauge;       /* NULL without metrics */
@@ -53,8 +52,23 @@ static void make_gauges(struct db_pool *pool, struct metrics *m) {
     pool->waiting_gauge = metrics_gauge(m, "cordon_db_connections_waiting", "Threads that wait for a free connection.", labels);
 }
 
+struct live_secret *db_options_own_url(struct db_options *options) {
+    if (options->live_url)
+        return NULL;
+    struct live_secret *own = live_secret_new(options->url, strlen(options->url));
+    options->live_url = own;
+    options->url = NULL;
+    return own;
+}
+
+enum status db_options_check(const struct db_options *options, struct why *why) {
+    unsigned ignored;
+    CLEANUP(secret_destroy) struct secret *url = live_secret_copy(options->live_url, &ignored);
+    return db_url_check(url ? secret_text(url) : options->url, options->is_production, why);
+}
+
 enum status db_pool_new(const struct db_options *options, struct db_pool **ret_pool, struct why *why) {
-    enum status st = db_url_check(options->url, options->is_production, why);
+    enum status st = db_options_check(options, why);
     if (st != ST_OK)
         return st;
     int size = options->connections ? options->connections : CONNECTIONS_DEFAULT;
@@ -68,10 +82,9 @@ enum status db_pool_new(const struct db_options *options, struct db_pool **ret_p
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->returned, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    pool->url = secret_new(options->url, strlen(options->url));
     pool->process = xstrdup(options->process);
     pool->options = *options;
-    pool->options.url = secret_text(pool->url);
+    pool->url = db_options_own_url(&pool->options);
     pool->options.process = pool->process;
     pool->size = size;
     if (options->metrics)
@@ -88,7 +101,7 @@ void db_pool_destroy(struct db_pool **pool_p) {
         connection_close(&pool->connections[i]);
     pthread_cond_destroy(&pool->returned);
     pthread_mutex_destroy(&pool->lock);
-    secret_destroy(&pool->url);
+    live_secret_destroy(&pool->url);
     free(pool->process);
     free(pool);
     *pool_p = NULL;

@@ -13,11 +13,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/live_secret.h"
 #include "core/status.h"
 #include "obs/metrics.h"
 
 struct db_options {
-    const char *url;                    /* libpq URL or key=value string; copied */
+    const char *url;                    /* libpq URL or key=value string; copied. Or, instead: */
+    struct live_secret *live_url;       /* one that may change: a new connection takes the present one; borrowed */
+    struct live_secret *password;       /* likewise, wins over the URL's; NULL: none but that */
     const char *process;                /* application_name: "query" */
     int connections;                    /* 1 to 64; 0: 4 */
     int statement_timeout_ms;           /* 0: 10 s */

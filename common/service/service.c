@@ -79,16 +79,7 @@ static void print_settings(struct process *p) {
     p->runtime.version = CORDON_VERSION;
 }
 
-static enum status load_settings(struct process *p, struct why *why) {
-    skeleton_table_fill(&p->table, p->svc);
-    enum status st = config_load(p->table.rows, &p->values, NULL, why);
-    if (st == ST_OK && p->svc->settings) {
-        p->settings = xalloc(p->svc->settings_size);
-        st = config_load(p->svc->settings, p->settings, NULL, why);
-    }
-    config_wipe_environment();
-    if (st != ST_OK)
-        return st;
+static enum status check_settings(struct process *p, struct why *why) {
     enum log_level level;
     if (!log_level_from_text(p->values.log_level, &level))
         return fail(why, ST_INVALID, "LOG_LEVEL: needs debug, info, warn or error");
@@ -96,8 +87,26 @@ static enum status load_settings(struct process *p, struct why *why) {
     p->runtime.is_production = !str_equal(p->values.environment, "development");
     if (p->runtime.is_production && !str_equal(p->values.environment, "production"))
         return fail(why, ST_INVALID, "ENVIRONMENT: needs development or production");
-    print_settings(p);
     return ST_OK;
+}
+
+static enum status load_settings(struct process *p, struct why *why) {
+    struct config_references named = { 0 }, *references = p->svc->secrets ? &named : NULL;
+    skeleton_table_fill(&p->table, p->svc);
+    enum status st = config_load(p->table.rows, &p->values, references, why);
+    if (st == ST_OK && p->svc->settings) {
+        p->settings = xalloc(p->svc->settings_size);
+        st = config_load(p->svc->settings, p->settings, references, why);
+    }
+    config_wipe_environment();
+    if (st == ST_OK)
+        st = check_settings(p, why);
+    if (st == ST_OK && named.count > 0)
+        st = p->svc->secrets->fetch(&named, (char *)p->settings + p->svc->aws_offset, p->runtime.is_production, &p->runtime.secrets, why);
+    config_references_end(&named);
+    if (st == ST_OK)
+        print_settings(p);
+    return st;
 }
 
 static void on_link(void *ctx, enum peer peer, const char *address, const char *what) {
@@ -186,6 +195,8 @@ static bool stop(struct process *p) {
     if (!pool_join(&p->pool, clock_mono_ms() + JOIN_MS))
         return false;
     listener_stop(&p->listener);
+    if (p->runtime.secrets)
+        p->svc->secrets->stop(p->runtime.secrets);
     if (p->self && p->svc->close)
         p->svc->close(&p->self);
     if (p->runtime.has_left_behind)
@@ -195,6 +206,8 @@ static bool stop(struct process *p) {
     runtime_stop_destroy(&p->runtime.halt);
     otlp_stop(&p->otlp, clock_mono_ms() + FLUSH_MS);
     metrics_destroy(&p->runtime.metrics);
+    if (p->runtime.secrets)
+        p->svc->secrets->destroy(&p->runtime.secrets);
     if (p->settings)
         config_release(p->svc->settings, p->settings);
     free(p->settings);

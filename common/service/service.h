@@ -28,6 +28,16 @@ struct route {
 };
 
 struct runtime_stop;
+struct secrets;
+
+/* Where secrets are that settings name instead of giving them: &SECRETS_MANAGER of common/secrets. */
+struct secret_store {
+    /* Before the process confines itself and without a thread: each reference gets its value; the list is taken. */
+    enum status (*fetch)(struct config_references *references, const void *aws_settings, bool is_production,
+                         struct secrets **ret_secrets, struct why *why);
+    void (*stop)(struct secrets *secrets);              /* from here on nothing is read again */
+    void (*destroy)(struct secrets **secrets_p);
+};
 
 /* What a running process offers to open(), start() and handlers. Lives until close() has returned. */
 struct runtime {
@@ -38,6 +48,7 @@ struct runtime {
     char settings_changed[4096];                /* and names of those that are not the default: for the record of the start */
     struct bus *bus;                            /* NULL until the bus runs: not in open() */
     struct metrics *metrics;
+    struct secrets *secrets;                    /* NULL: the settings name none */
     bool has_left_behind;                       /* set by close(): a thread of the service does not end, nothing more is taken down */
     struct runtime_stop *stop;                  /* NULL in tests that never stop; asked through the functions below */
     struct runtime_stop *halt;                  /* set when the drain is over: what still runs shall end without an outcome */
@@ -72,6 +83,8 @@ struct service {
     unsigned calls;                             /* enum peer bits that it may call */
     const struct setting *settings;             /* its own table; the skeleton's rows are added */
     size_t settings_size;                       /* sizeof its settings struct */
+    const struct secret_store *secrets;         /* NULL: secrets are given, and naming one is refused */
+    size_t aws_offset;                          /* offsetof its struct aws_settings, for secrets */
     const struct route *routes;                 /* ends with method == NULL; NULL: binds no bus socket */
     const struct ready_check *ready;            /* ends with name == NULL; peers and drain are checked by the skeleton */
     /* Optional: what its settings add to common/confine/hardening.def; the folders that they name may be read anyway. */

@@ -15,7 +15,7 @@
 extern const struct service AUDIT_WRITER;
 
 struct audit_writer_settings {
-    struct secret *database_url;
+    struct live_secret *database_url, *database_password;
     int64_t connections;
     struct secret *checkpoint_key;
     int64_t checkpoint_interval_s, checkpoint_events, anchor_days, recheck_events;

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
+#include "secrets/secrets.h"
 
 enum { OPEN_MAX_MS = 15000, READY_MAX_MS = 1000, SCRAPE_MAX_MS = 500, TICKET_MAX_BYTES = 8192, ANCHOR_DAYS_MIN = 2192 };
 
@@ -160,7 +161,8 @@ static const struct ready_check READY[] = {
 
 static const struct setting SETTINGS[] = {
     /* name                          type        default         min  max      unit    offset                      help */
-    { "DATABASE_URL",                SET_SECRET, NULL,           0,   0,       "",     OFF(database_url),          "libpq URL of role cordon_audit." },
+    { "DATABASE_URL",                SET_LIVE_SECRET, NULL,           0,   0,       "",     OFF(database_url),          "libpq URL of role cordon_audit." },
+    { "DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(database_password), "Its role's password, when it is not in DATABASE_URL; it wins over one that is." },
     { "CORDON_DB_CONNECTIONS",       SET_INT,    "6",            2,   64,      "",     OFF(connections),           "Connections kept: one commits, one drains the outbox, one signs, one checks, one answers health." },
     { "CORDON_CHECKPOINT_KEY",       SET_SECRET, "",             0,   512,     "",     OFF(checkpoint_key),        "Key that heads of the log are signed with, as cordon-keygen --checkpoint makes it. Required in production; without it nothing is signed." },
     { "CORDON_CHECKPOINT_INTERVAL_S", SET_INT,   "60",           1,   3600,    "s",    OFF(checkpoint_interval_s), "A head that has grown is signed after so long." },
@@ -207,7 +209,7 @@ static enum status connect(struct audit_writer *writer, const struct db_options 
 }
 
 /* Without a key or a bucket heads stay where they are: fit for a laptop. */
-static enum status open_signer(struct audit_writer *writer, struct metrics *metrics, struct why *why) {
+static enum status open_signer(struct audit_writer *writer, struct runtime *rt, struct why *why) {
     const struct audit_writer_settings *settings = writer->settings;
     bool has_bucket = settings->anchor_bucket && *settings->anchor_bucket;
     if (writer->is_production && (!settings->checkpoint_key || !has_bucket))
@@ -220,19 +222,21 @@ static enum status open_signer(struct audit_writer *writer, struct metrics *metr
     bool has_kms = settings->checkpoint_kms_key && *settings->checkpoint_kms_key;
     if (has_kms && !writer->key)
         return fail(why, ST_INVALID, "CORDON_CHECKPOINT_KMS_KEY signs what CORDON_CHECKPOINT_KEY has signed");
-    if (writer->key && (has_bucket || has_kms)) {
-        st = aws_open(&settings->aws, writer->is_production, metrics, &writer->aws, why);
-        if (st != ST_OK)
-            return st;
+    bool has_anchor = writer->key && (has_bucket || has_kms);
+    if (has_anchor || rt->secrets)
+        st = secrets_open_aws(&settings->aws, rt, &writer->aws, why);
+    if (st != ST_OK)
+        return st;
+    if (has_anchor) {
         writer->s3 = has_bucket ? s3_new(writer->aws, settings->s3_endpoint, settings->anchor_bucket) : NULL;
         writer->kms = has_kms ? kms_new(writer->aws, settings->kms_endpoint) : NULL;
     }
     struct anchor anchor = { .s3 = writer->s3, .key = writer->key, .keep_days = settings->anchor_days };
     struct checkpoint_pace pace = { .events = settings->checkpoint_events, .wait_ms = settings->checkpoint_interval_s * 1000 };
     struct countersigner kms = { .kms = writer->kms, .key_id = settings->checkpoint_kms_key };
-    writer->signer = signer_new(writer->db, writer->key, &anchor, &kms, &pace, metrics);
+    writer->signer = signer_new(writer->db, writer->key, &anchor, &kms, &pace, rt->metrics);
     if (writer->s3 && settings->recheck_events > 0)
-        writer->recheck = recheck_new(writer->db, &anchor, settings->recheck_events, metrics);
+        writer->recheck = recheck_new(writer->db, &anchor, settings->recheck_events, rt->metrics);
     return ST_OK;
 }
 
@@ -244,11 +248,11 @@ static enum status writer_open(void **ret_self, const void *settings_in, struct 
     writer->backlog_rows = metrics_gauge(rt->metrics, "cordon_audit_backlog_rows", "Records in the outbox.", "");
     writer->backlog_oldest_seconds = metrics_gauge(rt->metrics, "cordon_audit_backlog_oldest_seconds",
                                                    "Age of the oldest record in the outbox.", "");
-    struct db_options options = { .url = secret_text(settings->database_url), .process = rt->process, .metrics = rt->metrics,
+    struct db_options options = { .live_url = settings->database_url, .password = settings->database_password, .process = rt->process, .metrics = rt->metrics,
                                   .connections = (int)settings->connections, .is_production = rt->is_production };
     enum status st = connect(writer, &options, rt, why);
     if (st == ST_OK)
-        st = open_signer(writer, rt->metrics, why);
+        st = open_signer(writer, rt, why);
     if (st != ST_OK) {
         void *self = writer;
         writer_close(&self);
@@ -297,6 +301,7 @@ const struct service AUDIT_WRITER = {
     .about = "appends to the audit log, and nothing else",
     .settings = SETTINGS,
     .settings_size = sizeof(struct audit_writer_settings),
+    .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct audit_writer_settings, aws),
     .routes = ROUTES,
     .ready = READY,
     .open = writer_open,

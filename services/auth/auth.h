@@ -15,7 +15,8 @@
 #include "sweeper.h"
 
 struct auth_settings {
-    struct secret *database_url, *directory_key, *client_secret, *login_secrets;
+    struct live_secret *database_url, *database_password;
+    struct secret *directory_key, *client_secret, *login_secrets;
     int64_t db_connections_count, denials_per_minute;
     const char *preset, *issuer_url, *audience, *audience_claim, *tenant_claim, *roles_claim, *issuers_json;
     const char *public_url, *login_client_id;

@@ -12,6 +12,7 @@
 #include "db/rows.h"
 #include "login.h"
 #include "refusals.h"
+#include "secrets/secrets.h"
 
 enum { BOOT_MS = 20000, READY_MS = 2000, ISSUER_FETCH_MS = 3000 };
 
@@ -70,7 +71,8 @@ static const struct route ROUTES[] = {
 
 static const struct setting SETTINGS[] = {
     /* name                            type        default      min max   unit offset                     help */
-    { "DATABASE_URL",                  SET_SECRET, NULL,        1,  2048, "",  OFF(database_url),         "PostgreSQL as role cordon_auth; sslmode=verify-full in production." },
+    { "DATABASE_URL",                  SET_LIVE_SECRET, NULL,        1,  2048, "",  OFF(database_url),         "PostgreSQL as role cordon_auth; sslmode=verify-full in production." },
+    { "DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(database_password), "Its role's password, when it is not in DATABASE_URL; it wins over one that is." },
     { "CORDON_DB_CONNECTIONS",         SET_INT,    "4",         1,  64,   "",  OFF(db_connections_count), "Connections as cordon_auth; about two for each core of the database." },
     { "OIDC_ISSUER_URL",               SET_TEXT,   NULL,        8,  512,  "",  OFF(issuer_url),           "Issuer of access tokens, exactly as in their iss; https in production." },
     { "OIDC_CLIENT_ID",                SET_TEXT,   NULL,        1,  255,  "",  OFF(audience),             "Audience that a token must be for." },
@@ -172,7 +174,7 @@ static void auth_close(void **self_p) {
 }
 
 static enum status open_database(struct auth *a, struct why *why) {
-    struct db_options options = { .url = secret_text(a->settings->database_url), .process = "auth", .metrics = a->runtime->metrics,
+    struct db_options options = { .live_url = a->settings->database_url, .password = a->settings->database_password, .process = "auth", .metrics = a->runtime->metrics,
                                   .connections = (int)a->settings->db_connections_count, .is_production = a->runtime->is_production };
     enum status st = db_pool_new(&options, &a->db, why);
     if (st == ST_OK)
@@ -204,7 +206,7 @@ static enum status auth_open(void **ret_self, const void *settings, struct runti
     if (st == ST_OK)
         st = open_database(a, why);
     if (st == ST_OK)
-        st = aws_open(&s->aws, rt->is_production, rt->metrics, &a->aws, why);
+        st = secrets_open_aws(&s->aws, rt, &a->aws, why);
     if (st != ST_OK) {
         auth_close(&self);
         return st;
@@ -225,5 +227,6 @@ static enum status auth_start(void *self, struct runtime *rt, struct why *why) {
 const struct service AUTH = {
     .name = "auth", .peer = PEER_AUTH, .about = "Says who is asking and for which tenant; makes tenants and their keys.",
     .calls = PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct auth_settings),
+    .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct auth_settings, aws),
     .routes = ROUTES, .ready = READY, .open = auth_open, .start = auth_start, .drain = refusals_drain, .close = auth_close,
 };

@@ -9,6 +9,7 @@
 #include "embedding.pb-c.h"
 #include "embedding_worker.h"
 #include "prompt.h"
+#include "secrets/secrets.h"
 #include "text/tokens.h"
 
 enum {
@@ -420,10 +421,7 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
     void *self = w;
     w->settings = settings;
     w->runtime = rt;
-    bool asks_sts = rt->is_production || *w->settings->aws.sts_endpoint;    /* else there may be nobody to ask */
-    enum status st = aws_open(&w->settings->aws, rt->is_production, rt->metrics, &w->aws, why);
-    if (st == ST_OK && asks_sts)
-        st = sts_assert(w->aws, w->settings->aws.sts_endpoint, w->settings->aws.identity, clock_mono_ms() + BOOT_MS, why);
+    enum status st = secrets_open_aws(&w->settings->aws, rt, &w->aws, why);
     if (st == ST_OK)
         st = open_accounts(w, why);
     struct preflight_options account = preflight_of(w);
@@ -468,5 +466,6 @@ static void embedding_collect(void *self, struct metrics *m) {
 const struct service EMBEDDING_WORKER = {
     .name = "embedding-worker", .peer = PEER_EMBEDDING_WORKER, .about = "embeds texts and answers questions by Amazon Bedrock",
     .calls = PEER_NONE, .settings = SETTINGS, .settings_size = sizeof(struct embedding_settings), .routes = ROUTES, .ready = READY,
+    .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct embedding_settings, aws),
     .open = embedding_open, .start = embedding_start, .close = embedding_close, .collect = embedding_collect,
 };

@@ -9,6 +9,7 @@
 #include "db/plain_tx.h"
 #include "db/tenant_tx.h"
 #include "ingest.h"
+#include "secrets/secrets.h"
 #include "ingest.pb-c.h"
 
 enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024, DRAIN_MARGIN_MS = 200, HAND_BACK_MS = 1000, JOIN_MS = 500,
@@ -65,8 +66,10 @@ static const struct route ROUTES[] = {
 
 static const struct setting SETTINGS[] = {
     /* name                        type        default             min  max       unit     offset                     help */
-    { "DATABASE_URL",              SET_SECRET, NULL,               1,   2048,     "",      OFF(database_url),         "PostgreSQL as role cordon_ingest; sslmode=verify-full in production." },
-    { "CORDON_JOBS_DATABASE_URL",  SET_SECRET, NULL,               1,   2048,     "",      OFF(jobs_database_url),    "The same database as role cordon_jobs." },
+    { "DATABASE_URL",              SET_LIVE_SECRET, NULL,               1,   2048,     "",      OFF(database_url),         "PostgreSQL as role cordon_ingest; sslmode=verify-full in production." },
+    { "DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(database_password), "Its role's password, when it is not in DATABASE_URL; it wins over one that is." },
+    { "CORDON_JOBS_DATABASE_URL",  SET_LIVE_SECRET, NULL,               1,   2048,     "",      OFF(jobs_database_url),    "The same database as role cordon_jobs." },
+    { "CORDON_JOBS_DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(jobs_database_password), "Its role's password, when it is not in CORDON_JOBS_DATABASE_URL; it wins over one that is." },
     { "CORDON_DB_CONNECTIONS",     SET_INT,    "4",                1,   64,       "",      OFF(db_connections_count), "Connections for documents and chunks." },
     AWS_SETTINGS(struct ingest_settings, aws, "ingest-worker"),
     AWS_SECRETS_SETTINGS(struct ingest_settings, aws),
@@ -144,9 +147,9 @@ static void ingest_close(void **self_p) {
 
 static enum status open_databases(struct ingest *g, struct why *why) {
     const struct ingest_settings *s = g->settings;
-    struct db_options tenant = { .url = secret_text(s->database_url), .process = "ingest-worker", .metrics = g->runtime->metrics,
+    struct db_options tenant = { .live_url = s->database_url, .password = s->database_password, .process = "ingest-worker", .metrics = g->runtime->metrics,
                                  .connections = (int)s->db_connections_count, .is_production = g->runtime->is_production };
-    struct db_options jobs = { .url = secret_text(s->jobs_database_url), .process = "ingest-worker jobs", .metrics = g->runtime->metrics, .connections = 2,
+    struct db_options jobs = { .live_url = s->jobs_database_url, .password = s->jobs_database_password, .process = "ingest-worker jobs", .metrics = g->runtime->metrics, .connections = 2,
                                .is_production = g->runtime->is_production };
     int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
     enum status st = db_pool_new(&tenant, &g->db, why);
@@ -170,7 +173,7 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
     const struct ingest_settings *s = g->settings;
     enum status st = open_databases(g, why);
     if (st == ST_OK)
-        st = aws_open(&s->aws, rt->is_production, rt->metrics, &g->aws, why);
+        st = secrets_open_aws(&s->aws, rt, &g->aws, why);
     if (st != ST_OK) {
         ingest_close(&self);
         return st;
@@ -217,6 +220,7 @@ static void ingest_needs(const void *settings, struct needs *needs) {
 const struct service INGEST_WORKER = {
     .name = "ingest-worker", .peer = PEER_INGEST_WORKER, .about = "Takes uploads in and turns documents into searchable chunks.",
     .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct ingest_settings),
+    .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct ingest_settings, aws),
     .needs = ingest_needs, .routes = ROUTES, .ready = READY, .open = ingest_open, .start = ingest_start, .drain = ingest_drain, .close = ingest_close,
     .collect = collect,
 };

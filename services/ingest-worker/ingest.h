@@ -16,7 +16,7 @@
 #include "service/service.h"
 
 struct ingest_settings {
-    struct secret *database_url, *jobs_database_url;
+    struct live_secret *database_url, *database_password, *jobs_database_url, *jobs_database_password;
     int64_t db_connections_count;
     const char *bucket, *share_bucket;
     int64_t upload_max_bytes, upload_lease_ms;

@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "db/boot_check.h"
 #include "query.h"
+#include "secrets/secrets.h"
 #include "query.pb-c.h"
 
 enum { BOOT_BUDGET_MS = 20000, READY_BUDGET_MS = 2000, TENANT_KEYS_MAX = 1024 };
@@ -48,8 +49,10 @@ static const struct route ROUTES[] = {
 
 static const struct setting SETTINGS[] = {
     /* name                        type        default   min max      unit  offset                     help */
-    { "DATABASE_URL",              SET_SECRET, NULL,     1,  2048,    "",   OFF(database_url),         "PostgreSQL as role cordon_query; sslmode=verify-full in production." },
-    { "CORDON_AUDIT_DATABASE_URL", SET_SECRET, NULL,     1,  2048,    "",   OFF(audit_database_url),   "The same database as role cordon_audit_reader." },
+    { "DATABASE_URL",              SET_LIVE_SECRET, NULL,     1,  2048,    "",   OFF(database_url),         "PostgreSQL as role cordon_query; sslmode=verify-full in production." },
+    { "DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(database_password), "Its role's password, when it is not in DATABASE_URL; it wins over one that is." },
+    { "CORDON_AUDIT_DATABASE_URL", SET_LIVE_SECRET, NULL,     1,  2048,    "",   OFF(audit_database_url),   "The same database as role cordon_audit_reader." },
+    { "CORDON_AUDIT_DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(audit_database_password), "Its role's password, when it is not in CORDON_AUDIT_DATABASE_URL; it wins over one that is." },
     { "CORDON_DB_CONNECTIONS",     SET_INT,    "4",      1,  64,      "",   OFF(db_connections_count), "Connections as cordon_query; about two for each core of the database." },
     AWS_SETTINGS(struct query_settings, aws, "query"),
     AWS_SECRETS_SETTINGS(struct query_settings, aws),
@@ -103,9 +106,9 @@ static void query_close(void **self_p) {
 
 static enum status open_databases(struct query *q, struct why *why) {
     const struct query_settings *s = q->settings;
-    struct db_options reads = { .url = secret_text(s->database_url), .process = "query", .connections = (int)s->db_connections_count,
+    struct db_options reads = { .live_url = s->database_url, .password = s->database_password, .process = "query", .connections = (int)s->db_connections_count,
                                 .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
-    struct db_options audit = { .url = secret_text(s->audit_database_url), .process = "query audit", .connections = 2,
+    struct db_options audit = { .live_url = s->audit_database_url, .password = s->audit_database_password, .process = "query audit", .connections = 2,
                                 .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
     int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
     enum status st = db_pool_new(&reads, &q->db, why);
@@ -129,7 +132,7 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     if (st == ST_OK)
         st = witnesses_read(s->witness_keys, &q->witnesses, &q->witness_count, why);
     if (st == ST_OK)
-        st = aws_open(&s->aws, rt->is_production, rt->metrics, &q->aws, why);
+        st = secrets_open_aws(&s->aws, rt, &q->aws, why);
     if (st != ST_OK) {
         query_close(&self);
         return st;
@@ -146,5 +149,6 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
 const struct service QUERY = {
     .name = "query", .peer = PEER_QUERY, .about = "Answers questions over one tenant's documents, and every other read.",
     .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct query_settings),
+    .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct query_settings, aws),
     .routes = ROUTES, .ready = READY, .open = query_open, .close = query_close,
 };

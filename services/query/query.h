@@ -16,7 +16,7 @@
 enum { QUERY_PAGE_MAX_BYTES = 900000 };
 
 struct query_settings {
-    struct secret *database_url, *audit_database_url;
+    struct live_secret *database_url, *database_password, *audit_database_url, *audit_database_password;
     int64_t db_connections_count;
     const char *bucket, *share_bucket;
     int64_t key_cache_ms, share_cache_ms;

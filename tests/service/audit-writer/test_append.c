@@ -6,23 +6,24 @@
 
 static struct metrics *metrics;
 static void *writer;
+static struct live_secret *database;
 
 static void open_writer(void) {
     rig_open();
     metrics = metrics_new();
     const char *url = pg_url("cordon_audit");
-    struct secret *secret = secret_new(url, strlen(url));
-    struct audit_writer_settings settings = { .database_url = secret, .connections = 4 };
+    database = live_secret_new(url, strlen(url));
+    struct audit_writer_settings settings = { .database_url = database, .connections = 4 };
     struct runtime rt = { .process = "audit-writer", .metrics = metrics };
     struct why why = { 0 };
     cr_assert_eq(AUDIT_WRITER.open(&writer, &settings, &rt, &why), ST_OK, "%s", why.text);
     cr_assert_eq(AUDIT_WRITER.start(writer, &rt, &why), ST_OK);
-    secret_destroy(&secret);
 }
 
 static void close_writer(void) {
     AUDIT_WRITER.drain(writer, clock_mono_ms() + 5000);
     AUDIT_WRITER.close(&writer);
+    live_secret_destroy(&database);
     metrics_destroy(&metrics);
     rig_close();
 }
@@ -192,7 +193,7 @@ Test(audit_append, refuses_to_open_as_anybody_else) {
     const char *roles[] = { NULL, "cordon_query", "cordon_audit_reader" };
     for (int i = 0; i < 3; i++) {
         const char *url = pg_url(roles[i]);
-        CLEANUP(secret_destroy) struct secret *secret = secret_new(url, strlen(url));
+        CLEANUP(live_secret_destroy) struct live_secret *secret = live_secret_new(url, strlen(url));
         struct audit_writer_settings settings = { .database_url = secret, .connections = 4 };
         struct runtime rt = { .process = "audit-writer", .metrics = metrics };
         struct why why = { 0 };

@@ -420,7 +420,8 @@ Test(audit_checkpoints, a_refused_log_refuses_calls_and_leaves_the_outbox_alone)
     }
     put_back(1);
     const char *url = pg_url("cordon_audit");
-    CLEANUP(secret_destroy) struct secret *database = secret_new(url, strlen(url)), *text = secret_new(SKEY, strlen(SKEY)), *aws_key = secret_new("s", 1);
+    CLEANUP(live_secret_destroy) struct live_secret *database = live_secret_new(url, strlen(url));
+    CLEANUP(secret_destroy) struct secret *text = secret_new(SKEY, strlen(SKEY)), *aws_key = secret_new("s", 1);
     struct audit_writer_settings settings = { .database_url = database, .connections = 5, .checkpoint_key = text, .checkpoint_interval_s = 1,
         .checkpoint_events = 1, .anchor_days = 1, .anchor_bucket = "anchors", .s3_endpoint = loopback_url(bucket.server),
         .aws = { .region = "us-east-1", .identity = "audit-writer", .proxy = "", .access_key_id = "AKIDTEST", .secret_access_key = aws_key, .web_identity_token_file = "",
@@ -454,7 +455,7 @@ Test(audit_checkpoints, a_refused_log_refuses_calls_and_leaves_the_outbox_alone)
 
 Test(audit_checkpoints, production_wants_key_and_bucket) {
     const char *url = pg_url("cordon_audit");
-    CLEANUP(secret_destroy) struct secret *database = secret_new(url, strlen(url));
+    CLEANUP(live_secret_destroy) struct live_secret *database = live_secret_new(url, strlen(url));
     struct audit_writer_settings settings = { .database_url = database, .connections = 2, .anchor_bucket = "" };
     struct runtime rt = { .process = "audit-writer", .metrics = metrics, .is_production = true };
     struct why why = { 0 };

@@ -6,6 +6,7 @@
 #include "unit/bus_fixture.h"
 
 static struct metrics *metrics;
+static struct live_secret *database;
 static void *writer;
 static struct node server, query;
 
@@ -35,8 +36,8 @@ static void open_all(void) {
     make_keys();
     metrics = metrics_new();
     const char *url = pg_url("cordon_audit");
-    CLEANUP(secret_destroy) struct secret *secret = secret_new(url, strlen(url));
-    struct audit_writer_settings settings = { .database_url = secret, .connections = 4 };
+    database = live_secret_new(url, strlen(url));
+    struct audit_writer_settings settings = { .database_url = database, .connections = 4 };
     struct runtime rt = { .process = "audit-writer", .metrics = metrics };
     struct why why = { 0 };
     cr_assert_eq(AUDIT_WRITER.open(&writer, &settings, &rt, &why), ST_OK, "%s", why.text);
@@ -48,6 +49,7 @@ static void close_all(void) {
     node_stop(&query);
     node_stop(&server);
     AUDIT_WRITER.close(&writer);
+    live_secret_destroy(&database);
     metrics_destroy(&metrics);
     rig_close();
 }

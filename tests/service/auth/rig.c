@@ -156,6 +156,8 @@ static bool answer_kms(const struct loopback_request *request, int fd, struct ar
         { "TrentService.CreateKey", create_key }, { "TrentService.CreateAlias", create_alias },
         { "TrentService.DescribeKey", describe_key }, { "TrentService.GenerateDataKeyWithoutPlaintext", generate_data_key },
     };
+    if (request->body.data && str_starts_with(request->body.data, "Action=GetCallerIdentity"))
+        return loopback_answer(fd, 200, "Content-Type: text/xml\r\n", "<Arn>arn:aws:iam::1:user/auth</Arn>");
     char target[128];
     CLEANUP(json_destroy) json_t *req = json_loadb(request->body.data, request->body.len, 0, NULL);
     loopback_header(request, "x-amz-target", target, sizeof target);
@@ -204,7 +206,7 @@ void rig_open(void) {
     rig.issuer = loopback_url(server);
     pg_open();
     const char *url = pg_url("cordon_auth"), *secret = "secret";
-    settings = (struct auth_settings){ .database_url = secret_new(url, strlen(url)), .db_connections_count = 2, .issuer_url = rig.issuer,
+    settings = (struct auth_settings){ .database_url = live_secret_new(url, strlen(url)), .db_connections_count = 2, .issuer_url = rig.issuer,
         .audience = "cordon", .preset = "standard", .audience_claim = "", .tenant_claim = "", .roles_claim = "", .issuers_json = replace_all(rig_issuers, "%s", rig.issuer),
         .public_url = "https://cordon.example", .login_client_id = "cordon-web", .client_secret = secret_new(RIG_CLIENT_SECRET, sizeof RIG_CLIENT_SECRET - 1),
         .session_idle_s = rig_idle_s ? rig_idle_s : 900, .session_absolute_s = 28800,
@@ -224,7 +226,7 @@ void rig_close(void) {
     AUTH.close(&self);
     loopback_stop(&server);
     pg_close();
-    secret_destroy(&settings.database_url);
+    live_secret_destroy(&settings.database_url);
     secret_destroy(&settings.directory_key);
     secret_destroy(&settings.client_secret);
     secret_destroy(&settings.aws.secret_access_key);

@@ -144,6 +144,8 @@ static bool answer_kms(struct fake_cloud *c, const struct loopback_request *r, i
 
 static bool answer(void *ctx, const struct loopback_request *r, int fd) {
     struct fake_cloud *c = ctx;
+    if (r->body.data && str_starts_with(r->body.data, "Action=GetCallerIdentity"))
+        return loopback_answer(fd, 200, "Content-Type: text/xml\r\n", "<Arn>arn:aws:iam::1:user/ingest-worker</Arn>");
     pthread_mutex_lock(&c->lock);
     bool stays = str_equal(r->target, "/") ? answer_kms(c, r, fd) : answer_s3(c, r, fd);
     pthread_mutex_unlock(&c->lock);

@@ -87,9 +87,13 @@ static struct secret *secret_of(const char *text) {
     return secret_new(text, strlen(text));
 }
 
+static struct live_secret *live_secret_of(const char *text) {
+    return live_secret_new(text, strlen(text));
+}
+
 static void fill_settings(struct ingest_settings *s) {
     *s = (struct ingest_settings){
-        .database_url = secret_of(pg_url("cordon_ingest")), .jobs_database_url = secret_of(pg_url("cordon_jobs")),
+        .database_url = live_secret_of(pg_url("cordon_ingest")), .jobs_database_url = live_secret_of(pg_url("cordon_jobs")),
         .db_connections_count = 4, .bucket = "docs", .share_bucket = "shares", .upload_max_bytes = RIG_UPLOAD_MAX_BYTES, .upload_lease_ms = RIG_UPLOAD_LEASE_MS,
         .sandbox_path = CORDON_BINARY_DIR "/services/ingest-worker/cordon-sandbox", .pdftotext_path = "/usr/bin/pdftotext",
         .extract_memory_bytes = 1 << 30, .extract_time_ms = 10000, .text_max_bytes = 8 << 20, .job_threads_count = 2,
@@ -128,8 +132,8 @@ void rig_close(void) {
     node_stop(&rig.writer);
     fake_cloud_stop(&rig.cloud);
     metrics_destroy(&rig.runtime.metrics);
-    secret_destroy(&rig.settings.database_url);
-    secret_destroy(&rig.settings.jobs_database_url);
+    live_secret_destroy(&rig.settings.database_url);
+    live_secret_destroy(&rig.settings.jobs_database_url);
     secret_destroy(&rig.settings.aws.secret_access_key);
     secret_destroy(&rig.settings.aws.session_token);
     pthread_mutex_destroy(&rig.lock);
