@@ -19,11 +19,11 @@ from errors import AwsError
 
 # kind -> what the service says. In every service: (code, status); a service that is not named says the last.
 REFUSALS = {
-    "throttle": {"s3": ("SlowDown", 503), "kms": ("ThrottlingException", 400), "sts": ("Throttling", 400),
+    "throttle": {"s3": ("SlowDown", 503), "kms": ("ThrottlingException", 400), "sts": ("Throttling", 400), "secretsmanager": ("ThrottlingException", 400),
                  "": ("ThrottlingException", 429)},
     "error429": {"": ("TooManyRequestsException", 429)},
     "error500": {"s3": ("InternalError", 500), "kms": ("KMSInternalException", 500), "sts": ("InternalFailure", 500),
-                 "": ("InternalServerException", 500)},
+                 "secretsmanager": ("InternalServiceError", 500), "": ("InternalServerException", 500)},
     "error503": {"s3": ("ServiceUnavailable", 503), "": ("ServiceUnavailableException", 503)},
     "expired": {"s3": ("ExpiredToken", 400), "sts": ("ExpiredToken", 403), "": ("ExpiredTokenException", 400)},
     "denied": {"s3": ("AccessDenied", 403), "sts": ("AccessDenied", 403), "": ("AccessDeniedException", 400)},

@@ -42,10 +42,10 @@ import s3_store
 import sessions
 import sigv4
 from errors import AwsError, document, refuse
-from moto_backends import Keys, Moto
+from moto_backends import Keys, Moto, Secrets
 
 ACCOUNT = "123456789012"
-SIGNING_ALIAS = "alias/cordon-audit-signing"
+SIGNING_ALIAS, SECRETS_ALIAS = "alias/cordon-audit-signing", "alias/cordon-secrets"
 MARK = re.compile(rb"\bmark-[0-9a-f]{12}\b")      # tests/faults: which document or question a text is of
 SMALL_BODY = 16 << 20   # everything but S3 objects and parts
 CALLS_KEPT = 64 << 20   # the call log is put aside at the start when it is longer
@@ -78,10 +78,12 @@ class Cloud:
         self.calls, self.faults = CallLog(state / "calls.jsonl"), faults.Faults()
         self.moto = Moto(state / "moto", ACCOUNT, self.region)
         self.keys = Keys(self.moto, self.require)
+        self.secrets = Secrets(self.moto, self.keys, self.require)
         self.store = s3_store.Store(state / "s3")
         self.s3 = s3.S3(self.store, self.keys)
         values = {"region": self.region, "account_id": ACCOUNT, "document_bucket": env["CLOUD_DOCUMENT_BUCKET"],
-                  "share_bucket": env["CLOUD_SHARE_BUCKET"], "anchor_bucket": env["CLOUD_ANCHOR_BUCKET"], "signing_key_arn": self.signing_key()}
+                  "share_bucket": env["CLOUD_SHARE_BUCKET"], "anchor_bucket": env["CLOUD_ANCHOR_BUCKET"], "signing_key_arn": self.own_key(SIGNING_ALIAS, "SIGN_VERIFY", "ECC_NIST_P256", "audit checkpoints"),
+                  "secrets_key_arn": self.own_key(SECRETS_ALIAS, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "settings in Secrets Manager")}
         self.identities = iam.load(env["CLOUD_IDENTITIES"], env["CLOUD_POLICIES"].split(":"), values)
         self.sessions = sessions.Sessions(state, iam.load_roles(env["CLOUD_POLICIES"].split(":"), values), ACCOUNT)
         for bucket, object_lock, versioning in ((values["document_bucket"], False, "Enabled"), (values["share_bucket"], False, ""),
@@ -94,13 +96,13 @@ class Cloud:
         """A user by its long-lived key, or a session by its key and token."""
         return self.sessions.find(key_id, token) if token else self.identities.get(key_id)
 
-    def signing_key(self):
-        """The key with which audit-writer signs checkpoints; what Terraform makes in a real account."""
+    def own_key(self, alias, usage, spec, what):
+        """A key that Terraform makes in a real account: the one that signs checkpoints, the one of secrets."""
         backend = self.moto.backends["kms"]
-        known = backend.get_key_id_from_alias(SIGNING_ALIAS)
+        known = backend.get_key_id_from_alias(alias)
         if known is None:
-            key = backend.create_key(None, "SIGN_VERIFY", "ECC_NIST_P256", "audit checkpoints", [])
-            backend.create_alias(key.id, SIGNING_ALIAS)
+            key = backend.create_key(None, usage, spec, what, [])
+            backend.create_alias(key.id, alias)
             self.moto.save("kms")
             return key.arn
         return backend.keys[known].arn
@@ -275,8 +277,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.action = f"{service}:{action}"
         if service == "kms":
             self.resource = self.cloud.keys.check(self.identity, action, body)
+        elif service == "secretsmanager":
+            self.resource = self.cloud.secrets.check(self.identity, action, body)
         else:
-            self.resource = self.named_resource(service, body)
+            self.resource = self.log_group(body)
             self.cloud.require(self.identity, self.action, self.resource)
         if self.strike(service, action):
             return 200
@@ -287,13 +291,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(status, {"Content-Type": headers.get("Content-Type", "application/x-amz-json-1.1")}, payload)
         return status
 
-    def named_resource(self, service, body):
-        fields = json.loads(body or b"{}")
-        name = fields.get("SecretId") or fields.get("Name") or fields.get("logGroupName") or ""
-        if name.startswith("arn:"):
-            return name
-        kind = "secret" if service == "secretsmanager" else "log-group"
-        return f"arn:aws:{service}:{self.cloud.region}:{ACCOUNT}:{kind}:{name}" if name else "*"
+    def log_group(self, body):
+        name = json.loads(body or b"{}").get("logGroupName") or ""
+        return f"arn:aws:logs:{self.cloud.region}:{ACCOUNT}:log-group:{name}" if name else "*"
 
     def serve_sts(self, request, body):
         fields = dict(parse_qsl(body.decode("latin-1"))) or dict(parse_qsl(request.raw_query))

@@ -161,6 +161,13 @@ class Keys:
         if key.key_state == "Disabled":
             raise AwsError("DisabledException", f"{key.arn} is disabled.")
 
+    def check_via(self, identity, name, action, service, context):
+        """Another service uses a key in the caller's name, with an encryption context of its own."""
+        key = self.find(name)
+        self.may(identity, f"kms:{action}", key.arn, {**self.tags(key), "kms:ViaService": f"{service}.{self.moto.region}.amazonaws.com",
+                                                      **{f"kms:EncryptionContext:{name}": value for name, value in context.items()}})
+        self.check_state(key, action)
+
     def check_sse(self, identity, name, action):
         """S3 uses the caller's own right to the key that an object names."""
         if not name:
@@ -172,3 +179,30 @@ class Keys:
         if key.key_state != "Enabled":
             raise AwsError("KMS.DisabledException", f"{key.arn} is not enabled")
         self.may(identity, f"kms:{action}", key.arn, {**self.tags(key), "kms:ViaService": f"s3.{self.moto.region}.amazonaws.com"})
+
+
+class Secrets:
+    """What the gateway must know of a secret before a call reaches moto: its ARN, and that its key may be used and is."""
+
+    def __init__(self, moto, keys, may):
+        self.moto, self.backend, self.keys, self.may = moto, moto.backends["secretsmanager"], keys, may
+
+    def check(self, identity, action, body):
+        """-> the resource's ARN"""
+        try:
+            fields = json.loads(body or b"{}")
+            name = str(fields.get("SecretId") or fields.get("Name") or "")
+        except (ValueError, AttributeError):
+            raise AwsError("SerializationException", "the body is not a JSON object") from None
+        secret = self.backend.secrets.get(name) if name else None
+        arn = secret.arn if secret else name if name.startswith("arn:") else \
+            f"arn:aws:secretsmanager:{self.moto.region}:{self.moto.account}:secret:{name}" if name else "*"
+        self.may(identity, f"secretsmanager:{action}", arn)
+        if secret and action == "GetSecretValue" and secret.kms_key_id:
+            try:
+                self.keys.check_via(identity, secret.kms_key_id, "Decrypt", "secretsmanager", {"SecretARN": arn})
+            except AwsError as error:
+                if "AccessDenied" in error.code:
+                    raise AwsError("AccessDeniedException", "Access to KMS is not allowed") from None
+                raise AwsError("DecryptionFailure", "Secrets Manager can't decrypt the protected secret text using the provided KMS key.") from None
+        return arn

@@ -3,6 +3,7 @@ says more than its process does is tests/lint/privileges.sh's."""
 import functools
 import http.client
 import json
+import re
 import uuid
 
 import botocore.exceptions
@@ -25,11 +26,26 @@ def as_list(value):
     return value if isinstance(value, list) else [value]
 
 
+SECRET = re.compile(r":secret:(cordon/[a-z-]+/[a-z-]+)-[?]{6}$")
+SECRETS = sorted({found.group(1) for file in IAM.glob("*.json") for s in json.loads(file.read_text())["Statement"]
+                  for found in map(SECRET.search, as_list(s["Resource"])) if found})
+
+
+def places(action):
+    """Where an action may be tried: what its permission is narrowed to."""
+    return [*BUCKETS] if action.startswith("s3:") else SECRETS if action == "secretsmanager:GetSecretValue" else \
+        [None, "secrets_key_arn"] if action == "kms:Decrypt" else [None]
+
+
+def covers(statement, place):
+    resources = json.dumps(statement["Resource"])
+    return f"${{{place}}}" in resources or f":secret:{place}-??????" in resources if place else "secrets_key_arn" not in resources
+
+
 def granted(file):
-    """(action, bucket) for S3, (action, None) for the rest."""
-    return {(action, bucket if action.startswith("s3:") else None)
-            for s in json.loads((IAM / file).read_text())["Statement"] for action in as_list(s["Action"])
-            for bucket in BUCKETS if not action.startswith("s3:") or f"${{{bucket}}}" in json.dumps(s["Resource"])}
+    """(action, place)"""
+    return {(action, place) for s in json.loads((IAM / file).read_text())["Statement"] for action in as_list(s["Action"])
+            for place in places(action) if covers(s, place)}
 
 
 MAY = {name: granted(f"{name}.json") for name in PROCESSES} | {name: granted(f"roles/{name}.json") for name in ROLES}
@@ -38,8 +54,8 @@ MAY = {name: granted(f"{name}.json") for name in PROCESSES} | {name: granted(f"r
 class Caller:
     """One identity's clients. What is not refused as AccessDenied got past the policy."""
 
-    def __init__(self, cloud, who, key, blob):
-        self.cloud, self.who, self.key, self.blob, self.bucket = cloud, who, key, blob, None
+    def __init__(self, cloud, who, key, blob, arns):
+        self.cloud, self.who, self.key, self.blob, self.arns, self.bucket, self.place = cloud, who, key, blob, arns, None, None
 
     @functools.cached_property
     def session(self):
@@ -79,8 +95,17 @@ class Caller:
         if reply.status == 403 and b"not authorized to perform" in text:
             raise botocore.exceptions.ClientError({"Error": {"Code": "AccessDeniedException"}}, operation)
 
-    def is_allowed(self, action, bucket):
-        self.bucket = BUCKETS.get(bucket)
+    def read(self, secret):
+        self.client("secretsmanager").get_secret_value(SecretId=self.arns[secret])
+
+    def decrypt(self):
+        """A tenant's key directly, the key of secrets only by reading one."""
+        if self.place:
+            return self.read(next(s for s in SECRETS if s.startswith(f"cordon/{self.who}/") or self.who not in " ".join(SECRETS)))
+        return self.client("kms").decrypt(CiphertextBlob=self.blob, EncryptionContext=CONTEXT)
+
+    def is_allowed(self, action, place):
+        self.bucket, self.place = BUCKETS.get(place), place
         try:
             CALLS[action](self)
             return True
@@ -95,7 +120,7 @@ CALLS = {
     "kms:DescribeKey": lambda c: c.client("kms").describe_key(KeyId=c.key),
     "kms:GenerateDataKeyWithoutPlaintext": lambda c: c.client("kms").generate_data_key_without_plaintext(
         KeyId=c.key, KeySpec="AES_256", EncryptionContext=CONTEXT),
-    "kms:Decrypt": lambda c: c.client("kms").decrypt(CiphertextBlob=c.blob, EncryptionContext=CONTEXT),
+    "kms:Decrypt": lambda c: c.decrypt(),
     "kms:Sign": lambda c: c.client("kms").sign(KeyId=SIGNING, Message=bytes(32), MessageType="RAW", SigningAlgorithm="ECDSA_SHA_256"),
     "kms:GetPublicKey": lambda c: c.client("kms").get_public_key(KeyId=SIGNING),
     "kms:DisableKey": lambda c: c.client("kms").disable_key(KeyId=c.key),
@@ -119,6 +144,7 @@ CALLS = {
         RoleArn=f"arn:aws:iam::123456789012:role/{c.who if c.who in ROLES else c.who + '-tenant'}", RoleSessionName="x2",
         Tags=[{"Key": "tenant_id", "Value": TENANT}]),
     "sts:TagSession": lambda c: CALLS["sts:AssumeRole"](c),
+    "secretsmanager:GetSecretValue": lambda c: c.read(c.place),
     "bedrock:InvokeModel": lambda c: c.model("invoke", TITAN),
     "bedrock:InvokeModelWithResponseStream": lambda c: c.model("converse-stream", CLAUDE),
     "bedrock:ApplyGuardrail": lambda c: c.model("converse-stream", CLAUDE, b'{"guardrailConfig":{"guardrailIdentifier":"g1"}}'),
@@ -135,7 +161,9 @@ def callers(cloud):
     blob = kms.generate_data_key_without_plaintext(KeyId=key, KeySpec="AES_256", EncryptionContext=CONTEXT)["CiphertextBlob"]
     for bucket in BUCKETS.values():
         cloud.client("s3", "tester").put_object(Bucket=bucket, Key=OWN, Body=b"x")
-    return {who: Caller(cloud, who, key, blob) for who in PROCESSES + ROLES}
+    manager = cloud.client("secretsmanager", "tester")
+    arns = {name: manager.create_secret(Name=name, SecretString="{}", KmsKeyId="alias/cordon-secrets")["ARN"] for name in SECRETS}
+    return {who: Caller(cloud, who, key, blob, arns) for who in PROCESSES + ROLES}
 
 
 def test_every_action_of_any_policy_is_tried():
@@ -146,10 +174,10 @@ def test_every_action_of_any_policy_is_tried():
 def test_each_may_do_what_its_policy_says_and_nothing_else(cloud, callers, who):
     caller, rescue = callers[who], cloud.client("kms", "tester")
     for action in CALLS:
-        for bucket in BUCKETS if action.startswith("s3:") else [None]:
+        for place in places(action):
             if action == "kms:CancelKeyDeletion":
                 rescue.schedule_key_deletion(KeyId=caller.key, PendingWindowInDays=30)
-            assert caller.is_allowed(action, bucket) == ((action, bucket) in MAY[who]), (action, bucket)
+            assert caller.is_allowed(action, place) == ((action, place) in MAY[who]), (action, place)
             if action.endswith("KeyDeletion") and rescue.describe_key(KeyId=caller.key)["KeyMetadata"]["KeyState"] == "PendingDeletion":
                 rescue.cancel_key_deletion(KeyId=caller.key)
             if action in ("kms:DisableKey", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion"):
@@ -160,3 +188,34 @@ def test_a_share_is_never_put_over_another(cloud, callers):
     for role in ROLES:
         with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
             callers[role].client("s3").put_object(Bucket=BUCKETS["share_bucket"], Key=f"tenants/{TENANT}/new", Body=b"x")
+
+
+def code_of(call):
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        call()
+    return caught.value.response["Error"]["Code"]
+
+
+def test_the_key_of_secrets_serves_secrets_only(cloud, callers):
+    """Nobody decrypts with it directly, not even with a secret's own context; and a secret under another key is out of reach."""
+    context = {"SecretARN": callers["query"].arns["cordon/query/settings"]}
+    blob = cloud.client("kms", "tester").encrypt(KeyId="alias/cordon-secrets", Plaintext=b"x", EncryptionContext=context)["CiphertextBlob"]
+    for who in PROCESSES + ROLES:
+        assert code_of(lambda: callers[who].client("kms").decrypt(CiphertextBlob=blob, EncryptionContext=context)) == "AccessDeniedException"
+    tester = cloud.client("secretsmanager", "tester")
+    arn = tester.create_secret(Name="cordon/query/settings-", SecretString="{}", KmsKeyId="alias/cordon-secrets")["ARN"]
+    assert code_of(lambda: callers["query"].client("secretsmanager").get_secret_value(SecretId=arn)) == "AccessDeniedException"     # a name that begins so
+    arn = callers["query"].arns["cordon/query/settings"]
+    tester.update_secret(SecretId=arn, KmsKeyId=callers["query"].key)
+    assert code_of(lambda: callers["query"].read("cordon/query/settings")) == "AccessDeniedException"
+    tester.update_secret(SecretId=arn, KmsKeyId="alias/cordon-secrets")
+    callers["query"].read("cordon/query/settings")
+
+
+def test_a_secret_under_a_disabled_key_is_not_read(cloud, callers):
+    kms = cloud.client("kms", "tester")
+    key = kms.describe_key(KeyId="alias/cordon-secrets")["KeyMetadata"]["KeyId"]
+    kms.disable_key(KeyId=key)
+    assert code_of(lambda: callers["auth"].read("cordon/auth/settings")) == "DecryptionFailure"
+    kms.enable_key(KeyId=key)
+    callers["auth"].read("cordon/auth/settings")

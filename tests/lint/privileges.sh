@@ -33,6 +33,7 @@ NEEDS = {
     'bedrock_converse_stream': 'bedrock:InvokeModelWithResponseStream (bedrock:ApplyGuardrail)',
     'bedrock_log_places': 'bedrock:GetModelInvocationLoggingConfiguration',
     'bedrock_profile_regions': 'bedrock:GetInferenceProfile',
+    'secretsmanager_get': 'secretsmanager:GetSecretValue (kms:Decrypt)',
     'tenants_get': '(sts:AssumeRole sts:TagSession)',
 }
 IAM, BUILD = pathlib.Path('terraform/iam'), pathlib.Path(sys.argv[1])
