@@ -33,6 +33,10 @@ void s3_destroy(struct s3 **s3_p) {
     *s3_p = NULL;
 }
 
+void s3_send_aside(struct s3 *s3, int parts) {
+    atomic_store(&s3->spare_parts, parts);
+}
+
 char *s3_path(const struct s3 *s3, struct arena *mem, const char *key) {
     return arena_printf(mem, "%s/%s", s3->prefix, sigv4_encode(mem, key, true));
 }

@@ -64,12 +64,18 @@ enum status s3_abort_uploads(struct s3 *s3, const char *prefix, int64_t begun_be
 
 struct s3_upload;
 
+/* Let uploads send parts aside while the next are gathered: up to `parts` of S3_PART_BYTES at a time, all uploads together, and
+ * S3_PARTS_ASIDE of one. 0, and so before it is called: one after the other. Before the first upload. */
+enum { S3_PARTS_ASIDE = 4 };
+void s3_send_aside(struct s3 *s3, int parts);
+
 /* Nothing is sent yet. An object below S3_PART_BYTES becomes one PUT, a larger one a multipart upload; memory is
- * bounded by one part and what is appended between flushes. ST_INVALID REQ_005 from flush: beyond S3_UPLOAD_MAX_BYTES. */
+ * bounded by one part, those that are sent aside, and what is appended between flushes. ST_INVALID REQ_005 from flush: beyond S3_UPLOAD_MAX_BYTES. */
 struct s3_upload *s3_upload_new(struct s3 *s3, const char *key, const char *content_type);
 /* Append the next bytes here, then flush. Borrowed. */
 struct buffer *s3_upload_buffer(struct s3_upload *upload);
-/* Send what makes a whole part. Failures as s3_put; the upload is then good for s3_upload_destroy only. */
+/* Send what makes a whole part, or have it sent; then a later call tells what became of it. Failures as s3_put; the upload is
+ * then good for s3_upload_destroy only. */
 enum status s3_upload_flush(struct s3_upload *upload, int64_t deadline_ms, struct why *why) MUST_USE;
 /* Send the rest; on ST_OK the object exists, whole. */
 enum status s3_upload_end(struct s3_upload *upload, int64_t deadline_ms, struct why *why) MUST_USE;

@@ -2,6 +2,8 @@
 #ifndef CORDON_AWS_S3_CLIENT_H
 #define CORDON_AWS_S3_CLIENT_H
 
+#include <stdatomic.h>
+
 #include "aws/s3.h"
 #include "crypto/digest.h"
 
@@ -12,6 +14,7 @@ struct s3 {
     struct aws *aws;
     char *endpoint;         /* host included */
     char *prefix;           /* "/bucket" when addressed by path, else "" */
+    atomic_int spare_parts; /* that uploads may send aside at present, all together */
 };
 
 /* Path of a key as it is sent; in mem. */

@@ -78,6 +78,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,               3,   63,       "",      OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,               3,   63,       "",      OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
     { "CORDON_MAX_UPLOAD_BYTES",   SET_INT,    "104857600",        1,   1LL << 38, "bytes", OFF(upload_max_bytes),    "Longest original that is accepted." },
+    { "CORDON_UPLOAD_PARTS",       SET_INT,    "16",               0,   1024,     "",      OFF(upload_parts_count),   "Parts of 6 MiB of long originals, of all uploads together, that are on their way to the document store while the next are taken in; 0: one after the other." },
     { "CORDON_UPLOAD_LEASE_MS",    SET_INT,    "60000",            1000, 300000,   "ms",    OFF(upload_lease_ms),      "How long an upload may show no life before the janitor removes it." },
     { "CORDON_SANDBOX_PATH",       SET_TEXT,   "/usr/local/bin/cordon-sandbox", 1, 1024, "", OFF(sandbox_path),        "The program that confines text extraction." },
     { "CORDON_PDFTOTEXT_PATH",     SET_TEXT,   "/usr/bin/pdftotext", 1, 1024,     "",      OFF(pdftotext_path),       "poppler's pdftotext." },
@@ -182,6 +183,7 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
         .is_landlock_required = !s->is_without_landlock, .memory_max_bytes = s->extract_memory_bytes,
         .time_max_ms = s->extract_time_ms, .text_max_bytes = (size_t)s->text_max_bytes };
     g->s3 = s3_new(g->aws, s->s3_endpoint, s->bucket);
+    s3_send_aside(g->s3, (int)s->upload_parts_count);
     g->kms = kms_new(g->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(g->kms);
     g->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);

@@ -19,7 +19,7 @@ struct ingest_settings {
     struct live_secret *database_url, *database_password, *jobs_database_url, *jobs_database_password;
     int64_t db_connections_count;
     const char *bucket, *share_bucket;
-    int64_t upload_max_bytes, upload_lease_ms;
+    int64_t upload_max_bytes, upload_lease_ms, upload_parts_count;
     const char *sandbox_path, *pdftotext_path;
     bool is_without_landlock;
     int64_t extract_memory_bytes, extract_time_ms, text_max_bytes;

@@ -26,7 +26,7 @@ def s3(stack):
 def large(stack):
     """A document of many frames and more than one part of its multipart upload: (id, bytes)."""
     body = ("All is well today. " * 380000).encode() + bytes(f"{random.random()}\n" * 100, "ascii")
-    assert len(body) > 7 << 20
+    assert len(body) > 6 << 20
     answer = stack.upload(body, name="long note.txt")
     assert answer.status_code == 202, answer.text
     return answer.json()["document_id"], body
