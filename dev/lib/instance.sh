@@ -289,7 +289,7 @@ own_environment_of() {
             echo "CORDON_DENIALS_PER_MINUTE=${CORDON_DENIALS_PER_MINUTE:-0}"
             [[ -z ${CORDON_REQUIRE_MFA:-} ]] || echo "CORDON_REQUIRE_MFA=$CORDON_REQUIRE_MFA"
             [[ -z ${CORDON_ISSUERS:-} ]] || echo "CORDON_ISSUERS=$CORDON_ISSUERS"
-            aws_environment auth KMS STS
+            aws_environment auth KMS STS SECRETS_MANAGER
             ;;
         ingest-worker)
             echo "DATABASE_URL=$(process_database_url cordon_ingest db-ingest)"
@@ -298,7 +298,7 @@ own_environment_of() {
             echo "CORDON_SHARE_BUCKET=cordon-shares"
             echo "CORDON_SANDBOX_PATH=$STATE/bin/cordon-sandbox"
             has_landlock || echo "CORDON_SANDBOX_WITHOUT_LANDLOCK=true"
-            aws_environment ingest-worker S3 KMS STS
+            aws_environment ingest-worker S3 KMS STS SECRETS_MANAGER
             echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/ingest-worker-tenant"
             ;;
         embedding-worker)
@@ -312,7 +312,7 @@ own_environment_of() {
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             echo "CORDON_SHARE_BUCKET=cordon-shares"
             [[ -z ${CORDON_WITNESS_KEYS:-} ]] || echo "CORDON_WITNESS_KEYS=$CORDON_WITNESS_KEYS"
-            aws_environment query S3 KMS STS
+            aws_environment query S3 KMS STS SECRETS_MANAGER
             echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/query-tenant"
             ;;
         audit-writer)
@@ -322,7 +322,7 @@ own_environment_of() {
             echo "CORDON_CHECKPOINT_KEY=$(made checkpoint.secret)"
             echo "CORDON_CHECKPOINT_KMS_KEY=alias/cordon-audit-signing"
             echo "CORDON_CHECKPOINT_INTERVAL_S=${CORDON_CHECKPOINT_INTERVAL_S:-5}"
-            aws_environment audit-writer S3 KMS STS
+            aws_environment audit-writer S3 KMS STS SECRETS_MANAGER
             ;;
     esac
 }

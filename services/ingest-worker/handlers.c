@@ -150,8 +150,8 @@ static enum status open_databases(struct ingest *g, struct why *why) {
     const struct ingest_settings *s = g->settings;
     struct db_options tenant = { .live_url = s->database_url, .password = s->database_password, .process = "ingest-worker", .metrics = g->runtime->metrics,
                                  .connections = (int)s->db_connections_count, .is_production = g->runtime->is_production };
-    struct db_options jobs = { .live_url = s->jobs_database_url, .password = s->jobs_database_password, .process = "ingest-worker jobs", .metrics = g->runtime->metrics, .connections = 2,
-                               .is_production = g->runtime->is_production };
+    struct db_options jobs = { .live_url = s->jobs_database_url, .password = s->jobs_database_password, .process = "ingest-worker jobs",
+                               .metrics = g->runtime->metrics, .connections = 2, .is_production = g->runtime->is_production };
     int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;
     enum status st = db_pool_new(&tenant, &g->db, why);
     if (st == ST_OK)
