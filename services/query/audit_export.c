@@ -1,13 +1,11 @@
-/* audit_export — the tenant's log as a file that a stranger can check (docs/AUDIT_FORMAT.md): events as they were
- * hashed, with the checkpoint and the hashes around them. Streamed in portions of 256 events, so memory is bounded; the
- * caller sends fresh tickets on the way, so that it ends with the access of whoever asked. */
+#include "audit_export.h"
+
 #include <inttypes.h>
 #include <string.h>
 
 #include "audit/client.h"
 #include "audit/event.h"
 #include "audit_forms.h"
-#include "ledger/ledger.h"
 #include "core/text_codec.h"
 #include "json/reader.h"
 #include "json/writer.h"
@@ -16,19 +14,9 @@
 
 enum { HASH_HEX_BYTES = 2 * MERKLE_HASH_BYTES + 1 };
 
-struct export {
-    struct query *q;
-    struct call *call;
-    struct audit_head head;
-    int64_t first, last;            /* last is behind the last */
-    const struct audit_form *form;
-    bool has_begun;                 /* something stands before the next entry */
-    struct buffer line, out;
-};
-
 /* ---- lines ---- */
 
-static void begin_line(struct json_writer *w, struct export *x, const char *word) {
+static void begin_line(struct json_writer *w, struct audit_export *x, const char *word) {
     buffer_clear(&x->line);
     json_begin(w, &x->line);
     json_open_object(w);
@@ -50,12 +38,12 @@ static void put_hashes(struct json_writer *w, const struct merkle_hash hashes[],
     json_close_array(w);
 }
 
-static void put_between(struct export *x) {
+static void put_between(struct audit_export *x) {
     (void)buffer_add_str(&x->out, x->has_begun ? x->form->between : x->form->head);
     x->has_begun = true;
 }
 
-static enum status end_line(struct json_writer *w, struct export *x) {
+static enum status end_line(struct json_writer *w, struct audit_export *x) {
     json_close_object(w);
     if (!json_finish(w) || !buffer_add_str(&x->line, "\n"))
         return fail(&x->call->why, ST_INTERNAL, "export: a line does not print");
@@ -63,7 +51,7 @@ static enum status end_line(struct json_writer *w, struct export *x) {
     return x->form->put_line(&x->out, x->line.data, x->line.len, &x->call->why);
 }
 
-static enum status put_event(struct export *x, const PGresult *rows, int row) {
+static enum status put_event(struct audit_export *x, const PGresult *rows, int row) {
     CLEANUP(json_destroy) json_t *event = NULL;
     struct audit_entry entry = { .occurred_at_us = db_micros(rows, row, 3) };
     entry.bytes = (const char *)db_bytea(rows, row, 1, &entry.len);
@@ -74,7 +62,7 @@ static enum status put_event(struct export *x, const PGresult *rows, int row) {
     return x->form->put_event(&x->out, &entry, &x->call->why);
 }
 
-static enum status flush(struct export *x) {
+static enum status flush(struct audit_export *x) {
     enum status st = ST_OK;
     for (size_t at = 0; st == ST_OK && at < x->out.len; at += BUS_PART_MAX_BYTES) {
         size_t left = x->out.len - at;
@@ -108,7 +96,7 @@ static enum status place_of(struct tenant_tx *tx, int64_t size, int64_t unix_us,
     return ST_OK;
 }
 
-static enum status choose(struct export *x, struct tenant_tx *tx, const Query__ExportAuditRequest *req) {
+static enum status choose(struct audit_export *x, struct tenant_tx *tx, const Query__ExportAuditRequest *req) {
     struct why *why = &x->call->why;
     enum status st = ST_OK;
     x->first = req->from_seq;
@@ -128,7 +116,7 @@ static enum status choose(struct export *x, struct tenant_tx *tx, const Query__E
 
 /* ---- the parts ---- */
 
-static enum status put_header(struct export *x, const struct uuid *tenant_id) {
+static enum status put_header(struct audit_export *x, const struct uuid *tenant_id) {
     struct json_writer w;
     char tenant[UUID_TEXT_BYTES];
     const char *newline = strchr(x->head.note, '\n');
@@ -153,7 +141,7 @@ static enum status put_header(struct export *x, const struct uuid *tenant_id) {
 }
 
 /* The tree before the first event and behind the last, and the proof that was asked for. */
-static enum status put_surroundings(struct export *x, struct tenant_tx *tx, int64_t since) {
+static enum status put_surroundings(struct audit_export *x, struct tenant_tx *tx, int64_t since) {
     struct json_writer w;
     struct proof proof;
     struct why *why = &x->call->why;
@@ -191,28 +179,20 @@ static enum status put_surroundings(struct export *x, struct tenant_tx *tx, int6
     return st;
 }
 
-static enum status read_events(struct export *x, int64_t from, int64_t to, PGresult **ret_rows) {
+/* What is there, also when that is too little, or one too many: whoever checks the export learns from which event on. */
+static enum status read_events(struct audit_export *x, struct tenant_tx *tx, int64_t from, int64_t to, PGresult **ret_rows) {
     static const struct sql READ = { "export_events",
         "SELECT l.seq, l.event, l.leaf_hash, l.occurred_at FROM audit.audit_logs l WHERE l.tenant_id = $1 AND l.seq >= $2::bigint AND l.seq < $3::bigint "
-        "ORDER BY l.seq", 3 };
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    struct call *call = x->call;
-    enum status st = tenant_tx_begin(&tx, x->q->audit_db, call->ticket, &call->request_id, SCOPE_AUDIT_READ, call->deadline_ms, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &READ, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_INT(from), DB_INT(to) }, ret_rows, &call->why);
-    if (st == ST_OK && db_count(*ret_rows) != to - from)
-        st = fail(&call->why, ST_INTERNAL, "the log has %d events where %" PRId64 " should be", db_count(*ret_rows), to - from);
-    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+        "ORDER BY l.seq LIMIT $4", 4 };
+    return tenant_tx_run(tx, &READ, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_INT(from), DB_INT(to), DB_INT(to - from + 1) }, ret_rows,
+                         &x->call->why);
 }
 
-/* Up to 256 events, then the hashes that were stored with them. */
-static enum status put_events(struct export *x, int64_t from, int64_t to) {
+enum status audit_export_events(struct audit_export *x, struct tenant_tx *tx, int64_t from, int64_t to) {
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    struct merkle_hash leaves[MERKLE_TILE_HASHES];
+    struct merkle_hash leaves[MERKLE_TILE_HASHES + 1];
     struct json_writer w;
-    enum status st = read_events(x, from, to, &rows);
-    if (st != ST_OK)
-        return st;
+    enum status st = read_events(x, tx, from, to, &rows);
     for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
         size_t leaf_len;
         const uint8_t *leaf = db_bytea(rows, i, 2, &leaf_len);
@@ -228,65 +208,89 @@ static enum status put_events(struct export *x, int64_t from, int64_t to) {
     begin_line(&w, x, "hashes");
     put_number(&w, "first", from);
     put_hashes(&w, leaves, (size_t)db_count(rows));
-    st = end_line(&w, x);
-    return st == ST_OK ? flush(x) : st;
+    return end_line(&w, x);
 }
 
-static enum status record(struct export *x) {
+static enum status record(struct audit_export *x) {
     char detail[160];
     (void)snprintf(detail, sizeof detail, "{\"checkpoint\":%" PRId64 ",\"first\":%" PRId64 ",\"format\":\"%s\",\"last\":%" PRId64 "}",
                    x->head.size, x->first, x->form->name, x->last);
     return audit_append(x->call, &(struct audit_record){ .action = AUDIT_AUDIT_EXPORT, .detail_json = detail }, NULL);
 }
 
-static enum status prepare(struct export *x, const Query__ExportAuditRequest *req) {
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+enum status audit_export_begin(struct audit_export *x, struct tenant_tx *tx, const Query__ExportAuditRequest *req) {
     struct call *call = x->call;
-    enum status st = tenant_tx_begin(&tx, x->q->audit_db, call->ticket, &call->request_id, SCOPE_AUDIT_READ, call->deadline_ms, &call->why);
-    if (st == ST_OK)
-        st = audit_head_find(&tx, call->mem, 0, false, &x->head, &call->why);
+    enum status st = audit_head_find(tx, call->mem, 0, false, &x->head, &call->why);
     if (st == ST_NOT_FOUND)
         return fail_as(&call->why, ERR_AUDIT_UNSIGNED, "nothing was signed yet");
     if (st == ST_OK)
-        st = choose(x, &tx, req);
+        st = choose(x, tx, req);
     if (st == ST_OK)
-        st = put_header(x, &tx.claims.tenant_id);
-    if (st == ST_OK)
-        st = put_surroundings(x, &tx, req->since);
-    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+        st = put_header(x, &tx->claims.tenant_id);
+    return st == ST_OK ? put_surroundings(x, tx, req->since) : st;
 }
 
-static enum status stream(struct export *x) {
+enum status audit_export_end(struct audit_export *x) {
+    struct json_writer w;
+    begin_line(&w, x, "end");
+    put_number(&w, "events", x->last - x->first);
+    enum status st = end_line(&w, x);
+    (void)buffer_add_str(&x->out, x->form->tail);
+    return st;
+}
+
+/* ---- the stream ---- */
+
+static enum status enter(struct tenant_tx *tx, const struct query *q, struct call *call) {
+    return tenant_tx_begin(tx, q->audit_db, call->ticket, &call->request_id, SCOPE_AUDIT_READ, call->deadline_ms, &call->why);
+}
+
+static enum status prepare(struct audit_export *x, const struct query *q, const Query__ExportAuditRequest *req) {
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = enter(&tx, q, x->call);
+    if (st == ST_OK)
+        st = audit_export_begin(x, &tx, req);
+    return st == ST_OK ? tenant_tx_commit(&tx, &x->call->why) : st;
+}
+
+/* No transaction waits for whoever reads the export. */
+static enum status portion(struct audit_export *x, const struct query *q, int64_t from, int64_t to) {
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = enter(&tx, q, x->call);
+    if (st == ST_OK)
+        st = audit_export_events(x, &tx, from, to);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &x->call->why);
+    return st == ST_OK ? flush(x) : st;
+}
+
+static enum status stream(struct audit_export *x, const struct query *q) {
     struct call *call = x->call;
     enum status st = ST_OK;
     for (int64_t at = x->first; st == ST_OK && at < x->last; at += MERKLE_TILE_HASHES) {
         call_take_tickets(call);
         st = call_is_cancelled(call) ? fail(&call->why, ST_UNAVAILABLE, "export: nobody reads it any more") : ST_OK;
         if (st == ST_OK)
-            st = put_events(x, at, at + MERKLE_TILE_HASHES < x->last ? at + MERKLE_TILE_HASHES : x->last);
+            st = portion(x, q, at, at + MERKLE_TILE_HASHES < x->last ? at + MERKLE_TILE_HASHES : x->last);
     }
-    if (st != ST_OK)
-        return st;
-    struct json_writer w;
-    begin_line(&w, x, "end");
-    put_number(&w, "events", x->last - x->first);
-    st = end_line(&w, x);
-    (void)buffer_add_str(&x->out, x->form->tail);
+    if (st == ST_OK)
+        st = audit_export_end(x);
     return st == ST_OK ? flush(x) : st;
 }
 
 enum status on_export_audit(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Query__ExportAuditRequest *req = (const void *)in;
     Query__ExportAuditReply *reply = (void *)out;
-    struct export x = { .q = self, .call = call, .form = audit_form_find(req->format) };
+    const struct query *q = self;
+    struct audit_export x = { .call = call, .form = audit_form_find(req->format) };
     if (!x.form || req->from_seq < 0 || req->to_seq < 0 || req->from_us < 0 || req->to_us < 0 || req->since < 0 ||
         ((req->from_us || req->to_us) && (req->from_seq || req->to_seq)))
         return fail_as(&call->why, ERR_REQ_FIELD, "format; seqs or times, not both");
-    enum status st = prepare(&x, req);
+    enum status st = prepare(&x, q, req);
     if (st == ST_OK)
         st = record(&x);
     if (st == ST_OK)
-        st = stream(&x);
+        st = stream(&x, q);
     buffer_end(&x.out);
     buffer_end(&x.line);
     reply->events = x.last - x.first;

@@ -15,7 +15,7 @@
 enum { VERIFIED = 0, REFUTED = 1, USAGE_EXIT = 2, UNREADABLE = 3, FILE_MAX_BYTES = 8 << 20 };
 
 static const char USAGE[] =
-    "usage: cordon-verify --key KEY [--checkpoint FILE]... [--witness KEY]... [EXPORT]\n"
+    "usage: cordon-verify --key KEY [--checkpoint FILE]... [--witness KEY]... [EXPORT]...\n"
     "       cordon-verify inclusion [--key KEY] FILE     the answer of GET /api/v1/audit/events/{seq}/proof\n"
     "       cordon-verify consistency [--key KEY] FILE   the answer of GET /api/v1/audit/consistency\n"
     "       cordon-verify note --key KEY FILE            a checkpoint by itself\n"
@@ -24,7 +24,7 @@ static const char USAGE[] =
     "       cordon-verify evidence --key KEY FILE        a package of evidence (GET /api/v1/evidence/{id}/content)\n"
     "\n"
     "Checks an exported audit log, from a file or standard input: every event is hashed into a Merkle tree (RFC 6962) in\n"
-    "its order, and the root must be the one that a checkpoint signed with KEY names.\n"
+    "its order, and the root must be the one that a checkpoint signed with KEY names. Several exports are each checked by itself.\n"
     "\n"
     "  --key KEY         the log's verifier key, \"name+id+base64\", or @FILE; from the operator, on paper, not from the export\n"
     "  --no-key          check the tree only; the checkpoint may then be anybody's\n"
@@ -40,6 +40,8 @@ struct options {
     bool has_key, is_keyless;
     struct expected expected;
     const char *command, *file, *prompt;
+    const char **more;                  /* exports behind the first; there are more_count */
+    int more_count;
     char *kept[OUTSIDE_MAX];            /* texts of the checkpoints */
 };
 
@@ -120,6 +122,8 @@ static int parse(int argc, char **argv, struct options *o) {
             o->command = argv[i];
         } else if (!o->file) {
             o->file = argv[i];
+        } else if (!o->command) {
+            o->more[o->more_count++] = argv[i];
         } else {
             return USAGE_EXIT;
         }
@@ -139,21 +143,19 @@ static int check_outside_signatures(const struct options *o) {
     return VERIFIED;
 }
 
-static int verify_export(struct options *o) {
+static int verify_export(const struct options *o, const char *file) {
     struct report report;
-    int st = check_outside_signatures(o);
-    if (st != VERIFIED)
-        return st;
-    bool is_stdin = !o->file || strcmp(o->file, "-") == 0;
-    FILE *in = is_stdin ? stdin : fopen(o->file, "rbe");
+    bool is_stdin = !file || strcmp(file, "-") == 0;
+    FILE *in = is_stdin ? stdin : fopen(file, "rbe");
     if (!in)
-        return give_up("cannot be read", o->file);
-    o->expected.key = o->has_key ? &o->key : NULL;
+        return give_up("cannot be read", file);
     bool was_read = export_check(in, &o->expected, &report);
     if (!is_stdin)
         (void)fclose(in);
     if (!was_read)
-        return give_up("cannot be read to its end", is_stdin ? "standard input" : o->file);
+        return give_up("cannot be read to its end", is_stdin ? "standard input" : file);
+    if (o->more_count > 0)
+        (void)printf("%s: ", file);
     if (!report.is_good) {
         if (report.index >= 0)
             (void)printf("NOT VERIFIED at event %" PRId64 ": %s\n", report.index, report.text);
@@ -168,6 +170,20 @@ static int verify_export(struct options *o) {
     if (o->expected.witness_count > 0)
         (void)printf("cosigned by witnesses: %zu\n", o->expected.witness_count);
     return VERIFIED;
+}
+
+/* All of them, whatever one says; the worst answer is the answer. */
+static int verify_exports(struct options *o) {
+    int worst = check_outside_signatures(o);
+    if (worst != VERIFIED)
+        return worst;
+    o->expected.key = o->has_key ? &o->key : NULL;
+    worst = verify_export(o, o->file);
+    for (int i = 0; i < o->more_count; i++) {
+        int st = verify_export(o, o->more[i]);
+        worst = st > worst ? st : worst;
+    }
+    return worst;
 }
 
 /* ---- single proofs, as the interface answers them; a vector of somebody else's has "root" instead of a checkpoint ---- */
@@ -331,16 +347,19 @@ static int run(int argc, char **argv, struct options *o) {
         (void)fputs(USAGE, stderr);
     if (st != VERIFIED)
         return st;
-    return is_package ? verify_package(o) : is_record ? verify_record(o) : o->command ? verify_proof(o) : verify_export(o);
+    return is_package ? verify_package(o) : is_record ? verify_record(o) : o->command ? verify_proof(o) : verify_exports(o);
 }
 
 int main(int argc, char **argv) {
     struct options *o = calloc(1, sizeof *o);
-    if (!o)
+    if (!o || !(o->more = calloc((size_t)argc + 1, sizeof *o->more))) {
+        free(o);
         return UNREADABLE;
+    }
     int st = run(argc, argv, o);
     for (size_t i = 0; i < OUTSIDE_MAX; i++)
         free(o->kept[i]);
+    free((void *)o->more);
     free(o);
     return st;
 }

@@ -25,10 +25,20 @@ void log_fill(const char *tenant, unsigned n) {
         tenant, tenant, tenant, tenant, n);
 }
 
-const char *log_sign(const char *tenant) {
-    struct merkle_range range = { 0 };
+struct log_note log_note(const char *tenant, const struct merkle_range *range, struct arena *mem) {
     struct note_key *key = NULL;
     struct why why = { 0 };
+    CLEANUP(secret_destroy) struct secret *text = secret_new(SKEY, strlen(SKEY));
+    cr_assert_eq(note_key_new(text, &key, &why), ST_OK);
+    struct merkle_hash root = merkle_root(range);
+    const char *origin = note_origin(key, tenant, mem);
+    struct log_note made = { root, note_sign(key, origin, range->size, root.bytes, mem), note_verifier(key, origin, mem) };
+    note_key_destroy(&key);
+    return made;
+}
+
+const char *log_sign(const char *tenant) {
+    struct merkle_range range = { 0 };
     char hex[65];
     const char *params[] = { tenant };
     PGresult *rows = PQexecParams(pg_admin(), "SELECT leaf_hash FROM audit.audit_logs WHERE tenant_id = $1 ORDER BY seq", 1, NULL, params, NULL, NULL, 1);
@@ -43,14 +53,10 @@ const char *log_sign(const char *tenant) {
                    (unsigned long long)filled[k].index, hex_encode(filled[k].hash.bytes, 32, hex));
     }
     PQclear(rows);
-    CLEANUP(secret_destroy) struct secret *text = secret_new(SKEY, strlen(SKEY));
-    cr_assert_eq(note_key_new(text, &key, &why), ST_OK);
-    struct merkle_hash root = merkle_root(&range);
-    const char *origin = note_origin(key, tenant, rig.mem), *note = note_sign(key, origin, range.size, root.bytes, rig.mem);
+    struct log_note made = log_note(tenant, &range, rig.mem);
     pg_ask(pg_admin(), "INSERT INTO audit.checkpoints (tenant_id, size, root, note, verifier, number, event_seq) VALUES ('%s', %llu, '\\x%s', '%s', '%s', 1, 0)",
-           tenant, (unsigned long long)range.size, hex_encode(root.bytes, 32, hex), note, note_verifier(key, origin, rig.mem));
-    note_key_destroy(&key);
-    return note;
+           tenant, (unsigned long long)range.size, hex_encode(made.root.bytes, 32, hex), made.note, made.verifier);
+    return made.note;
 }
 
 const char *log_cosign(const char *note) {
@@ -66,16 +72,16 @@ const char *log_cosign(const char *note) {
     return arena_printf(rig.mem, "\xe2\x80\x94 witness.example/w1 %s\n", base64_encode(rig.mem, bytes, sizeof bytes));
 }
 
-int log_verify(const char *const args[], const void *text, size_t len, struct buffer *out) {
-    char path[] = "/tmp/cordon-verify-XXXXXX", portion[4096];
-    const char *argv[24] = { CORDON_BINARY_DIR "/services/verify/cordon-verify" };
-    int fd = mkstemp(path), pipes[2], status;
-    cr_assert(fd >= 0 && write(fd, text, len) == (ssize_t)len && pipe(pipes) == 0);
-    close(fd);
-    size_t n = 1;
-    for (; args[n - 1]; n++)
-        argv[n] = args[n - 1];
-    argv[n] = path;
+int log_run_verify(const char *const args[], struct buffer *out) {
+    static char program[] = CORDON_BINARY_DIR "/services/verify/cordon-verify";
+    const char *argv[1024] = { program };
+    char portion[4096];
+    int pipes[2], status;
+    cr_assert_eq(pipe(pipes), 0);
+    for (size_t n = 0; args[n]; n++) {
+        cr_assert_lt(n + 2, sizeof argv / sizeof *argv);
+        argv[n + 1] = args[n];
+    }
     pid_t pid = fork();
     if (pid == 0) {
         dup2(pipes[1], 1);
@@ -89,6 +95,20 @@ int log_verify(const char *const args[], const void *text, size_t len, struct bu
         (void)buffer_add(out, portion, (size_t)got);
     close(pipes[0]);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
-    unlink(path);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int log_verify(const char *const args[], const void *text, size_t len, struct buffer *out) {
+    char path[] = "/tmp/cordon-verify-XXXXXX";
+    const char *with[32] = { NULL };
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && write(fd, text, len) == (ssize_t)len);
+    close(fd);
+    size_t n = 0;
+    for (; args[n]; n++)
+        with[n] = args[n];
+    with[n] = path;
+    int status = log_run_verify(with, out);
+    unlink(path);
+    return status;
 }

@@ -2,6 +2,8 @@
 #ifndef CORDON_TESTS_QUERY_LOG_H
 #define CORDON_TESTS_QUERY_LOG_H
 
+#include "audit/merkle.h"
+#include "core/arena.h"
 #include "core/buffer.h"
 
 /* Of the key that the tests sign with. */
@@ -12,11 +14,16 @@ void log_fill(const char *tenant, unsigned n);
 /* Store nodes and a signed head for what is there; returns its note, which lives for the test. */
 const char *log_sign(const char *tenant);
 
+/* The signed head of a tree; in mem. */
+struct log_note { struct merkle_hash root; const char *note, *verifier; };
+struct log_note log_note(const char *tenant, const struct merkle_range *range, struct arena *mem);
+
 /* A witness, and its cosignature of a note; in rig.mem. */
 #define LOG_WITNESS "witness.example/w1+aa4a09d1+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs"
 const char *log_cosign(const char *note);
 
-/* Run cordon-verify with arguments (NULL-terminated) on a file that holds the text; its output is in *out. Its exit status. */
+/* Run cordon-verify with arguments (NULL-terminated), on a file that holds the text; its output is in *out. Its exit status. */
+int log_run_verify(const char *const args[], struct buffer *out);
 int log_verify(const char *const args[], const void *text, size_t len, struct buffer *out);
 
 #endif

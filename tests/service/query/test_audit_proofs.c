@@ -195,12 +195,7 @@ static void expect_found(const char *what, const char *index, const char *change
     CLEANUP(buffer_end) struct buffer out = { 0 }, said = { 0 };
     pg_ask(pg_admin(), "BEGIN; SET LOCAL session_replication_role = replica; ALTER TABLE audit.audit_logs DISABLE TRIGGER ALL; "
                        "ALTER TABLE audit.audit_logs DROP CONSTRAINT IF EXISTS leaf_is_hash_of_event; %s; COMMIT", change);
-    enum status st = rig_stream("query.ExportAudit", auditor(), &req.base, &query__export_audit_reply__descriptor, &out);
-    if (st != ST_OK) {      /* a hole is found by the export itself */
-        cr_expect_eq(st, ST_INTERNAL, "%s: %s", what, rig.why.text);
-        cr_expect_null(index, "%s", what);
-        return;
-    }
+    export_log(&req, &out);
     cr_expect_eq(log_verify(WITH_KEY, out.data, out.len, &said), 1, "%s: %s", what, said.data);
     if (index)
         cr_expect_not_null(said.data ? strstr(said.data, index) : NULL, "%s: %s", what, said.data);
@@ -214,7 +209,7 @@ Test(query_proofs, what_a_superuser_does_to_the_rows_is_found) {
         { "an event and its leaf hash", NULL, "UPDATE audit.audit_logs SET event = set_byte(event, 12, 120), leaf_hash = sha256('\\x00'::bytea || set_byte(event, 12, 120)) " ROW "321" },
         { "an event that says it is another", "at event 5:", "UPDATE audit.audit_logs SET event = (SELECT event FROM audit.audit_logs " ROW "6) " ROW "5" },
         { "a leaf hash", "at event 77:", "UPDATE audit.audit_logs SET leaf_hash = sha256('x') " ROW "77" },
-        { "a row", NULL, "DELETE FROM audit.audit_logs " ROW "200" },
+        { "a row", "at event 200:", "DELETE FROM audit.audit_logs " ROW "200" },
     };
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         log_fill(PG_TENANT_A, 400);
