@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # What Cordon costs, beside the limit and the usual way of doing it: in an instance of its own that ends with the measurement.
 
-BENCHES=(bus crypto tenant vectors audit system ingest)
+BENCHES=(bus crypto tenant vectors audit system ingest objects)
 
 command_bench() {
     local markdown=no names=() name
     while (($#)); do
         case $1 in
             --markdown) markdown=yes ;;
-            --quick) export BENCH_RUNS=1 BENCH_RUN_MS=150 BENCH_DOCUMENTS=3 BENCH_QUESTIONS=3 ;;
+            --quick) export BENCH_RUNS=1 BENCH_RUN_MS=150 BENCH_DOCUMENTS=3 BENCH_QUESTIONS=3 BENCH_OBJECT_BYTES=67108864 ;;
             *)
                 [[ " ${BENCHES[*]} " == *" $1 "* ]] || die "bench does not know '$1'" "./cordon bench [--quick] [--markdown] [NAME...]: ${BENCHES[*]}"
                 names+=("$1")
@@ -35,11 +35,12 @@ command_bench() {
     mkdir -p "$results"
     bench_start
     for name in "${names[@]}"; do
-        case $name in system | ingest) bench_start_system ;; esac
+        case $name in system | ingest | objects) bench_start_system ;; esac
         say ""
         case $name in
             system) bench_system ;;
             ingest) bench_ingest ;;
+            objects) bench_objects ;;
             *) bench_program "$name" ;;
         esac | tee "$results/$name.md"
     done
@@ -92,6 +93,7 @@ bench_start_system() {
     local operator
     [[ $BENCH_SYSTEM == down ]] || return 0
     step "AWS, Bedrock, OpenID stand-ins" start_standins
+    bench_allow_long
     step "six processes" start_processes
     operator=$(get_token user=operator roles=platform_admin)
     create_tenant "$operator" demo "Riverside Clinic" >/dev/null
@@ -109,6 +111,19 @@ bench_ingest() {
         BENCH_ADMIN_URL=$(bench_url cordon_admin db-admin) BENCH_INGEST_URL=$(bench_url cordon_ingest db-ingest) \
         BENCH_STACK_URL=$(database_url cordon_admin db-admin) BENCH_METRICS="http://127.0.0.1:$(metrics_port_of ingest-worker)" \
         BENCH_MODEL="http://127.0.0.1:$((BASE + 3))" as_bench_root /usr/bin/python3 "$ROOT/tests/bench/ingest.py" "$STATE/cloud/calls.jsonl"
+}
+
+# Documents of the size that bench_objects sends.
+bench_allow_long() {
+    local name
+    for name in edge ingest-worker; do echo 2147483648 | as_root tee "$STATE/secrets/$name/CORDON_MAX_UPLOAD_BYTES" >/dev/null; done
+}
+
+bench_objects() {
+    stack_json >"$STATE/bench-stack.json"
+    BENCH_EDGE=$EDGE BENCH_TOKEN=$(get_token tenant=demo roles=clinician ttl=3600) BENCH_STACK="$STATE/bench-stack.json" \
+        BENCH_PROGRAM="$SHARED/build/release/tests/bench/bench_crypto" as_bench_root /usr/bin/python3 "$ROOT/tests/bench/objects.py" "$(bench_pids)"
+    rm -f "$STATE/bench-stack.json"
 }
 
 # The call log belongs to the stand-in's user.
