@@ -301,7 +301,10 @@ BEGIN
         RAISE EXCEPTION 'audit: not an object of a signed log' USING ERRCODE = '22023';
     END IF;
     INSERT INTO audit.archives (tenant_id, month, first, last, events, bytes, sha256, number, retain_until)
-        VALUES (p_tenant_id, p_month, seqs[1], seqs[n], n, p_bytes, p_sha256, p_number, p_retain_until);
+        VALUES (p_tenant_id, p_month, seqs[1], seqs[n], n, p_bytes, p_sha256, p_number, p_retain_until) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN           -- another archiver was here
+        RETURN;
+    END IF;
     EXECUTE format('INSERT INTO audit.%I (%s, archive_first, archive_offset, archive_bytes) SELECT %s, $4, x.place, x.length '
                    'FROM audit.audit_logs l JOIN unnest($1, $2, $3) AS x (at, place, length) ON x.at = l.seq '
                    'WHERE l.tenant_id = $5 AND l.event_id >= %L AND l.event_id < %L AND octet_length(l.event) = x.length',
@@ -331,7 +334,8 @@ BEGIN
     IF (differ = 0 AND put = (SELECT coalesce(sum(a.events), 0) FROM audit.archives a WHERE a.month = p_month)) IS NOT TRUE THEN
         RAISE EXCEPTION 'audit: % events of % are not in the bucket', differ, p_month USING ERRCODE = '55000';
     END IF;
-    UPDATE audit.archive_months m SET detached_at = clock_timestamp() WHERE m.month = p_month AND m.detached_at IS NULL;
+    UPDATE audit.archive_months m SET detached_at = clock_timestamp(), verified_at = CASE WHEN put = 0 THEN clock_timestamp() END
+        WHERE m.month = p_month AND m.detached_at IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit: % was not begun', p_month USING ERRCODE = '55000';
     END IF;
@@ -424,7 +428,7 @@ BEGIN
         RAISE EXCEPTION 'audit: % is under a legal hold', p_month USING ERRCODE = 'CH001';
     END IF;
     UPDATE audit.archive_months m SET dropped_at = clock_timestamp()
-        WHERE m.month = p_month AND m.dropped_at IS NULL AND m.verified_at > m.detached_at;
+        WHERE m.month = p_month AND m.dropped_at IS NULL AND m.verified_at >= m.detached_at;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit: the objects of % were not verified since it was detached', p_month USING ERRCODE = '55000';
     END IF;

@@ -58,6 +58,28 @@ void merkle_append(struct merkle_range *range, const struct merkle_hash *leaf) {
     (void)merkle_append_filling(range, leaf, ignored);
 }
 
+/* A subtree of 2^height leaves; the range's size is a multiple of it. */
+static void append_subtree(struct merkle_range *range, unsigned height, const struct merkle_hash *root) {
+    unsigned count = merkle_node_count(range->size);
+    struct merkle_hash node = *root;
+    for (uint64_t carry = range->size >> height; carry & 1; carry >>= 1)
+        node = merkle_node(&range->nodes[--count], &node);
+    range->nodes[count] = node;
+    range->size += UINT64_C(1) << height;
+}
+
+bool merkle_append_rest(struct merkle_range *range, uint64_t size, const struct merkle_hash roots[], size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        unsigned height = 0;
+        if (range->size >= size)
+            return false;
+        while (height < MERKLE_NODES_MAX && !(range->size >> height & 1) && (UINT64_C(2) << height) <= size - range->size)
+            height++;
+        append_subtree(range, height, &roots[i]);
+    }
+    return range->size == size;
+}
+
 struct merkle_hash merkle_root(const struct merkle_range *range) {
     unsigned count = merkle_node_count(range->size);
     struct merkle_hash root;

@@ -26,6 +26,9 @@ bool merkle_equal(const struct merkle_hash *a, const struct merkle_hash *b);
 
 unsigned merkle_node_count(uint64_t size);                          /* nodes of a range over size leaves */
 void merkle_append(struct merkle_range *range, const struct merkle_hash *leaf);
+/* The roots of the perfect subtrees that lead from the range's size to `size`, left to right, each the largest that fits
+ * (proof_rest). False when they are not so many. */
+bool merkle_append_rest(struct merkle_range *range, uint64_t size, const struct merkle_hash roots[], size_t count);
 
 /* The root of a perfect subtree of 256^level leaves, the index-th of its kind from the left. */
 struct merkle_filled { unsigned level; uint64_t index; struct merkle_hash hash; };

@@ -83,6 +83,20 @@ enum status s3_put(struct s3 *s3, const char *key, const char *content_type, con
     return st == ST_OK ? s3_check_stored(&reply, "PutObject", checksum, why) : st;
 }
 
+enum status s3_put_legal_hold(struct s3 *s3, const char *key, bool is_held, int64_t deadline_ms, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
+    uint8_t digest[SHA256_BYTES];
+    const char *body = arena_printf(mem, "<LegalHold xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>%s</Status></LegalHold>", is_held ? "ON" : "OFF");
+    char *checksum = s3_checksum(mem, body, strlen(body), digest);
+    struct aws_request request = {
+        .service = "s3", .operation = "PutObjectLegalHold", .method = "PUT", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
+        .tenant = s3_tenant(key), .query = { { "legal-hold", "" } },
+        .headers = { { "content-type", "application/xml" }, { "x-amz-checksum-sha256", checksum } },
+        .body = body, .body_len = strlen(body), .body_sha256 = digest, .deadline_ms = deadline_ms, .stall_ms = S3_STALL_MS, .attempts = S3_ATTEMPTS };
+    return aws_send(s3->aws, &request, &reply, why);
+}
+
 /* A download under way, over as many answers as it takes. */
 struct download {
     enum status (*sink)(void *ctx, const void *data, size_t len, struct why *why);

@@ -22,6 +22,9 @@ void s3_destroy(struct s3 **s3_p);
 enum status s3_put(struct s3 *s3, const char *key, const char *content_type, const struct sigv4_pair headers[],
                    const void *data, size_t len, int64_t deadline_ms, struct why *why) MUST_USE;
 
+/* Say that the object, of a bucket with Object Lock, stays whatever its retention says; or that it does so no more. Failures as s3_put. */
+enum status s3_put_legal_hold(struct s3 *s3, const char *key, bool is_held, int64_t deadline_ms, struct why *why) MUST_USE;
+
 /* Stream an object, or length bytes of it from `from` (length 0: to the end), into sink. deadline_ms bounds the
  * whole. An answer that breaks off or stops coming is taken up where it ended, a few times. ST_NOT_FOUND: no
  * such object; ST_UNAVAILABLE STORE_001; ST_TIMEOUT; what sink returned. */

@@ -2,10 +2,12 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "checkpoint.h"
 #include "core/clock.h"
+#include "core/text_codec.h"
 #include "json/reader.h"
 
 enum { LOOKS_MAX = 3, BUCKET_MS = 10000, OBJECT_MAX_BYTES = 64 << 20, NOTE_LINE_MAX_BYTES = 8192, KEY_BYTES = 48 };
@@ -60,6 +62,51 @@ static enum status check_signed(const struct anchor *anchor, int64_t number, con
 enum status anchor_read(const struct anchor *anchor, int64_t number, struct buffer *out, struct why *why) {
     enum status st = get(anchor, number, out, why);
     return st == ST_OK ? check_signed(anchor, number, out, why) : st;
+}
+
+/* "<family>[/<tenant>]\n<size>\n<root>\n": a tenant's head, or the platform's. */
+static bool read_note(const struct anchor *anchor, const char *note, struct signed_head *ret_head) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    const char *family = note_origin(anchor->key, "", mem), *size = strchr(note, '\n'), *root = size ? strchr(size + 1, '\n') : NULL,
+               *end = root ? strchr(root + 1, '\n') : NULL;
+    size_t len = strlen(family), got = 0;
+    struct signed_head head = { 0 };
+    uint8_t *bytes = NULL;
+    if (!end || !note_is_signed(anchor->key, note, mem) || strncmp(note, family, len) != 0)
+        return false;
+    if (note[len] == '/' ? !uuid_parse(note + len + 1, (size_t)(size - note) - len - 1, &head.tenant_id) : note[len] != '\n')
+        return false;
+    head.size = strtoull(size + 1, NULL, 10);
+    if (!base64_decode(mem, root + 1, (size_t)(end - root) - 1, &bytes, &got) || got != sizeof head.root.bytes)
+        return false;
+    memcpy(head.root.bytes, bytes, got);
+    *ret_head = head;
+    return true;
+}
+
+enum status anchor_heads(const struct anchor *anchor, int64_t number, struct signed_head **ret_heads, size_t *ret_count, struct why *why) {
+    CLEANUP(buffer_end) struct buffer object = { 0 };
+    enum status st = anchor_read(anchor, number, &object, why);
+    if (st != ST_OK)
+        return st;
+    size_t lines = 0, count = 0;
+    for (size_t i = 0; i < object.len; i++)
+        lines += object.data[i] == '\n';
+    struct signed_head *heads = xalloc((lines + 1) * sizeof *heads);
+    for (char *line = object.data, *end; st == ST_OK && (end = strchr(line, '\n')); line = end + 1) {
+        CLEANUP(json_destroy) json_t *object_line = NULL;
+        const char *note = "";
+        if (json_parse(line, (size_t)(end - line), NOTE_LINE_MAX_BYTES, &object_line, why) != ST_OK ||
+            json_get_text(object_line, "note", JSON_REQUIRED, NOTE_LINE_MAX_BYTES, &note, why) != ST_OK || !read_note(anchor, note, &heads[count++]))
+            st = fail(why, ST_UNAVAILABLE, "the anchor's checkpoint %" PRId64 " has a line that our key did not sign", number);
+    }
+    if (st != ST_OK) {
+        free(heads);
+        return st;
+    }
+    *ret_heads = heads;
+    *ret_count = count;
+    return ST_OK;
 }
 
 /* What the bucket has under this number is what the database has. */

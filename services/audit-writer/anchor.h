@@ -4,6 +4,7 @@
 #ifndef CORDON_AUDIT_WRITER_ANCHOR_H
 #define CORDON_AUDIT_WRITER_ANCHOR_H
 
+#include "audit/merkle.h"
 #include "aws/s3.h"
 #include "core/buffer.h"
 #include "crypto/note.h"
@@ -20,5 +21,10 @@ enum status anchor_check(const struct anchor *anchor, struct db_pool *pool, int6
 /* The object of one number: lines of notes, the first of which our key signed. out is initialised here, the caller's to
  * end. ST_NOT_FOUND: there is none; ST_UNAVAILABLE: or none that our key signed. */
 enum status anchor_read(const struct anchor *anchor, int64_t number, struct buffer *out, struct why *why) MUST_USE;
+
+/* The heads that were signed with a number, the platform's first. *ret_heads: the caller's to free. As anchor_read; also ST_UNAVAILABLE
+ * when one of them is not signed by our key. */
+struct signed_head { struct uuid tenant_id; uint64_t size; struct merkle_hash root; };       /* tenant_id nil: the platform's */
+enum status anchor_heads(const struct anchor *anchor, int64_t number, struct signed_head **ret_heads, size_t *ret_count, struct why *why) MUST_USE;
 
 #endif

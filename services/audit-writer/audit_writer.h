@@ -4,6 +4,7 @@
 #ifndef CORDON_AUDIT_WRITER_H
 #define CORDON_AUDIT_WRITER_H
 
+#include "archiver.h"
 #include "aws/aws.h"
 #include "aws/kms.h"
 #include "committer.h"
@@ -18,7 +19,7 @@ struct audit_writer_settings {
     struct live_secret *database_url, *database_password;
     int64_t connections;
     struct secret *checkpoint_key;
-    int64_t checkpoint_interval_s, checkpoint_events, anchor_days, recheck_events;
+    int64_t checkpoint_interval_s, checkpoint_events, anchor_days, recheck_events, live_months, retention_years;
     const char *anchor_bucket, *checkpoint_kms_key;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint;
@@ -34,6 +35,7 @@ struct audit_writer {
     struct kms *kms;                /* NULL: no key in KMS signs too */
     struct signer *signer;
     struct recheck *recheck;        /* NULL: nothing outside to compare with */
+    struct archiver *archiver;      /* NULL: nowhere to put closed months */
     struct committer *committer;
     struct outbox *outbox;
     struct gauge *backlog_rows, *backlog_oldest_seconds;

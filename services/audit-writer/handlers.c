@@ -163,7 +163,7 @@ static const struct setting SETTINGS[] = {
     /* name                          type        default         min  max      unit    offset                      help */
     { "DATABASE_URL",                SET_LIVE_SECRET, NULL,           0,   0,       "",     OFF(database_url),          "libpq URL of role cordon_audit." },
     { "DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(database_password), "Its role's password, when it is not in DATABASE_URL; it wins over one that is." },
-    { "CORDON_DB_CONNECTIONS",       SET_INT,    "6",            2,   64,      "",     OFF(connections),           "Connections kept: one commits, one drains the outbox, one signs, one checks, one answers health." },
+    { "CORDON_DB_CONNECTIONS",       SET_INT,    "6",            2,   64,      "",     OFF(connections),           "Connections kept: one commits, one drains the outbox, one signs, one checks, one archives, one answers health." },
     { "CORDON_CHECKPOINT_KEY",       SET_SECRET, "",             0,   512,     "",     OFF(checkpoint_key),        "Key that heads of the log are signed with, as cordon-keygen --checkpoint makes it. Required in production; without it nothing is signed." },
     { "CORDON_CHECKPOINT_INTERVAL_S", SET_INT,   "60",           1,   3600,    "s",    OFF(checkpoint_interval_s), "A head that has grown is signed after so long." },
     { "CORDON_CHECKPOINT_EVENTS",    SET_INT,    "10000",        1,   1000000, "",     OFF(checkpoint_events),     "Or once the heads have grown by so many events together." },
@@ -171,6 +171,8 @@ static const struct setting SETTINGS[] = {
     { "CORDON_ANCHOR_BUCKET",        SET_TEXT,   "",             0,   63,      "",     OFF(anchor_bucket),         "Bucket with Object Lock that signed heads are put into. Required in production." },
     { "CORDON_ANCHOR_DAYS",          SET_INT,    "2557",         1,   36500,   "days", OFF(anchor_days),           "How long nobody may remove them there; at least 2192 (six years) in production." },
     { "CORDON_AUDIT_RECHECK_EVENTS", SET_INT,    "1000",         0,   100000,  "events/s", OFF(recheck_events),    "How fast the log is read again and compared with the heads in the bucket, hour by hour; 0: never." },
+    { "CORDON_AUDIT_LIVE_MONTHS",    SET_INT,    "24",           0,   1200,    "months", OFF(live_months),         "How many full months of the log stay in the database; older ones go to CORDON_ANCHOR_BUCKET. 0: all stay." },
+    { "CORDON_AUDIT_RETENTION_YEARS", SET_INT,   "7",            6,   100,     "years", OFF(retention_years),      "How long nobody may remove archived months there, from their end." },
     AWS_SETTINGS(struct audit_writer_settings, aws, "audit-writer"),
     AWS_SECRETS_SETTINGS(struct audit_writer_settings, aws),
     AWS_ENDPOINT_SETTING(struct audit_writer_settings, s3_endpoint, "S3"),
@@ -185,6 +187,7 @@ static void writer_close(void **self_p) {
     outbox_destroy(&writer->outbox);
     committer_destroy(&writer->committer);
     recheck_destroy(&writer->recheck);
+    archiver_destroy(&writer->archiver);
     signer_destroy(&writer->signer);
     s3_destroy(&writer->s3);
     kms_destroy(&writer->kms);
@@ -237,6 +240,9 @@ static enum status open_signer(struct audit_writer *writer, struct runtime *rt, 
     writer->signer = signer_new(writer->db, writer->key, &anchor, &kms, &pace, rt->metrics);
     if (writer->s3 && settings->recheck_events > 0)
         writer->recheck = recheck_new(writer->db, &anchor, settings->recheck_events, rt->metrics);
+    struct archive_terms terms = { .live_months = settings->live_months, .retention_years = settings->retention_years };
+    if (writer->s3)
+        writer->archiver = archiver_new(writer->db, &anchor, &terms, rt->metrics);
     return ST_OK;
 }
 
@@ -270,6 +276,8 @@ static enum status writer_start(void *self, struct runtime *rt, struct why *why)
     signer_start(writer->signer);
     if (writer->recheck)
         recheck_start(writer->recheck);
+    if (writer->archiver)
+        archiver_start(writer->archiver);
     outbox_start(writer->outbox, writer->signer);
     return ST_OK;
 }
@@ -281,6 +289,8 @@ static void writer_drain(void *self, int64_t deadline_ms) {
     signer_stop(((struct audit_writer *)self)->signer);
     if (((struct audit_writer *)self)->recheck)
         recheck_stop(((struct audit_writer *)self)->recheck);
+    if (((struct audit_writer *)self)->archiver)
+        archiver_stop(((struct audit_writer *)self)->archiver);
 }
 
 static void writer_collect(void *self, struct metrics *m) {

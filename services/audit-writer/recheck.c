@@ -8,36 +8,36 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "archiver.h"
 #include "audit/merkle.h"
 #include "batch.h"
 #include "checkpoint.h"
-#include "core/arena.h"
 #include "core/clock.h"
 #include "core/str.h"
-#include "core/text_codec.h"
-#include "json/reader.h"
 #include "obs/log.h"
 
-enum { TURN_EVERY_MS = 1000, PASS_EVERY_MS = 3600 * 1000, OBJECTS_A_TURN = 10, LEAVES_MAX = 4096, ASK_MS = 10000, LINE_MAX_BYTES = 8192 };
+enum { TURN_EVERY_MS = 1000, PASS_EVERY_MS = 3600 * 1000, OBJECTS_A_TURN = 10, LEAVES_MAX = 4096, ASK_MS = 10000 };
 
 /* One tenant's log, as far as this pass has read it. */
 struct tree { struct uuid tenant_id; struct merkle_range range; bool is_damaged, is_reported; };
-/* One signed head of the object in hand. */
-struct signed_head { struct uuid tenant_id; uint64_t size; struct merkle_hash root; };
 
 struct recheck {
     struct db_pool *pool;
     struct anchor anchor;
     int64_t events_s;
     int64_t number;                     /* of the object in hand, or the last one that was */
-    struct signed_head *heads;
+    struct signed_head *heads;          /* of the object in hand */
     size_t head_count, head_at;
     struct tree *trees;                 /* in the order that they were met in */
     size_t tree_count, tree_room;
+    bool are_trees_read;                /* and the archived objects follow */
+    struct archive_object at;           /* the last one that was read */
+    bool is_month_whole, is_archive_reported;
+    size_t damaged_objects;
     int stop_fd;
     bool is_running;
     pthread_t thread;
-    struct gauge *damaged, *checked_at;
+    struct gauge *damaged, *damaged_archives, *checked_at;
     struct counter *events, *failures;
 };
 
@@ -46,61 +46,19 @@ struct recheck *recheck_new(struct db_pool *pool, const struct anchor *anchor, i
     r->pool = pool;
     r->anchor = *anchor;
     r->events_s = events_s;
+    r->at.first = -1;
+    r->is_month_whole = true;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r->stop_fd < 0)
         abort();
     r->damaged = metrics_gauge(metrics, "cordon_audit_damaged_logs", "Logs that are not what was signed of them. Alarm on any.", "");
+    r->damaged_archives = metrics_gauge(metrics, "cordon_audit_damaged_archives",
+                                        "Archived objects that are missing or not what the log's hashes say. Alarm on any.", "");
     r->checked_at = metrics_gauge(metrics, "cordon_audit_rechecked_timestamp_seconds",
                                   "When all that is signed was last read again to the end, since the epoch.", "");
     r->events = metrics_counter(metrics, "cordon_audit_rechecked_events_total", "Events read again and compared with signed heads.", "");
     r->failures = metrics_counter(metrics, "cordon_audit_recheck_failures_total", "Turns of the check that failed and are repeated.", "");
     return r;
-}
-
-/* ---- what was signed ---- */
-
-/* "<family>[/<tenant>]\n<size>\n<root>\n": a tenant's head, or the platform's. */
-static bool read_note(const struct recheck *r, const char *note, struct signed_head *ret_head) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    const char *family = note_origin(r->anchor.key, "", mem), *size = strchr(note, '\n'), *root = size ? strchr(size + 1, '\n') : NULL,
-               *end = root ? strchr(root + 1, '\n') : NULL;
-    size_t len = strlen(family), got = 0;
-    struct signed_head head = { 0 };
-    uint8_t *bytes = NULL;
-    if (!end || !note_is_signed(r->anchor.key, note, mem) || strncmp(note, family, len) != 0)
-        return false;
-    if (note[len] == '/' ? !uuid_parse(note + len + 1, (size_t)(size - note) - len - 1, &head.tenant_id) : note[len] != '\n')
-        return false;
-    head.size = strtoull(size + 1, NULL, 10);
-    if (!base64_decode(mem, root + 1, (size_t)(end - root) - 1, &bytes, &got) || got != sizeof head.root.bytes)
-        return false;
-    memcpy(head.root.bytes, bytes, got);
-    *ret_head = head;
-    return true;
-}
-
-static enum status read_object(struct recheck *r, int64_t number, struct why *why) {
-    CLEANUP(buffer_end) struct buffer object = { 0 };
-    enum status st = anchor_read(&r->anchor, number, &object, why);
-    if (st != ST_OK)
-        return st;
-    size_t lines = 0;
-    for (size_t i = 0; i < object.len; i++)
-        lines += object.data[i] == '\n';
-    free(r->heads);
-    r->heads = xalloc((lines + 1) * sizeof *r->heads);
-    r->head_count = r->head_at = 0;
-    for (char *line = object.data, *end; st == ST_OK && (end = strchr(line, '\n')); line = end + 1) {
-        CLEANUP(json_destroy) json_t *object_line = NULL;
-        const char *note = "";
-        if (json_parse(line, (size_t)(end - line), LINE_MAX_BYTES, &object_line, why) != ST_OK ||
-            json_get_text(object_line, "note", JSON_REQUIRED, LINE_MAX_BYTES, &note, why) != ST_OK ||
-            !read_note(r, note, &r->heads[r->head_count++]))
-            st = fail(why, ST_UNAVAILABLE, "the anchor's checkpoint %" PRId64 " has a line that our key did not sign", number);
-    }
-    if (st != ST_OK)
-        r->head_count = 0;
-    return st;
 }
 
 /* ---- what the database holds ---- */
@@ -120,18 +78,10 @@ static struct tree *tree_of(struct recheck *r, const struct uuid *tenant_id) {
     return &r->trees[r->tree_count++];
 }
 
-/* On the platform's log, once until it is found whole again. bad_seq < 0: not known where. */
-static enum status report(struct recheck *r, struct tree *tree, int64_t bad_seq, struct why *why) {
-    char tenant[UUID_TEXT_BYTES], detail[96];
+/* On the platform's log. */
+static enum status record_damage(struct recheck *r, const struct uuid *tenant_id, const char *detail, struct why *why) {
     struct audit_event *event = NULL;
-    tree->is_damaged = true;
-    if (tree->is_reported)
-        return ST_OK;
-    log_event(LOG_ERROR, "audit_damaged", LOG_TEXT("tenant_id", uuid_format(&tree->tenant_id, tenant)), LOG_NUMBER("checkpoint", r->number),
-              LOG_NUMBER("seq", bad_seq));
-    gauge_set(r->damaged, 1);
-    (void)snprintf(detail, sizeof detail, bad_seq < 0 ? "{\"number\":%" PRId64 "}" : "{\"number\":%" PRId64 ",\"seq\":%" PRId64 "}", r->number, bad_seq);
-    struct audit_record record = { .event_id = uuid_v7(), .action = AUDIT_DAMAGE, .outcome = AUDIT_FAILURE, .resource_id = tree->tenant_id,
+    struct audit_record record = { .event_id = uuid_v7(), .action = AUDIT_DAMAGE, .outcome = AUDIT_FAILURE, .resource_id = *tenant_id,
                                    .detail_json = detail };
     enum status st = audit_event_new(&record, &(struct audit_origin){ .reported_by = "audit-writer" }, &event, why);
     struct audit_stamp stamp = { 0 };
@@ -139,6 +89,20 @@ static enum status report(struct recheck *r, struct tree *tree, int64_t bad_seq,
     if (st == ST_OK)
         st = batch_commit(r->pool, NULL, (struct batch_call *[]){ &call }, 1, clock_mono_ms() + ASK_MS, why);
     audit_event_destroy(&event);
+    return st;
+}
+
+/* Once until it is found whole again. bad_seq < 0: not known where. */
+static enum status report(struct recheck *r, struct tree *tree, int64_t bad_seq, struct why *why) {
+    char tenant[UUID_TEXT_BYTES], detail[96];
+    tree->is_damaged = true;
+    if (tree->is_reported)
+        return ST_OK;
+    log_event(LOG_ERROR, "audit_damaged", LOG_TEXT("tenant_id", uuid_format(&tree->tenant_id, tenant)), LOG_NUMBER("checkpoint", r->number),
+              LOG_NUMBER("seq", bad_seq));
+    gauge_set(r->damaged, 1);
+    (void)snprintf(detail, sizeof detail, bad_seq < 0 ? "{\"number\":%" PRId64 "}" : "{\"number\":%" PRId64 ",\"seq\":%" PRId64 "}", r->number, bad_seq);
+    enum status st = record_damage(r, &tree->tenant_id, detail, why);
     tree->is_reported = st == ST_OK;
     return st;
 }
@@ -180,6 +144,53 @@ static enum status compare(struct recheck *r, const struct signed_head *head, in
     return is_same ? ST_OK : report(r, tree, -1, why);
 }
 
+/* ---- what is archived ---- */
+
+/* All objects of the month in hand were read: may its old table go? */
+static enum status end_month(struct recheck *r, struct why *why) {
+    static const struct sql VERIFIED = { "archive_verified", "SELECT audit.archive_verified(($1 || '-01')::date)", 1 };
+    bool is_whole = *r->at.month && r->is_month_whole && r->at.is_detached;
+    r->is_month_whole = true;
+    return is_whole ? db_run(r->pool, &VERIFIED, &DB_TEXT(r->at.month), clock_mono_ms() + ASK_MS, NULL, why) : ST_OK;
+}
+
+static enum status report_object(struct recheck *r, const struct archive_object *o, struct why *why) {
+    char tenant[UUID_TEXT_BYTES], detail[96];
+    r->is_month_whole = false;
+    gauge_set(r->damaged_archives, (double)++r->damaged_objects);
+    log_event(LOG_ERROR, "audit_archive_damaged", LOG_TEXT("tenant_id", uuid_format(&o->tenant_id, tenant)), LOG_TEXT("month", o->month),
+              LOG_NUMBER("first", o->first), LOG_TEXT("why", why->text));
+    *why = (struct why){ 0 };
+    if (r->is_archive_reported)
+        return ST_OK;
+    (void)snprintf(detail, sizeof detail, "{\"first\":%" PRId64 ",\"month\":\"%s\"}", o->first, o->month);
+    enum status st = record_damage(r, &o->tenant_id, detail, why);
+    r->is_archive_reported = st == ST_OK;
+    return st;
+}
+
+/* The next object against the log's hashes, which were compared with what is signed. *ret_is_done: there is none. */
+static enum status check_object(struct recheck *r, int64_t *budget, bool *ret_is_done, struct why *why) {
+    struct archive_object next;
+    size_t count = 0;
+    enum status st = archive_objects(r->pool, &r->at, false, &next, 1, &count, why);
+    *ret_is_done = st == ST_OK && count == 0;
+    if (st == ST_OK && (count == 0 || !str_equal(next.month, r->at.month)))
+        st = end_month(r, why);
+    if (st != ST_OK || *ret_is_done)
+        return st;
+    if (next.is_detached)           /* of one that is still being made the log has no hashes to compare with */
+        st = archive_verify(&r->anchor, r->pool, &next, why);
+    if (st == ST_CONFLICT)
+        st = report_object(r, &next, why);
+    if (st != ST_OK)
+        return st;
+    counter_add(r->events, (uint64_t)(next.last - next.first + 1));
+    *budget -= next.last - next.first + 1;
+    r->at = next;
+    return ST_OK;
+}
+
 /* ---- one pass ---- */
 
 static void end_pass(struct recheck *r) {
@@ -190,6 +201,11 @@ static void end_pass(struct recheck *r) {
         *tree = (struct tree){ .tenant_id = tree->tenant_id, .is_reported = tree->is_reported && tree->is_damaged };
     }
     gauge_set(r->damaged, (double)damaged);
+    gauge_set(r->damaged_archives, (double)r->damaged_objects);
+    r->is_archive_reported = r->is_archive_reported && r->damaged_objects > 0;
+    r->are_trees_read = false;
+    r->at = (struct archive_object){ .first = -1 };
+    r->damaged_objects = 0;
     gauge_set(r->checked_at, (double)(clock_unix_us() / 1000000));
     r->number = 0;
     r->head_count = r->head_at = 0;
@@ -206,8 +222,12 @@ static enum status next_object(struct recheck *r, bool *ret_is_done, struct why 
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     const struct db_param number = DB_INT(r->number + 1);
     st = db_run(r->pool, &GIVEN_UP, &number, clock_mono_ms() + ASK_MS, &rows, why);
-    if (st == ST_OK && !db_bool(rows, 0, 0))
-        st = read_object(r, r->number + 1, why);
+    r->head_count = r->head_at = 0;
+    if (st == ST_OK && !db_bool(rows, 0, 0)) {
+        free(r->heads);
+        r->heads = NULL;
+        st = anchor_heads(&r->anchor, r->number + 1, &r->heads, &r->head_count, why);
+    }
     r->number += st == ST_OK;
     return st;
 }
@@ -218,13 +238,18 @@ enum status recheck_turn(struct recheck *r, bool *ret_is_done, struct why *why) 
     *ret_is_done = false;
     for (int objects = 0; st == ST_OK && budget > 0 && objects < OBJECTS_A_TURN;) {
         bool is_done = false;
-        if (r->head_at == r->head_count) {
-            st = next_object(r, ret_is_done, why);
+        if (r->are_trees_read) {
+            st = check_object(r, &budget, ret_is_done, why);
             objects++;
             if (st == ST_OK && *ret_is_done) {
                 end_pass(r);
                 return ST_OK;
             }
+            continue;
+        }
+        if (r->head_at == r->head_count) {
+            st = next_object(r, &r->are_trees_read, why);
+            objects++;
             continue;
         }
         st = compare(r, &r->heads[r->head_at], &budget, &is_done, why);

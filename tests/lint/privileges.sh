@@ -20,6 +20,7 @@ NEEDS = {
     'kms_schedule_deletion': 'kms:ScheduleKeyDeletion',
     'kms_cancel_deletion': 'kms:CancelKeyDeletion',
     's3_put': 's3:PutObject (s3:PutObjectRetention)',
+    's3_put_legal_hold': 's3:PutObjectLegalHold',
     's3_get': 's3:GetObject (s3:ListBucket)',
     's3_head': 's3:GetObject (s3:ListBucket)',
     's3_delete': 's3:DeleteObject',

@@ -178,7 +178,9 @@ Test(proof, a_beginning_and_the_rest_make_the_whole) {
         struct proof rest, range;
         cr_assert_eq(proof_rest(&r, from, &rest, &why), ST_OK);
         cr_assert_eq(proof_rest(&before, 0, &range, &why), ST_OK);
-        struct merkle_range grown = { .size = from };
+        struct merkle_range grown = { .size = from }, whole = { 0 };
+        cr_assert(merkle_append_rest(&whole, from, range.hashes, range.count) && merkle_append_rest(&whole, 600, rest.hashes, rest.count));
+        cr_assert_not(merkle_append_rest(&whole, 600, rest.hashes, 1), "nothing is missing");
         memcpy(grown.nodes, range.hashes, range.count * sizeof *range.hashes);
         cr_assert_eq(range.count, merkle_node_count(from));
         for (size_t i = 0; i < rest.count; i++) {           /* each is as large as alignment and size allow */
@@ -197,6 +199,8 @@ Test(proof, a_beginning_and_the_rest_make_the_whole) {
         cr_assert_eq(grown.size, 600);
         struct merkle_hash root = merkle_root(&grown), want = merkle_root(&tree.range);
         cr_assert(merkle_equal(&root, &want), "from %zu", (size_t)from);
+        root = merkle_root(&whole);
+        cr_assert(merkle_equal(&root, &want), "from %zu, by merkle_append_rest", (size_t)from);
     }
     fell();
 }

@@ -1,59 +1,12 @@
 /* Signed heads: what is signed and when, that the bucket has it, and that a database which was put back is appended to
- * by nobody. The bucket is a server on loopback that keeps objects as Object Lock would: never another under a name. */
+ * by nobody. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "audit.pb-c.h"
 #include "audit_writer.h"
 #include "core/arena.h"
-#include "rig.h"
-#include "support/loopback.h"
-
-static const char SKEY[] = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
-
-/* ---- the bucket ---- */
-
-enum { OBJECTS_MAX = 64 };
-static struct bucket {
-    struct loopback *server;
-    struct { char key[64], *data; size_t len; } objects[OBJECTS_MAX];
-    size_t count, unlocked;
-    bool is_away;
-    struct signer *before_head;     /* takes its turn before a HEAD is answered */
-} bucket;
-
-static bool answer_s3(void *ctx, const struct loopback_request *request, int fd) {
-    struct bucket *b = ctx;
-    char value[64], key[64];
-    size_t at = 0;
-    if (b->is_away)
-        return loopback_answer(fd, 503, "", "");
-    if (b->before_head && strcmp(request->method, "HEAD") == 0) {
-        struct signer *other = b->before_head;
-        b->before_head = NULL;
-        signer_turn(other);
-    }
-    (void)snprintf(key, sizeof key, "%.60s", request->target + strlen("/anchors/"));
-    while (at < b->count && strcmp(b->objects[at].key, key) != 0)
-        at++;
-    bool is_put = strcmp(request->method, "PUT") == 0;
-    if (is_put && at < b->count)
-        return loopback_answer(fd, 412, "", "<Error><Code>PreconditionFailed</Code></Error>");
-    if (is_put) {
-        b->unlocked += strcmp(loopback_header(request, "x-amz-object-lock-mode", value, sizeof value), "COMPLIANCE") != 0 ||
-                       !*loopback_header(request, "x-amz-object-lock-retain-until-date", value, sizeof value) ||
-                       strcmp(loopback_header(request, "if-none-match", value, sizeof value), "*") != 0;
-        cr_assert_lt(b->count, OBJECTS_MAX);
-        memcpy(b->objects[at].key, key, sizeof key);
-        b->objects[at].len = request->body.len;
-        b->objects[at].data = memcpy(xalloc(request->body.len + 1), request->body.data, request->body.len);
-        b->count++;
-        return loopback_answer(fd, 200, "ETag: \"stored\"\r\n", "");
-    }
-    if (at == b->count)
-        return loopback_answer(fd, 404, "", strcmp(request->method, "HEAD") == 0 ? "" : "<Error><Code>NoSuchKey</Code></Error>");
-    return loopback_answer(fd, 200, "ETag: \"stored\"\r\n", b->objects[at].data);
-}
+#include "bucket.h"
 
 /* ---- set-up ---- */
 
@@ -73,7 +26,7 @@ static struct signer *new_signer(void) {
 static void set_up(void) {
     struct why why = { 0 };
     rig_open();
-    bucket = (struct bucket){ .server = loopback_start(answer_s3, &bucket) };
+    bucket_open();
     metrics = metrics_new();
     CLEANUP(secret_destroy) struct secret *text = secret_new(SKEY, strlen(SKEY));
     cr_assert_eq(note_key_new(text, &key, &why), ST_OK);
@@ -91,9 +44,7 @@ static void tear_down(void) {
     credentials_release(&credentials);
     note_key_destroy(&key);
     metrics_destroy(&metrics);
-    loopback_stop(&bucket.server);
-    for (size_t i = 0; i < bucket.count; i++)
-        free(bucket.objects[i].data);
+    bucket_close();
     rig_close();
 }
 
@@ -380,13 +331,15 @@ Test(audit_checkpoints, an_answer_that_our_key_did_not_sign_is_no_answer) {
 }
 
 /* Two audit-writers: what the one has signed and put while the other looked is no sign of a lost tail. */
+static void take_turn(void *other) { signer_turn(other); }
+
 Test(audit_checkpoints, another_signer_s_newest_checkpoint_is_no_alarm) {
     signer_turn(signer);
     struct signer *other = new_signer();
     signer_turn(other);
     for (int i = 0; i < 5; i++) {
         (void)rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), NULL);
-        bucket.before_head = other;         /* its whole turn comes between the look at the database and that at the bucket */
+        bucket.before_head = take_turn, bucket.before_head_ctx = other;         /* its whole turn comes between the look at the database and that at the bucket */
         signer_turn(signer);
         cr_expect(is_permitted());
         bucket.before_head = NULL;
