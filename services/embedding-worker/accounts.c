@@ -51,7 +51,8 @@ static void make_series(struct accounts *accounts, struct account *a) {
                                          "Tokens that the models counted, by whom they were for.", labels);
     }
     (void)snprintf(labels, sizeof labels, "tenant=\"%s\"", name);
-    a->cost = metrics_total(accounts->options.metrics, "cordon_model_tenant_cost_total", "What they cost by the prices of the settings, in their currency.", labels);
+    a->cost = metrics_total(accounts->options.metrics, "cordon_model_tenant_cost_total",
+                            "What they cost by the prices of the settings, in their currency.", labels);
 }
 
 /* With the lock held: the tenant's account, made when there is none. */

@@ -32,7 +32,8 @@ static void make_metrics(struct line *line, const struct line_options *options) 
     line->throttles = metrics_counter(m, "cordon_model_throttles_total", "Calls that a model refused as too many.", labels);
     line->openings = metrics_counter(m, "cordon_model_breaker_openings_total", "Times that a model was taken for away.", labels);
     line->window = metrics_gauge(m, "cordon_model_window", "Calls at once that a model is taken to bear.", labels);
-    line->breaker_now = metrics_gauge(m, "cordon_model_breaker_open", "1 while a model is taken for away and calls are refused; 0.5 while one call tries.", labels);
+    line->breaker_now = metrics_gauge(m, "cordon_model_breaker_open",
+                                      "1 while a model is taken for away and calls are refused; 0.5 while one call tries.", labels);
 }
 
 struct line *line_new(const struct line_options *options, int64_t now_us) {

@@ -60,7 +60,8 @@ enum status preflight_account(const struct preflight_options *o, int64_t deadlin
 static enum status ask_embed(struct preflight *p, const char *model, struct why *why) {
     float vector[BEDROCK_DIMENSIONS];
     uint32_t tokens = 0;
-    return !*model ? ST_OK : bedrock_embed(p->options.bedrock, &(struct embed_request){ model, "ready", false }, clock_mono_ms() + ASK_MS, vector, &tokens, why);
+    struct embed_request embed = { model, "ready", false };
+    return *model ? bedrock_embed(p->options.bedrock, &embed, clock_mono_ms() + ASK_MS, vector, &tokens, why) : ST_OK;
 }
 
 static enum status ask_models(struct preflight *p, struct why *why) {
