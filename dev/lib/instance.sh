@@ -302,7 +302,7 @@ own_environment_of() {
             echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/ingest-worker-tenant"
             ;;
         embedding-worker)
-            aws_environment embedding-worker BEDROCK BEDROCK_RUNTIME STS
+            aws_environment embedding-worker BEDROCK BEDROCK_RUNTIME STS SECRETS_MANAGER
             echo "CORDON_EMBEDDING_REPLICAS=$(replicas_of embedding-worker | wc -l)"
             env | grep -E '^CORDON_(EMBED|CHAT|MODEL|GUARDRAIL|BEDROCK|PRICE)_[A-Z_]+=.' || true
             ;;
