@@ -1,7 +1,7 @@
 /* accounts — what each tenant may have of the models and has had: its weight in the line, its budgets of a day and of a
  * month (UTC), its tokens and their price. Whom a call is for, its ticket says; this process cannot verify a ticket and need
  * not: only ingest-worker and query may call, and the record that has to be made before text leaves verifies it
- * (ADR 0027). Counted in this process: each of several replicas grants its part. Any thread. */
+ * (ADR 0029). Counted in this process: each of several replicas grants its part. Any thread. */
 #ifndef CORDON_EMBEDDING_ACCOUNTS_H
 #define CORDON_EMBEDDING_ACCOUNTS_H
 
