@@ -463,6 +463,8 @@ static const char *damages(void) {
                "FROM audit.audit_logs WHERE action = 'audit.damage' AND outcome = 'failure' AND tenant_id = '" NIL_TENANT "'");
 }
 
+#define OTHER "01920000-0000-7000-8000-0000000000ee"
+
 /* As whoever owns the machine could: no trigger and no constraint stands in the way. */
 static void tamper(const char *sql) {
     pg_ask(pg_admin(), "BEGIN; SET LOCAL session_replication_role = replica; ALTER TABLE audit.audit_logs DISABLE TRIGGER ALL;"
@@ -498,13 +500,33 @@ Test(audit_checkpoints, an_event_changed_behind_the_triggers_is_named_once) {
     recheck_destroy(&r);
 }
 
-Test(audit_checkpoints, an_event_changed_together_with_its_leaf_is_found_by_the_signed_root) {
+Test(audit_checkpoints, an_event_changed_together_with_its_leaf_is_named_by_its_columns) {
     fill_and_sign(2, 3);
     tamper("UPDATE audit.audit_logs SET event = overlay(event PLACING 'x'::bytea FROM 20), "
            "leaf_hash = sha256('\\x00'::bytea || overlay(event PLACING 'x'::bytea FROM 20)) WHERE tenant_id = '" PG_TENANT_A "' AND seq = 1");
     struct recheck *r = new_recheck(1000);
     (void)pass(r);
+    cr_assert_str_eq(damages(), PG_TENANT_A "@1");
+    recheck_destroy(&r);
+}
+
+Test(audit_checkpoints, an_event_changed_with_its_leaf_and_its_columns_is_found_by_the_signed_root) {
+    fill_and_sign(2, 3);
+    tamper("UPDATE audit.audit_logs l SET actor_id = '" OTHER "', event = x.e, leaf_hash = sha256('\\x00'::bytea || x.e) FROM "
+           "(SELECT event_id, convert_to(replace(convert_from(event, 'UTF8'), actor_id::text, '" OTHER "'), 'UTF8') AS e FROM audit.audit_logs) x "
+           "WHERE x.event_id = l.event_id AND tenant_id = '" PG_TENANT_A "' AND seq = 1");
+    struct recheck *r = new_recheck(1000);
+    (void)pass(r);
     cr_assert_str_eq(damages(), PG_TENANT_A "@?");
+    recheck_destroy(&r);
+}
+
+Test(audit_checkpoints, a_column_that_says_otherwise_than_its_event_is_named) {
+    fill_and_sign(2, 3);
+    tamper("UPDATE audit.audit_logs SET actor_id = '" OTHER "' WHERE tenant_id = '" PG_TENANT_A "' AND seq = 4");
+    struct recheck *r = new_recheck(1000);
+    (void)pass(r);
+    cr_assert_str_eq(damages(), PG_TENANT_A "@4");
     recheck_destroy(&r);
 }
 
