@@ -174,6 +174,15 @@ void sigv4_signature(const struct secret *secret_access_key, const struct sigv4_
     OPENSSL_cleanse(next, sizeof next);
 }
 
+void sigv4_chunk_signature(const struct secret *secret_access_key, const struct sigv4_scope *scope, const char *previous,
+                           const void *data, size_t len, char out[SHA256_HEX_BYTES]) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    char nothing[SHA256_HEX_BYTES], digest[SHA256_HEX_BYTES];
+    const char *to_sign = arena_printf(mem, ALGORITHM "-PAYLOAD\n%s\n%s\n%s\n%s\n%s", scope->time, scope_text(mem, scope), previous,
+                                       sha256_hex("", 0, nothing), sha256_hex(len ? data : "", len, digest));
+    sigv4_signature(secret_access_key, scope, to_sign, out);
+}
+
 char *sigv4_authorization(struct arena *mem, const struct credentials *c, const struct sigv4_scope *scope,
                           const struct sigv4_request *request) {
     char signature[SHA256_HEX_BYTES];

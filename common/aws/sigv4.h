@@ -12,6 +12,7 @@
 #include "crypto/digest.h"
 
 #define SIGV4_UNSIGNED "UNSIGNED-PAYLOAD"
+#define SIGV4_STREAMING "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"    /* the body comes in chunks that are signed one by one */
 
 enum { SIGV4_TIME_BYTES = 17 };             /* "20150830T123600Z" and its NUL */
 
@@ -29,7 +30,7 @@ struct sigv4_request {
     size_t n_query;
     const struct sigv4_pair *headers;       /* all of them are signed; host is among them */
     size_t n_headers;
-    const char *payload;                    /* SHA-256 of the body in hexadecimal, or SIGV4_UNSIGNED */
+    const char *payload;                    /* SHA-256 of the body in hexadecimal, SIGV4_UNSIGNED or SIGV4_STREAMING */
 };
 
 struct sigv4_scope {
@@ -49,6 +50,12 @@ char *sigv4_canonical_request(struct arena *mem, const struct sigv4_request *req
 char *sigv4_string_to_sign(struct arena *mem, const struct sigv4_scope *scope, const char *canonical_request);
 void sigv4_signature(const struct secret *secret_access_key, const struct sigv4_scope *scope, const char *string_to_sign,
                      char out[SHA256_HEX_BYTES]);
+
+/* Signature of the next chunk of a body whose payload is SIGV4_STREAMING. previous: that of the chunk before, of the first one
+ * the request's. An empty chunk is the last. On the wire a chunk is "<length in hexadecimal>;chunk-signature=<out>\r\n", its
+ * bytes, "\r\n". Our own clients have every body in memory and sign its SHA-256. */
+void sigv4_chunk_signature(const struct secret *secret_access_key, const struct sigv4_scope *scope, const char *previous,
+                           const void *data, size_t len, char out[SHA256_HEX_BYTES]);
 
 /* Value of the Authorization header. x-amz-date, and x-amz-security-token when there is one, must be among the
  * request's headers. */

@@ -1,10 +1,12 @@
 // links: aws
-/* sigv4_print CONTEXT REQUEST header|query canonical-request|string-to-sign|signature|authorization|all
+/* sigv4_print CONTEXT REQUEST header|query canonical-request|string-to-sign|signature|authorization|chunks|all
  * Runs a request through the signer that every AWS client of ours uses and prints one of its steps, so that any
  * suite of examples can be compared. CONTEXT is a JSON object:
  *   credentials {access_key_id, secret_access_key, token}, region, service, timestamp "2015-08-30T12:36:00Z",
  *   normalize (true), sign_body (false: no x-amz-content-sha256 header), expiration_in_seconds (3600),
- *   omit_session_token (false), path_as_sent (false; true is S3's rule)
+ *   omit_session_token (false), path_as_sent (false; true is S3's rule),
+ *   payload "sha256" (of the body), "unsigned" or "streaming"; the body then goes in chunks of chunk_bytes (65536), and
+ *   `chunks` prints the signature of each
  * REQUEST is an HTTP request as text: request line, headers, an empty line, the body. A line that begins with a
  * space goes on with the value before it, as one more value. Exit status 2: a file cannot be used. */
 #include <stdio.h>
@@ -22,7 +24,8 @@ struct context {
     struct credentials *credentials;
     const char *timestamp, *region, *service;
     bool normalize, sign_body, omit_session_token, path_as_sent;
-    int64_t expires_s;
+    const char *payload;
+    int64_t expires_s, chunk_bytes;
 };
 
 struct input {
@@ -54,6 +57,8 @@ static void read_context(const json_t *json, struct context *c) {
     const char *id = "", *key = "", *token = "";
     c->normalize = true;
     c->expires_s = 3600;
+    c->chunk_bytes = 65536;
+    c->payload = "sha256";
     if (json_get_object(json, "credentials", JSON_REQUIRED, &credentials, &why) != ST_OK ||
         json_get_text(credentials, "access_key_id", JSON_REQUIRED, 128, &id, &why) != ST_OK ||
         json_get_text(credentials, "secret_access_key", JSON_REQUIRED, 256, &key, &why) != ST_OK ||
@@ -65,6 +70,8 @@ static void read_context(const json_t *json, struct context *c) {
         json_get_bool(json, "sign_body", JSON_OPTIONAL, &c->sign_body, &why) != ST_OK ||
         json_get_bool(json, "omit_session_token", JSON_OPTIONAL, &c->omit_session_token, &why) != ST_OK ||
         json_get_bool(json, "path_as_sent", JSON_OPTIONAL, &c->path_as_sent, &why) != ST_OK ||
+        json_get_text(json, "payload", JSON_OPTIONAL, 16, &c->payload, &why) != ST_OK ||
+        json_get_i64(json, "chunk_bytes", JSON_OPTIONAL, 1, FILE_MAX_BYTES, &c->chunk_bytes, &why) != ST_OK ||
         json_get_i64(json, "expiration_in_seconds", JSON_OPTIONAL, 1, 604800, &c->expires_s, &why) != ST_OK)
         give_up(why.text);
     CLEANUP(secret_destroy) struct secret *secret = secret_new(key, strlen(key));
@@ -155,9 +162,34 @@ static void read_request(char *text, size_t len, struct input *in) {
     in->request.headers = in->headers;
 }
 
+/* What stands in the canonical request for the body. */
+static const char *payload_of(const struct context *c, const struct input *in, char digest[SHA256_HEX_BYTES]) {
+    if (str_equal(c->payload, "unsigned"))
+        return SIGV4_UNSIGNED;
+    if (str_equal(c->payload, "streaming"))
+        return SIGV4_STREAMING;
+    if (!str_equal(c->payload, "sha256"))
+        give_up("payload is none of sha256, unsigned and streaming");
+    return sha256_hex(in->body, in->body_len, digest);
+}
+
+/* Signatures of the body's chunks and of the empty one behind them, a line each. */
+static char *chunks_of(struct arena *mem, const struct context *c, const struct sigv4_scope *scope, const struct input *in, const char *signature) {
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    char previous[SHA256_HEX_BYTES], next[SHA256_HEX_BYTES];
+    memcpy(previous, signature, sizeof previous);
+    for (size_t at = 0, len = 1; len > 0; at += len) {
+        len = in->body_len - at < (size_t)c->chunk_bytes ? in->body_len - at : (size_t)c->chunk_bytes;
+        sigv4_chunk_signature(c->credentials->secret_access_key, scope, previous, in->body + at, len, next);
+        (void)buffer_printf(&out, "%s\n", next);
+        memcpy(previous, next, sizeof next);
+    }
+    return arena_strdup(mem, out.data);
+}
+
 int main(int argc, char **argv) {
     if (argc != 5 || (!str_equal(argv[3], "header") && !str_equal(argv[3], "query")))
-        give_up("usage: sigv4_print CONTEXT REQUEST header|query canonical-request|string-to-sign|signature|authorization|all");
+        give_up("usage: sigv4_print CONTEXT REQUEST header|query canonical-request|string-to-sign|signature|authorization|chunks|all");
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     CLEANUP(json_destroy) json_t *json = NULL;
     struct why why = { 0 };
@@ -174,8 +206,8 @@ int main(int argc, char **argv) {
     for (size_t i = 0, n = 0; c.timestamp[i] && n + 1 < sizeof scope.time; i++)
         if (c.timestamp[i] != '-' && c.timestamp[i] != ':')
             scope.time[n++] = c.timestamp[i];
-    char payload[SHA256_HEX_BYTES], signature[SHA256_HEX_BYTES];
-    in.request.payload = sha256_hex(in.body, in.body_len, payload);
+    char digest[SHA256_HEX_BYTES], signature[SHA256_HEX_BYTES];
+    in.request.payload = payload_of(&c, &in, digest);
     in.request.path_rule = c.path_as_sent ? SIGV4_PATH_AS_SENT : c.normalize ? SIGV4_PATH_NORMALIZED : SIGV4_PATH_ENCODED;
     bool is_query = str_equal(argv[3], "query");
     if (!is_query)
@@ -183,7 +215,7 @@ int main(int argc, char **argv) {
     if (!is_query && c.credentials->session_token)
         add_header(&in, "X-Amz-Security-Token", secret_text(c.credentials->session_token));
     if (c.sign_body)
-        add_header(&in, "x-amz-content-sha256", payload);
+        add_header(&in, "x-amz-content-sha256", in.request.payload);
     char *canonical = NULL;
     const char *authorization;
     if (is_query) {
@@ -195,9 +227,10 @@ int main(int argc, char **argv) {
     const char *to_sign = sigv4_string_to_sign(mem, &scope, canonical);
     sigv4_signature(c.credentials->secret_access_key, &scope, to_sign, signature);
     const struct { const char *name, *value; } steps[] = {
-        { "canonical-request", canonical }, { "string-to-sign", to_sign }, { "signature", signature }, { "authorization", authorization } };
+        { "canonical-request", canonical }, { "string-to-sign", to_sign }, { "signature", signature }, { "authorization", authorization },
+        { "chunks", str_equal(c.payload, "streaming") ? chunks_of(mem, &c, &scope, &in, signature) : "" } };
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
-        if (str_equal(argv[4], "all"))
+        if (str_equal(argv[4], "all") && *steps[i].value)
             (void)printf("%s%s:\n%s\n", i ? "\n" : "", steps[i].name, steps[i].value);
         else if (str_equal(argv[4], steps[i].name))
             (void)printf("%s", steps[i].value);

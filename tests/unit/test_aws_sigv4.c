@@ -86,6 +86,24 @@ Test(aws_sigv4, presigns_the_s3_example) {
                      "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404");
 }
 
+Test(aws_sigv4, signs_the_chunks_of_the_s3_example) {
+    static const char *const WANT[] = { "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
+        "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497", "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9" };
+    static const size_t LENGTHS[] = { 65536, 1024, 0 };
+    const struct sigv4_pair headers[] = { { "host", "s3.amazonaws.com" }, { "x-amz-date", "20130524T000000Z" },
+        { "x-amz-storage-class", "REDUCED_REDUNDANCY" }, { "x-amz-content-sha256", SIGV4_STREAMING }, { "content-encoding", "aws-chunked" },
+        { "x-amz-decoded-content-length", "66560" }, { "content-length", "66824" } };
+    const struct sigv4_request request = { "PUT", "/examplebucket/chunkObject.txt", SIGV4_PATH_AS_SENT, NULL, 0, headers, 7, SIGV4_STREAMING };
+    check(s3, &S3_SCOPE, &request, "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
+    char body[65536], previous[SHA256_HEX_BYTES] = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9", next[SHA256_HEX_BYTES];
+    memset(body, 'a', sizeof body);
+    for (int i = 0; i < 3; i++) {
+        sigv4_chunk_signature(s3->secret_access_key, &S3_SCOPE, previous, body, LENGTHS[i], next);
+        cr_expect_str_eq(next, WANT[i]);
+        memcpy(previous, next, sizeof next);
+    }
+}
+
 struct path_case { char path[48]; char want[65]; };
 
 ParameterizedTestParameters(aws_sigv4, awkward_paths) {
