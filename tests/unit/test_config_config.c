@@ -79,6 +79,77 @@ Test(config, a_number_with_garbage_is_refused) { refuses("T_PORT", "80x", "T_POR
 Test(config, a_bool_with_garbage_is_refused) { refuses("T_FAST", "maybe", "T_FAST"); }
 Test(config, a_long_secret_is_refused_and_not_shown) { refuses("T_KEY", "123456789", "T_KEY"); }
 
+struct named { struct secret *key, *client_secret, *way_in; struct live_secret *password; };
+
+static const struct setting NAMED[] = {
+    { "N_KEY", SET_SECRET, NULL, 4, 8, "", offsetof(struct named, key), "Key." },
+    { "N_CLIENT_SECRET", SET_SECRET, "", 0, 0, "", offsetof(struct named, client_secret), "Secret of a client." },
+    { "N_PASSWORD", SET_LIVE_SECRET, "", 0, 0, "", offsetof(struct named, password), "Password." },
+    { "N_WAY_IN", SET_CREDENTIAL, "", 0, 0, "", offsetof(struct named, way_in), "What they are asked for with." },
+    { 0 },
+};
+
+Test(config, secrets_may_be_named_and_get_their_values_later) {
+    setenv("N_KEY_SECRET_ARN", "arn:1", 1);
+    setenv("N_CLIENT_SECRET_ARN", "arn:2", 1);
+    setenv("N_PASSWORD_SECRET_ARN", "arn:3", 1);
+    setenv("N_WAY_IN_SECRET_ARN", "arn:4", 1);
+    struct named n = { 0 };
+    struct why why = { 0 };
+    struct config_references references = { 0 };
+    cr_assert_eq(config_load(NAMED, &n, &references, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(references.count, 3, "credentials are never named");
+    cr_expect_str_eq(references.list[1].text, "arn:2");
+    cr_expect(!n.key && !n.client_secret && !n.password && !n.way_in);
+    bool is_changed = false;
+    static const struct { const char *bytes; size_t len; } REFUSED[] = { { "", 0 }, { "se\0cret", 7 }, { "abc", 3 }, { "too-long-a-key", 14 } };
+    for (size_t i = 0; i < sizeof REFUSED / sizeof *REFUSED; i++) {
+        cr_expect_eq(config_resolve(&references.list[0], REFUSED[i].bytes, REFUSED[i].len, &is_changed, &why), ST_INVALID, "%zu", i);
+        cr_expect(strstr(why.text, "N_KEY_SECRET_ARN") && !strstr(why.text, "too-long"), "%s", why.text);
+    }
+    cr_expect(!n.key && !is_changed);
+    cr_assert_eq(config_resolve(&references.list[0], "s3cret", 6, &is_changed, &why), ST_OK);
+    cr_expect(is_changed && secret_equal(n.key, "s3cret", 6));
+    cr_assert_eq(config_resolve(&references.list[2], "one", 3, &is_changed, &why), ST_OK);
+    struct live_secret *password = n.password;
+    cr_assert_eq(config_resolve(&references.list[2], "one", 3, &is_changed, &why), ST_OK);
+    cr_expect_not(is_changed);
+    cr_assert_eq(config_resolve(&references.list[2], "two", 3, &is_changed, &why), ST_OK);
+    cr_expect(is_changed && n.password == password, "whoever holds it has the other value");
+    config_references_end(&references);
+    config_release(NAMED, &n);
+    cr_expect(!n.key && !n.password);
+}
+
+Test(config, a_secret_is_given_or_named_and_not_both_and_named_only_where_somebody_is_asked) {
+    struct named n = { 0 };
+    struct why why = { 0 };
+    struct config_references references = { 0 };
+    setenv("N_KEY_SECRET_ARN", "arn:1", 1);
+    cr_expect_eq(config_load(NAMED, &n, NULL, &why), ST_INVALID);
+    cr_expect(strstr(why.text, "N_KEY_SECRET_ARN") && strstr(why.text, "asks no Secrets Manager"), "%s", why.text);
+    setenv("N_KEY", "s3cret", 1);
+    cr_expect_eq(config_load(NAMED, &n, &references, &why), ST_INVALID);
+    cr_expect(strstr(why.text, "N_KEY and N_KEY_SECRET_ARN are both set") && !strstr(why.text, "s3cret"), "%s", why.text);
+    config_references_end(&references);
+    config_release(NAMED, &n);
+}
+
+Test(config, names_of_secrets_are_told_where_they_can_be_used) {
+    const struct setting *const asks[] = { NAMED, NULL }, *const does_not[] = { TABLE, NULL };
+    for (int i = 0; i < 2; i++) {
+        char *text = NULL;
+        size_t len = 0;
+        FILE *out = open_memstream(&text, &len);
+        config_print_markdown(out, "sample", "a sample", i ? does_not : asks);
+        fclose(out);
+        cr_expect_eq(strstr(text, "`N_CLIENT_SECRET_ARN`, read at start") != NULL, i == 0);
+        cr_expect_eq(strstr(text, "`N_PASSWORD_SECRET_ARN`, read again while running") != NULL, i == 0);
+        cr_expect_null(strstr(text, i ? "T_KEY_SECRET_ARN" : "N_WAY_IN_SECRET_ARN"));
+        free(text);
+    }
+}
+
 Test(config, the_environment_is_wiped_but_for_what_programs_need) {
     setenv("T_KEY", "s3cret", 1);
     setenv("PATH", "/usr/bin", 1);

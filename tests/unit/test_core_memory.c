@@ -5,6 +5,7 @@
 
 #include "core/arena.h"
 #include "core/buffer.h"
+#include "core/live_secret.h"
 #include "core/secret.h"
 
 Test(arena, blocks_are_zeroed_aligned_and_apart) {
@@ -73,4 +74,33 @@ Test(secret, holds_compares_and_forgets) {
     secret_destroy(&s);
     cr_assert_not(secret_equal(NULL, "", 0));
     cr_assert_str_eq(secret_text(NULL), "");
+}
+
+struct keeper { const char *next; unsigned looks; };
+
+static void look(void *ctx, struct live_secret *s, int64_t deadline_ms) {
+    struct keeper *k = ctx;
+    cr_expect_eq(deadline_ms, 7);
+    k->looks++;
+    if (k->next)
+        (void)live_secret_set(s, k->next, strlen(k->next));
+}
+
+Test(secret, a_live_one_is_looked_for_again_when_its_value_was_refused) {
+    struct live_secret *s = live_secret_new("one", 3);
+    struct keeper keeper = { 0 };
+    unsigned version = 9, later = 9;
+    CLEANUP(secret_destroy) struct secret *copy = live_secret_copy(s, &version);
+    cr_expect(secret_equal(copy, "one", 3) && version == 0);
+    cr_expect_not(live_secret_refused(s, version, 7), "nobody keeps it: it stays");
+    live_secret_keep(s, look, &keeper);
+    cr_expect(!live_secret_refused(s, version, 7) && keeper.looks == 1, "there is no other");
+    keeper.next = "two";
+    cr_expect(live_secret_refused(s, version, 7) && keeper.looks == 2);
+    cr_expect(live_secret_refused(s, version, 7) && keeper.looks == 2, "a value of before is not looked for");
+    CLEANUP(secret_destroy) struct secret *other = live_secret_copy(s, &later);
+    cr_expect(secret_equal(other, "two", 3) && later == 1 && secret_equal(copy, "one", 3));
+    cr_expect(!live_secret_copy(NULL, &later) && !live_secret_refused(NULL, 0, 7));
+    live_secret_destroy(&s);
+    live_secret_destroy(&s);
 }
