@@ -27,7 +27,7 @@ CREATE TABLE jobs.store_pass (
     documents      bigint NOT NULL DEFAULT 0,
     foreign_keys   integer NOT NULL DEFAULT 0,
     differences    bigint NOT NULL DEFAULT 0,   -- that stood at its end
-    last_ended_at  timestamptz
+    last_ended_at  timestamptz NOT NULL DEFAULT now()       -- of the pass before; while there was none, of this table's making
 );
 INSERT INTO jobs.store_pass DEFAULT VALUES;
 

@@ -82,9 +82,7 @@ static void collect_store(struct db_pool *db, struct metrics *m) {
         (void)snprintf(labels, sizeof labels, "kind=\"%s\"", db_text(rows, i, 0));
         gauge_set(metrics_gauge(m, "cordon_store_differences", "Originals that the document store and the database do not agree on.", labels),
                   (double)db_i64(rows, i, 1));
-        if (!db_is_null(rows, i, 2))
-            gauge_set(metrics_gauge(m, "cordon_store_compared_age_seconds", "Since they were last compared, all of them.", ""),
-                      (double)db_i64(rows, i, 2) / 1000);
+        gauge_set(metrics_gauge(m, "cordon_store_compared_age_seconds", "Since all of them were last compared.", ""), (double)db_i64(rows, i, 2) / 1000);
     }
 }
 
