@@ -69,6 +69,25 @@ def test_a_bit_that_turned_on_the_way_is_noticed(messages):
     assert decode(bytes(frames[:-1]), 4096).returncode == 3
 
 
+# Ours again, cut at their lengths and given to the same codec.
+BY_SMITHY = """
+import { EventStreamCodec } from '@smithy/eventstream-codec';
+import { event } from './cloud/bedrock-eventstream.mjs';
+const codec = new EventStreamCodec((b) => Buffer.from(b).toString(), (s) => Buffer.from(s));
+const sent = Buffer.concat(JSON.parse(process.argv[1]).map(([name, body]) => event(name, body))), heard = [];
+for (let at = 0; at < sent.length; at += sent.readUInt32BE(at)) {
+  const { headers, body } = codec.decode(sent.subarray(at, at + sent.readUInt32BE(at)));
+  heard.push([headers[':event-type'].value, JSON.parse(Buffer.from(body).toString())]);
+}
+process.stdout.write(JSON.stringify(heard));
+"""
+
+
+def test_our_frames_are_read_by_the_javascript_sdk(messages):
+    said = [["messageStart", {"role": "assistant"}], ["contentBlockDelta", {"delta": {"text": "Zwölf mg [1]. ✓" * 500}}], ["metadata", {"usage": {}}]]
+    assert json.loads(node(BY_SMITHY, said)) == said
+
+
 def test_our_frames_are_read_by_botocore():
     said = [("messageStart", {"role": "assistant"}), ("contentBlockDelta", {"delta": {"text": "Zwölf mg [1]. ✓"}}), ("metadata", {"usage": {}})]
     buffer = EventStreamBuffer()
