@@ -296,6 +296,7 @@ own_environment_of() {
             echo "CORDON_JOBS_DATABASE_URL=$(process_database_url cordon_jobs db-jobs)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             echo "CORDON_SHARE_BUCKET=cordon-shares"
+            echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
             echo "CORDON_SANDBOX_PATH=$STATE/bin/cordon-sandbox"
             has_landlock || echo "CORDON_SANDBOX_WITHOUT_LANDLOCK=true"
             aws_environment ingest-worker S3 KMS STS SECRETS_MANAGER
@@ -311,6 +312,7 @@ own_environment_of() {
             echo "CORDON_AUDIT_DATABASE_URL=$(process_database_url cordon_audit_reader db-audit_reader)"
             echo "CORDON_DOCUMENT_BUCKET=cordon-documents"
             echo "CORDON_SHARE_BUCKET=cordon-shares"
+            echo "CORDON_ANCHOR_BUCKET=cordon-anchor"
             [[ -z ${CORDON_WITNESS_KEYS:-} ]] || echo "CORDON_WITNESS_KEYS=$CORDON_WITNESS_KEYS"
             aws_environment query S3 KMS STS SECRETS_MANAGER
             echo "CORDON_AWS_TENANT_ROLE_ARN=arn:aws:iam::$ACCOUNT:role/query-tenant"

@@ -17,10 +17,11 @@
 #include "job_run.h"
 #include "json/writer.h"
 #include "keystore/original.h"
+#include "archive/archive.h"
 #include "ledger/ledger.h"
 
 enum {
-    BLOCK_BYTES = 512, NAME_BYTES = 100, MEMBERS_MAX = 2048, PAGE_EVENTS = 256, PAGE_RECEIPTS = 64, PAGE_MEM_BYTES = 8 << 20,
+    BLOCK_BYTES = 512, NAME_BYTES = 100, MEMBERS_MAX = 2048, PAGE_EVENTS = 256, PAGE_RECEIPTS = 64, PAGE_MEM_BYTES = 16 << 20,
     ORIGINAL_BUDGET_MS = 3600000, SEAL_WAIT_MS = 300000, SEAL_LOOK_MS = 500, TIME_TEXT_BYTES = 40,
 };
 
@@ -305,20 +306,18 @@ static void put_hashes(struct json_writer *w, const struct proof *proof) {
     json_close_array(w);
 }
 
-static enum status add_event(struct pack *p, struct proof_reader *reader, const PGresult *rows, int row) {
+static enum status add_event(struct pack *p, const struct archived *archived, const PGresult *rows, int row, const struct proof *proof) {
     struct json_writer w;
-    struct proof proof;
     size_t len;
-    const uint8_t *event = db_bytea(rows, row, 1, &len);
-    enum status st = proof_inclusion(reader, (uint64_t)db_i64(rows, row, 0), &proof, &p->run->call.why);
-    if (st != ST_OK || !buffer_add(&p->text, event, len) || !buffer_add_str(&p->text, "\n"))
-        return st != ST_OK ? st : fail(&p->run->call.why, ST_INTERNAL, "evidence: an event is too long");
+    const char *event = archived_event(archived, rows, row, 0, 1, &len);
+    if (!event || !buffer_add(&p->text, event, len) || !buffer_add_str(&p->text, "\n"))
+        return fail(&p->run->call.why, ST_INTERNAL, "evidence: an event is nowhere, or too long");
     json_begin(&w, &p->text);
     json_open_object(&w);
     put_member_text(&w, "cordon", "inclusion");
     json_put_name(&w, "seq");
     json_put_i64(&w, db_i64(rows, row, 0));
-    put_hashes(&w, &proof);
+    put_hashes(&w, proof);
     return end_line(p, &w);
 }
 
@@ -327,29 +326,39 @@ static enum status put_page(struct pack *p, unsigned number, int64_t *seq, bool 
     static const struct sql EVENTS = { "evidence_events", "SELECT seq, event FROM audit.evidence_events($1, $2, $3)", 3 };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(PAGE_MEM_BYTES);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    struct json_writer w;
+    struct why *why = &p->run->call.why;
+    struct archived archived = { 0 };
+    struct proof *proofs = arena_alloc(mem, PAGE_EVENTS * sizeof *proofs);
     {
         CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
         enum status st = job_run_tx(p->run, &tx);
         if (st == ST_OK)
-            st = tenant_tx_run(&tx, &EVENTS, (struct db_param[]){ DB_INT(*seq), DB_INT(p->head.size), DB_INT(PAGE_EVENTS) }, &rows, &p->run->call.why);
+            st = tenant_tx_run(&tx, &EVENTS, (struct db_param[]){ DB_INT(*seq), DB_INT(p->head.size), DB_INT(PAGE_EVENTS) }, &rows, why);
         struct proof_reader reader = audit_tree_reader(&tx, mem, p->head.size);
-        json_begin(&w, &p->text);
-        json_open_object(&w);
-        put_member_text(&w, "cordon", "checkpoint");
-        put_member_text(&w, "note", p->head.note);
-        if (st == ST_OK)
-            st = end_line(p, &w);
         for (int i = 0; st == ST_OK && i < db_count(rows); i++)
-            st = add_event(p, &reader, rows, i);
+            st = proof_inclusion(&reader, (uint64_t)db_i64(rows, i, 0), &proofs[i], why);
         if (st == ST_OK)
-            st = tenant_tx_commit(&tx, &p->run->call.why);
+            st = archived_find(&tx, mem, rows, 0, 1, &archived, why);
+        if (st == ST_OK)
+            st = tenant_tx_commit(&tx, why);
         if (st != ST_OK)
             return st;
     }
+    struct json_writer w;
+    enum status st = archived_read(p->run->ingest->anchor, mem, &archived, p->run->call.deadline_ms, why);
+    json_begin(&w, &p->text);
+    json_open_object(&w);
+    put_member_text(&w, "cordon", "checkpoint");
+    put_member_text(&w, "note", p->head.note);
+    if (st == ST_OK)
+        st = end_line(p, &w);
+    for (int i = 0; st == ST_OK && i < db_count(rows); i++)
+        st = add_event(p, &archived, rows, i, &proofs[i]);
+    if (st != ST_OK)
+        return st;
     *ret_is_last = db_count(rows) < PAGE_EVENTS;
     *seq = db_count(rows) ? db_i64(rows, db_count(rows) - 1, 0) : *seq;
-    enum status st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
+    st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
     return st == ST_OK ? put_text(p, arena_printf(mem, "events/%06u.jsonl", number)) : st;
 }
 

@@ -77,6 +77,7 @@ static const struct setting SETTINGS[] = {
     AWS_ENDPOINT_SETTING(struct ingest_settings, kms_endpoint, "KMS"),
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,               3,   63,       "",      OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,               3,   63,       "",      OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
+    { "CORDON_ANCHOR_BUCKET",      SET_TEXT,   "",                 0,   63,       "",      OFF(anchor_bucket), "Bucket that archived months of the audit log are read from; empty: they cannot be shown." },
     { "CORDON_MAX_UPLOAD_BYTES",   SET_INT,    "104857600",        1,   1LL << 38, "bytes", OFF(upload_max_bytes),    "Longest original that is accepted." },
     { "CORDON_UPLOAD_PARTS",       SET_INT,    "16",               0,   1024,     "",      OFF(upload_parts_count),   "Parts of 6 MiB of long originals, of all uploads together, that are on their way to the document store while the next are taken in; 0: one after the other." },
     { "CORDON_UPLOAD_LEASE_MS",    SET_INT,    "60000",            1000, 300000,   "ms",    OFF(upload_lease_ms),      "How long an upload may show no life before the janitor removes it." },
@@ -138,6 +139,7 @@ static void ingest_close(void **self_p) {
     keyring_destroy(&g->keyring);
     shares_destroy(&g->shares);
     s3_destroy(&g->s3);
+    s3_destroy(&g->anchor);
     kms_destroy(&g->kms);
     aws_destroy(&g->aws);
     db_pool_destroy(&g->db);
@@ -187,6 +189,7 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
     g->kms = kms_new(g->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(g->kms);
     g->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
+    g->anchor = s->anchor_bucket && *s->anchor_bucket ? s3_new(g->aws, s->s3_endpoint, s->anchor_bucket) : NULL;
     g->shares = shares_new(g->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
     *ret_self = g;
     return ST_OK;

@@ -18,7 +18,7 @@
 struct ingest_settings {
     struct live_secret *database_url, *database_password, *jobs_database_url, *jobs_database_password;
     int64_t db_connections_count;
-    const char *bucket, *share_bucket;
+    const char *bucket, *share_bucket, *anchor_bucket;
     int64_t upload_max_bytes, upload_lease_ms, upload_parts_count;
     const char *sandbox_path, *pdftotext_path;
     bool is_without_landlock;
@@ -39,7 +39,7 @@ struct ingest {
     struct keyring *keyring;
     struct shares *shares;
     struct aws *aws;
-    struct s3 *s3;
+    struct s3 *s3, *anchor;         /* anchor: NULL without a bucket of archived months */
     struct kms *kms;
     struct job_pool *jobs;
     struct schedule *schedule;

@@ -1,6 +1,7 @@
 /* audit_events — the tenant's own audit log, for its auditors. Reading it is on it. */
 #include <string.h>
 
+#include "archive/archive.h"
 #include "audit/client.h"
 #include "columns.h"
 #include "core/wire.h"
@@ -16,7 +17,7 @@ enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 200, ACTION_MAX_BYTES = 64 };
 enum { COL_ID, COL_SEQ, COL_OCCURRED_AT, COL_ACTION, COL_OUTCOME, COL_ACTOR, COL_SESSION, COL_REQUEST, COL_DOCUMENTS, COL_EVENT,
        COL_LEAF };
 
-static Query__AuditEvent *event_from_row(struct arena *mem, const PGresult *rows, int row) {
+static Query__AuditEvent *event_from_row(struct arena *mem, const PGresult *rows, int row, const struct archived *archived) {
     Query__AuditEvent *e = arena_alloc(mem, sizeof *e);
     query__audit_event__init(e);
     e->id = column_id(mem, rows, row, COL_ID);
@@ -37,8 +38,8 @@ static Query__AuditEvent *event_from_row(struct arena *mem, const PGresult *rows
         if (db_text_item(rows, row, COL_DOCUMENTS, (int)i, &text, &len) && uuid_parse(text, len, &id))
             e->document_ids[e->n_document_ids++] = wire_id(mem, &id);
     }
-    const uint8_t *data = db_bytea(rows, row, COL_EVENT, &len);
-    e->event_json = arena_strndup(mem, (const char *)data, len);
+    const char *event = archived_event(archived, rows, row, COL_SEQ, COL_EVENT, &len);
+    e->event_json = arena_strndup(mem, event ? event : "", len);
     e->leaf_hash = column_bytes(mem, rows, row, COL_LEAF);
     return e;
 }
@@ -54,11 +55,11 @@ static enum status optional_id(struct call *call, const ProtobufCBinaryData *in,
 }
 
 /* The first rows whose events fit into one reply, at least one, as events of the reply. */
-static void add_events(struct arena *mem, const PGresult *rows, size_t count, Query__ListAuditEventsReply *reply) {
+static void add_events(struct arena *mem, const PGresult *rows, size_t count, const struct archived *archived, Query__ListAuditEventsReply *reply) {
     size_t bytes = 0;
     reply->events = arena_alloc(mem, count * sizeof *reply->events);
     for (size_t i = 0; i < count; i++) {
-        Query__AuditEvent *e = event_from_row(mem, rows, (int)i);
+        Query__AuditEvent *e = event_from_row(mem, rows, (int)i, archived);
         bytes += query__audit_event__get_packed_size(e);
         if (i > 0 && bytes > QUERY_PAGE_MAX_BYTES)
             return;
@@ -124,6 +125,7 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         return st;
 
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct archived archived = { 0 };
     {
         CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
         st = tenant_tx_begin(&tx, q->audit_db, call->ticket, &call->request_id, SCOPE_AUDIT_READ, call->deadline_ms, &call->why);
@@ -132,12 +134,17 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
                                DB_TEXT(req->action), DB_UUID(actor), DB_UUID(document), DB_INT(req->from_us), DB_INT(req->to_us),
                                DB_INT(limit + 1), DB_UUID(resource), DB_UUID(request), DB_TEXT(req->outcome) }, &rows, &call->why);
         if (st == ST_OK)
+            st = archived_find(&tx, call->mem, rows, COL_SEQ, COL_EVENT, &archived, &call->why);
+        if (st == ST_OK)
             st = tenant_tx_commit(&tx, &call->why);
         if (st != ST_OK)
             return st;
     }
+    st = archived_read(q->anchor, call->mem, &archived, call->deadline_ms, &call->why);
+    if (st != ST_OK)
+        return st;
     size_t found = (size_t)db_count(rows);
-    add_events(call->mem, rows, found < limit ? found : limit, reply);
+    add_events(call->mem, rows, found < limit ? found : limit, &archived, reply);
     if (found > reply->n_events)
         reply->next_cursor = (char *)cursor_from_number(call->mem, reply->events[reply->n_events - 1]->seq);
     CLEANUP(buffer_end) struct buffer detail = { 0 };

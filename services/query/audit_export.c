@@ -51,10 +51,12 @@ static enum status end_line(struct json_writer *w, struct audit_export *x) {
     return x->form->put_line(&x->out, x->line.data, x->line.len, &x->call->why);
 }
 
-static enum status put_event(struct audit_export *x, const PGresult *rows, int row) {
+static enum status put_event(struct audit_export *x, const struct audit_export_portion *p, int row) {
     CLEANUP(json_destroy) json_t *event = NULL;
-    struct audit_entry entry = { .occurred_at_us = db_micros(rows, row, 3) };
-    entry.bytes = (const char *)db_bytea(rows, row, 1, &entry.len);
+    struct audit_entry entry = { .occurred_at_us = db_micros(p->rows, row, 3) };
+    entry.bytes = archived_event(&p->archived, p->rows, row, 0, 1, &entry.len);
+    if (!entry.bytes)
+        return fail_as(&x->call->why, ERR_AUDIT_ARCHIVE, "event %" PRId64 " is nowhere", db_i64(p->rows, row, 0));
     if (x->form->wants_parsed && json_parse(entry.bytes, entry.len, AUDIT_EVENT_MAX_BYTES, &event, &x->call->why) != ST_OK)
         return fail(&x->call->why, ST_INTERNAL, "an event of the log does not parse");
     entry.event = event;
@@ -188,26 +190,36 @@ static enum status read_events(struct audit_export *x, struct tenant_tx *tx, int
                          &x->call->why);
 }
 
-enum status audit_export_events(struct audit_export *x, struct tenant_tx *tx, int64_t from, int64_t to) {
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+void audit_export_portion_end(struct audit_export_portion *p) {
+    pgrows_destroy(&p->rows);
+    arena_destroy(&p->mem);
+}
+
+enum status audit_export_read(struct audit_export *x, struct tenant_tx *tx, int64_t from, int64_t to, struct audit_export_portion *p) {
+    *p = (struct audit_export_portion){ .from = from, .mem = arena_new(0) };
+    enum status st = read_events(x, tx, from, to, &p->rows);
+    return st == ST_OK ? archived_find(tx, p->mem, p->rows, 0, 1, &p->archived, &x->call->why) : st;
+}
+
+enum status audit_export_put(struct audit_export *x, struct s3 *anchor, struct audit_export_portion *p) {
     struct merkle_hash leaves[MERKLE_TILE_HASHES + 1];
     struct json_writer w;
-    enum status st = read_events(x, tx, from, to, &rows);
-    for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
+    enum status st = archived_read(anchor, p->mem, &p->archived, x->call->deadline_ms, &x->call->why);
+    for (int i = 0; st == ST_OK && i < db_count(p->rows); i++) {
         size_t leaf_len;
-        const uint8_t *leaf = db_bytea(rows, i, 2, &leaf_len);
+        const uint8_t *leaf = db_bytea(p->rows, i, 2, &leaf_len);
         if (leaf_len != MERKLE_HASH_BYTES)
             return fail(&x->call->why, ST_INTERNAL, "a leaf of %zu bytes", leaf_len);
         memcpy(leaves[i].bytes, leaf, leaf_len);
-        st = put_event(x, rows, i);
+        st = put_event(x, p, i);
         if (st == ST_OK && x->out.len >= BUS_PART_MAX_BYTES)
             st = flush(x);
     }
     if (st != ST_OK)
         return st;
     begin_line(&w, x, "hashes");
-    put_number(&w, "first", from);
-    put_hashes(&w, leaves, (size_t)db_count(rows));
+    put_number(&w, "first", p->from);
+    put_hashes(&w, leaves, (size_t)db_count(p->rows));
     return end_line(&w, x);
 }
 
@@ -253,14 +265,20 @@ static enum status prepare(struct audit_export *x, const struct query *q, const 
     return st == ST_OK ? tenant_tx_commit(&tx, &x->call->why) : st;
 }
 
-/* No transaction waits for whoever reads the export. */
+/* No transaction waits for whoever reads the export, nor for the bucket. */
 static enum status portion(struct audit_export *x, const struct query *q, int64_t from, int64_t to) {
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = enter(&tx, q, x->call);
-    if (st == ST_OK)
-        st = audit_export_events(x, &tx, from, to);
-    if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &x->call->why);
+    CLEANUP(audit_export_portion_end) struct audit_export_portion p = { 0 };
+    {
+        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+        enum status st = enter(&tx, q, x->call);
+        if (st == ST_OK)
+            st = audit_export_read(x, &tx, from, to, &p);
+        if (st == ST_OK)
+            st = tenant_tx_commit(&tx, &x->call->why);
+        if (st != ST_OK)
+            return st;
+    }
+    enum status st = audit_export_put(x, q->anchor, &p);
     return st == ST_OK ? flush(x) : st;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "archive/archive.h"
 #include "audit/client.h"
 #include "audit/event.h"
 #include "columns.h"
@@ -19,7 +20,7 @@
 #include "query.pb-c.h"
 
 enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 200, CSV_PORTION = 200 };
-enum { COL_ID, COL_SEQ, COL_OCCURRED_AT, COL_EVENT, COL_MODEL_EVENT };
+enum { COL_ID, COL_SEQ, COL_OCCURRED_AT, COL_EVENT, COL_MODEL_EVENT, COL_MODEL_SEQ };
 
 /* What a reader got to see; whatever is not here showed a state. */
 static const struct shown { enum audit_action action; const char *shown, *recipient, *purpose; } SHOWN[] = {
@@ -80,11 +81,17 @@ static enum status find_documents(struct tenant_tx *tx, struct call *call, struc
     return st;
 }
 
-static enum status read_page(struct query *q, struct call *call, struct report *r, uint32_t limit, PGresult **ret_rows) {
+struct page { PGresult *rows; struct archived archived; };
+
+static void page_end(struct page *page) {
+    pgrows_destroy(&page->rows);
+}
+
+static enum status find_page(struct query *q, struct call *call, struct report *r, uint32_t limit, struct arena *mem, struct page *page) {
     /* which model it was is known when it has answered: that is on the record under the answer's, or the job's, id */
     static const struct sql PAGE = { "list_disclosures",
-        "SELECT l.event_id, l.seq, l.occurred_at, l.event, m.event FROM audit.audit_logs l "
-        "LEFT JOIN LATERAL (SELECT s.event FROM audit.audit_logs s WHERE s.tenant_id = $1 AND s.resource_id = l.resource_id "
+        "SELECT l.event_id, l.seq, l.occurred_at, l.event, m.event, m.seq FROM audit.audit_logs l "
+        "LEFT JOIN LATERAL (SELECT s.event, s.seq FROM audit.audit_logs s WHERE s.tenant_id = $1 AND s.resource_id = l.resource_id "
         "AND s.action = ANY ('{answer.store,model.use}') ORDER BY s.seq DESC LIMIT 1) m ON l.action = ANY ('{answer.disclose,answer.read,model.disclose}') "
         "WHERE l.tenant_id = $1 AND l.kind = 'disclosure' AND l.outcome = 'success' AND ($2::bigint IS NULL OR l.seq < $2::bigint) "
         "AND l.event_id IN (SELECT e.event_id FROM audit.document_events e WHERE e.tenant_id = $1 AND e.document_id = ANY ($3::uuid[]) "
@@ -99,8 +106,18 @@ static enum status read_page(struct query *q, struct call *call, struct report *
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &PAGE, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), r->is_first ? DB_NULL : DB_INT(r->before_seq),
                            DB_TEXT(r->documents), DB_UUID(&r->id), DB_INT(r->req->from_us), DB_INT(r->req->to_us), DB_INT(limit) },
-                           ret_rows, &call->why);
+                           &page->rows, &call->why);
+    if (st == ST_OK)
+        st = archived_find(&tx, mem, page->rows, COL_SEQ, COL_EVENT, &page->archived, &call->why);
+    if (st == ST_OK)
+        st = archived_find(&tx, mem, page->rows, COL_MODEL_SEQ, COL_MODEL_EVENT, &page->archived, &call->why);
     return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+}
+
+/* What is archived comes after the transaction. */
+static enum status read_page(struct query *q, struct call *call, struct report *r, uint32_t limit, struct arena *mem, struct page *page) {
+    enum status st = find_page(q, call, r, limit, mem, page);
+    return st == ST_OK ? archived_read(q->anchor, mem, &page->archived, call->deadline_ms, &call->why) : st;
 }
 
 static enum status record(struct call *call, const struct report *r, const char *format, int64_t rows) {
@@ -166,21 +183,25 @@ static void keep_ids(struct arena *mem, const struct report *r, const json_t *ev
         add_id(mem, json_array_get(chunks, i), d->chunk_ids, &d->n_chunk_ids);
 }
 
-static enum status parse(const PGresult *rows, int row, int column, json_t **ret_event, struct why *why) {
+/* *ret_event stays NULL when the row names none. */
+static enum status parse(const struct page *page, int row, int seq_column, int column, json_t **ret_event, struct why *why) {
     size_t len = 0;
-    const uint8_t *bytes = db_bytea(rows, row, column, &len);
-    return len == 0 ? ST_OK : json_parse(bytes, len, AUDIT_EVENT_MAX_BYTES, ret_event, why);
+    const char *bytes = archived_event(&page->archived, page->rows, row, seq_column, column, &len);
+    if (!bytes)
+        return db_is_null(page->rows, row, seq_column) ? ST_OK : fail_as(why, ERR_AUDIT_ARCHIVE, "event %" PRId64 " is nowhere", db_i64(page->rows, row, seq_column));
+    return json_parse(bytes, len, AUDIT_EVENT_MAX_BYTES, ret_event, why) == ST_OK ? ST_OK : fail(why, ST_INTERNAL, "an event of the log does not parse");
 }
 
-static enum status disclosure_from_row(struct arena *mem, const struct report *r, const PGresult *rows, int row, Query__Disclosure *d,
+static enum status disclosure_from_row(struct arena *mem, const struct report *r, const struct page *page, int row, Query__Disclosure *d,
                                        struct why *why) {
     CLEANUP(json_destroy) json_t *event = NULL;
     CLEANUP(json_destroy) json_t *told = NULL;
-    enum status st = parse(rows, row, COL_EVENT, &event, why);
+    const PGresult *rows = page->rows;
+    enum status st = parse(page, row, COL_SEQ, COL_EVENT, &event, why);
     if (st == ST_OK)
-        st = parse(rows, row, COL_MODEL_EVENT, &told, why);
+        st = parse(page, row, COL_MODEL_SEQ, COL_MODEL_EVENT, &told, why);
     if (st != ST_OK)
-        return fail(why, ST_INTERNAL, "an event of the log does not parse");
+        return st;
     const json_t *detail = json_object_get(event, "detail");
     const struct shown *shown = shown_by(member(event, "action"));
     const char *model = member(told ? json_object_get(told, "detail") : detail, "model"), *purpose = member(detail, "purpose");
@@ -207,17 +228,17 @@ enum status on_list_disclosures(void *self, struct call *call, const ProtobufCMe
     Query__ListDisclosuresReply *reply = (void *)out;
     struct report r;
     uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    CLEANUP(page_end) struct page page = { 0 };
     enum status st = check_request(call, req, &r);
     if (st == ST_OK)
-        st = read_page(self, call, &r, limit + 1, &rows);
+        st = read_page(self, call, &r, limit + 1, call->mem, &page);
     if (st != ST_OK)
         return st;
-    size_t found = (size_t)db_count(rows), bytes = 0;
+    size_t found = (size_t)db_count(page.rows), bytes = 0;
     reply->disclosures = arena_alloc(call->mem, found * sizeof *reply->disclosures);
     for (size_t i = 0; st == ST_OK && i < found && i < limit; i++) {
         Query__Disclosure *d = arena_alloc(call->mem, sizeof *d);
-        st = disclosure_from_row(call->mem, &r, rows, (int)i, d, &call->why);
+        st = disclosure_from_row(call->mem, &r, &page, (int)i, d, &call->why);
         bytes += st == ST_OK ? query__disclosure__get_packed_size(d) : 0;
         if (i > 0 && bytes > QUERY_PAGE_MAX_BYTES)
             break;
@@ -258,18 +279,18 @@ static void put_line(struct buffer *out, const Query__Disclosure *d) {
 
 /* One portion in memory of its own, so that a long report needs no more than a short one. */
 static enum status send_portion(struct query *q, struct call *call, struct report *r, int64_t *rows_sent, bool *ret_end) {
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    CLEANUP(page_end) struct page page = { 0 };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(BUS_BODY_CAP_BYTES);
     CLEANUP(buffer_end) struct buffer out = { 0 };
     call_take_tickets(call);
     enum status st = call_is_cancelled(call) ? fail(&call->why, ST_UNAVAILABLE, "report: nobody reads it any more")
-                                             : read_page(q, call, r, CSV_PORTION, &rows);
+                                             : read_page(q, call, r, CSV_PORTION, mem, &page);
     if (st != ST_OK)
         return st;
-    *ret_end = db_count(rows) < CSV_PORTION;
-    for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
+    *ret_end = db_count(page.rows) < CSV_PORTION;
+    for (int i = 0; st == ST_OK && i < db_count(page.rows); i++) {
         Query__Disclosure d;
-        st = disclosure_from_row(mem, r, rows, i, &d, &call->why);
+        st = disclosure_from_row(mem, r, &page, i, &d, &call->why);
         if (st != ST_OK)
             return st;
         put_line(&out, &d);

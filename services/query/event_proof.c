@@ -1,12 +1,12 @@
 #include "event_proof.h"
 
+#include "archive/archive.h"
 #include "core/wire.h"
 #include "ledger/ledger.h"
 
-/* What is known of the event by now: it is on the log in a moment, and signed within a minute. */
-enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
-                        struct event_proof *ret_proof) {
-    struct event_proof *reply = ret_proof;
+/* As far as the database knows; where the event is, when it is archived. */
+static enum status prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
+                         struct event_proof *reply, struct archived *archived) {
     *reply = (struct event_proof){ .state = "pending", .event = (char *)"", .checkpoint = (char *)"" };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
@@ -22,7 +22,10 @@ enum status event_prove(struct query *q, struct call *call, uint64_t scope, cons
     const uint8_t *event = db_bytea(rows, 0, 1, &len);
     reply->state = "recorded";
     reply->seq = db_i64(rows, 0, 0);
-    reply->event = arena_strndup(call->mem, (const char *)event, len);
+    reply->event = arena_strndup(call->mem, event ? (const char *)event : "", len);
+    st = archived_find(&tx, call->mem, rows, 0, 1, archived, &call->why);
+    if (st != ST_OK)
+        return st;
     st = audit_head_find(&tx, call->mem, 0, false, &head, &call->why);
     if (st == ST_NOT_FOUND || (st == ST_OK && reply->seq >= head.size))
         return tenant_tx_commit(&tx, &call->why);
@@ -42,4 +45,16 @@ enum status event_prove(struct query *q, struct call *call, uint64_t scope, cons
     for (reply->n_hashes = 0; reply->n_hashes < proof.count; reply->n_hashes++)
         reply->hashes[reply->n_hashes] = wire_bytes(call->mem, proof.hashes[reply->n_hashes].bytes, MERKLE_HASH_BYTES);
     return tenant_tx_commit(&tx, &call->why);
+}
+
+/* What is known of the event by now: it is on the log in a moment, and signed within a minute. */
+enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
+                        struct event_proof *ret_proof) {
+    struct archived archived = { 0 };
+    enum status st = prove(q, call, scope, find, id, ret_proof, &archived);
+    if (st == ST_OK)
+        st = archived_read(q->anchor, call->mem, &archived, call->deadline_ms, &call->why);
+    if (st == ST_OK && archived.count == 1)
+        ret_proof->event = (char *)archived.items[0].text;
+    return st;
 }

@@ -60,6 +60,7 @@ static const struct setting SETTINGS[] = {
     AWS_ENDPOINT_SETTING(struct query_settings, kms_endpoint, "KMS"),
     { "CORDON_DOCUMENT_BUCKET",    SET_TEXT,   NULL,     3,  63,      "",   OFF(bucket),               "Bucket of the sealed originals." },
     { "CORDON_SHARE_BUCKET",       SET_TEXT,   NULL,     3,  63,      "",   OFF(share_bucket),         "Bucket, without versions, of the second shares of document keys." },
+    { "CORDON_ANCHOR_BUCKET",      SET_TEXT,   "",       0,  63,      "",   OFF(anchor_bucket), "Bucket that archived months of the audit log are read from; empty: they cannot be shown." },
     { "CORDON_WITNESS_KEYS",       SET_TEXT,   "",       0,  16384,   "",   OFF(witness_keys),         "Verifier keys of witnesses (type 4), with commas between them, whose cosignatures are taken; empty: nobody's." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000", 0,  3600000, "ms", OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" , 0,  3600000, "ms", OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
@@ -95,6 +96,7 @@ static void query_close(void **self_p) {
     keyring_destroy(&q->keyring);
     shares_destroy(&q->shares);
     s3_destroy(&q->s3);
+    s3_destroy(&q->anchor);
     kms_destroy(&q->kms);
     free(q->witnesses);
     aws_destroy(&q->aws);
@@ -141,6 +143,7 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     q->kms = kms_new(q->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(q->kms);
     q->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
+    q->anchor = s->anchor_bucket && *s->anchor_bucket ? s3_new(q->aws, s->s3_endpoint, s->anchor_bucket) : NULL;
     q->shares = shares_new(q->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
     *ret_self = q;
     return ST_OK;

@@ -18,7 +18,7 @@ enum { QUERY_PAGE_MAX_BYTES = 900000 };
 struct query_settings {
     struct live_secret *database_url, *database_password, *audit_database_url, *audit_database_password;
     int64_t db_connections_count;
-    const char *bucket, *share_bucket;
+    const char *bucket, *share_bucket, *anchor_bucket;
     int64_t key_cache_ms, share_cache_ms;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint;
@@ -33,7 +33,7 @@ struct query {
     struct keyring *keyring;
     struct shares *shares;
     struct aws *aws;
-    struct s3 *s3;
+    struct s3 *s3, *anchor;         /* anchor: NULL without a bucket of archived months */
     struct kms *kms;
     struct witness *witnesses;      /* whose cosignatures are taken */
     size_t witness_count;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "archive/archive.h"
 #include "audit/merkle.h"
 #include "core/text_codec.h"
 #include "crypto/cosignature.h"
@@ -35,6 +36,24 @@ struct log_note log_note(const char *tenant, const struct merkle_range *range, s
     struct log_note made = { root, note_sign(key, origin, range->size, root.bytes, mem), note_verifier(key, origin, mem) };
     note_key_destroy(&key);
     return made;
+}
+
+void log_archive(int64_t from, int64_t to) {
+    CLEANUP(buffer_end) struct buffer text = { 0 };
+    char key[ARCHIVE_KEY_BYTES];
+    const char *table = pg_ask(pg_admin(), "SELECT 'audit.audit_logs_' || to_char(audit.month_of(event_id), 'YYYY_MM') FROM audit.audit_logs LIMIT 1");
+    const char *month = pg_ask(pg_admin(), "SELECT to_char(audit.month_of(event_id), 'YYYY-MM') FROM audit.audit_logs LIMIT 1");
+    struct uuid tenant = rig_uuid(PG_TENANT_A);
+    pg_ask(pg_admin(), "ALTER TABLE %s DISABLE TRIGGER ALL; ALTER TABLE %s ALTER COLUMN event DROP NOT NULL", table, table);
+    for (int64_t seq = from; seq < to; seq++) {
+        const char *line = pg_ask(pg_admin(), "SELECT convert_from(event, 'UTF8') FROM audit.audit_logs WHERE tenant_id = '" PG_TENANT_A "' AND seq = %lld", (long long)seq);
+        pg_ask(pg_admin(), "UPDATE %s SET event = NULL, archive_first = %lld, archive_offset = %zu, archive_bytes = %zu "
+               "WHERE tenant_id = '" PG_TENANT_A "' AND seq = %lld", table, (long long)from, text.len, strlen(line), (long long)seq);
+        (void)buffer_printf(&text, "%s\n", line);
+    }
+    pg_ask(pg_admin(), "ALTER TABLE %s ENABLE TRIGGER ALL", table);
+    rig.archived = arena_strdup(rig.mem, text.data);
+    rig.archived_key = arena_strdup(rig.mem, archive_key(key, &tenant, month, from));
 }
 
 const char *log_sign(const char *tenant) {

@@ -14,6 +14,9 @@ void log_fill(const char *tenant, unsigned n);
 /* Store nodes and a signed head for what is there; returns its note, which lives for the test. */
 const char *log_sign(const char *tenant);
 
+/* Have events from to to - 1 of PG_TENANT_A archived, as audit-writer does it: they become rig.archived. */
+void log_archive(int64_t from, int64_t to);
+
 /* The signed head of a tree; in mem. */
 struct log_note { struct merkle_hash root; const char *note, *verifier; };
 struct log_note log_note(const char *tenant, const struct merkle_range *range, struct arena *mem);

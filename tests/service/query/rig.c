@@ -245,29 +245,33 @@ static bool answer_kms(const struct loopback_request *request, int fd) {
     return loopback_answer(fd, 200, "", body);
 }
 
+/* What is asked for of these bytes. */
+static bool answer_range(const struct loopback_request *request, int fd, const char *data, size_t data_len) {
+    CLEANUP(buffer_end) struct buffer out = { 0 };
+    long long from = 0, last = (long long)data_len - 1;
+    char field[64];
+    const char *range = loopback_header(request, "range", field, sizeof field);
+    bool is_range = range && sscanf(range, "bytes=%lld-%lld", &from, &last) == 2;
+    size_t len = (size_t)(last - from + 1);
+    (void)buffer_printf(&out, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n", is_range ? "206 Partial Content" : "200 OK", len);
+    size_t head_len = out.len;
+    (void)buffer_add(&out, data + from, rig.is_object_cut ? len / 2 : len);
+    atomic_fetch_add(&rig.store_bytes, (long long)len);
+    if (rig.damaged_at >= from && rig.damaged_at <= last)
+        out.data[head_len + (size_t)(rig.damaged_at - from)] ^= 1;
+    loopback_write(fd, out.data, out.len);
+    return !rig.is_object_cut;
+}
+
 static bool answer_store(const struct loopback_request *request, int fd) {
-    static const char FOLDER[] = "/docs/";
+    static const char FOLDER[] = "/docs/", ANCHORS[] = "/anchors/";
     if (rig.is_store_down)
         return loopback_answer(fd, 403, "", "<Error><Code>AccessDenied</Code></Error>");
-    for (size_t i = 0; i < document_count; i++) {
-        const struct stored *d = &documents[i];
-        if (!str_equal(request->target + strlen(FOLDER), d->object) || !d->sealed.len)
-            continue;
-        CLEANUP(buffer_end) struct buffer out = { 0 };
-        long long from = 0, last = (long long)d->sealed.len - 1;
-        char field[64];
-        const char *range = loopback_header(request, "range", field, sizeof field);
-        bool is_range = range && sscanf(range, "bytes=%lld-%lld", &from, &last) == 2;
-        size_t len = (size_t)(last - from + 1);
-        (void)buffer_printf(&out, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n", is_range ? "206 Partial Content" : "200 OK", len);
-        size_t head_len = out.len;
-        (void)buffer_add(&out, d->sealed.data + from, rig.is_object_cut ? len / 2 : len);
-        atomic_fetch_add(&rig.store_bytes, (long long)len);
-        if (rig.damaged_at >= from && rig.damaged_at <= last)
-            out.data[head_len + (size_t)(rig.damaged_at - from)] ^= 1;
-        loopback_write(fd, out.data, out.len);
-        return !rig.is_object_cut;
-    }
+    for (size_t i = 0; i < document_count; i++)
+        if (str_equal(request->target + strlen(FOLDER), documents[i].object) && documents[i].sealed.len)
+            return answer_range(request, fd, documents[i].sealed.data, documents[i].sealed.len);
+    if (rig.archived && str_starts_with(request->target, ANCHORS) && str_equal(request->target + strlen(ANCHORS), rig.archived_key))
+        return answer_range(request, fd, rig.archived, strlen(rig.archived));
     return loopback_answer(fd, 404, "", "<Error><Code>NoSuchKey</Code></Error>");
 }
 
@@ -545,6 +549,7 @@ static void open_cloud(void) {
     credentials = credentials_new("AKIDTEST", key, NULL, 0);
     rig.query.aws = aws_new(&(struct aws_options){ .region = "us-east-1", .credentials = credentials_static(credentials), .allow_plain = true });
     rig.query.s3 = s3_new(rig.query.aws, loopback_url(cloud), "docs");
+    rig.query.anchor = s3_new(rig.query.aws, loopback_url(cloud), "anchors");
     rig.query.shares = shares_new(rig.query.aws, loopback_url(cloud), "shares", 0);
     rig.query.kms = kms_new(rig.query.aws, loopback_url(cloud));
     struct key_unwrapper unwrapper = kms_unwrapper(rig.query.kms);
@@ -585,6 +590,7 @@ void rig_close(void) {
     shares_destroy(&rig.query.shares);
     keyring_destroy(&sealer);
     s3_destroy(&rig.query.s3);
+    s3_destroy(&rig.query.anchor);
     kms_destroy(&rig.query.kms);
     aws_destroy(&rig.query.aws);
     credentials_release(&credentials);

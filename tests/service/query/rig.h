@@ -32,6 +32,7 @@ struct rig {
     const char *deletes_while_answering;    /* this one while the chat model answers */
     atomic_bool is_kms_disabled, is_store_down, is_object_cut;
     atomic_llong store_bytes;       /* of originals that the document store has given */
+    const char *archived, *archived_key;    /* the one object of the anchor bucket; NULL: none */
     Query__ContentWanted *wanted;   /* by the next rig_content; NULL: all of it */
     int64_t damaged_at;             /* a byte of the sealed original that is turned over; -1: none */
     enum error_code embed_failure, generate_failure;    /* ERR_NONE: answers */

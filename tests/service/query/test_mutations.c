@@ -216,9 +216,13 @@ static void export_to(struct tenant_tx *tx, struct arena *mem, const char *path)
     const Query__ExportAuditRequest req = QUERY__EXPORT_AUDIT_REQUEST__INIT;
     struct call call = { .mem = mem };
     struct audit_export x = { .call = &call, .form = audit_form_find("") };
+    struct audit_export_portion portion = { 0 };
     enum status st = audit_export_begin(&x, tx, &req);
     if (st == ST_OK)
-        st = audit_export_events(&x, tx, x.first, x.last);
+        st = audit_export_read(&x, tx, x.first, x.last, &portion);
+    if (st == ST_OK)
+        st = audit_export_put(&x, NULL, &portion);
+    audit_export_portion_end(&portion);
     if (st == ST_OK)
         st = audit_export_end(&x);
     cr_assert_eq(st, ST_OK, "%s", call.why.text);
