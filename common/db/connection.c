@@ -8,6 +8,7 @@
 
 #include "core/cancel.h"
 #include "core/clock.h"
+#include "core/str.h"
 #include "db/rows.h"
 #include "db/sqlstate.h"
 
@@ -44,9 +45,12 @@ const struct sql SQL_RESET = { "reset", "RESET ALL", 0 };
 const struct sql SQL_BEGIN = { "begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0 };
 const struct sql SQL_CLOSE = { "close", "CLOSE ALL", 0 };
 
-static void ignore_notice(void *arg, const PGresult *notice) {
-    (void)arg;
-    (void)notice;
+/* Notices are nobody's business, but a server that says goodbye (57P01) does so as one, before its socket closes. */
+static void hear_goodbye(void *arg, const PGresult *notice) {
+    struct db_connection *c = arg;
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (severity && (str_equal(severity, "FATAL") || str_equal(severity, "PANIC")))
+        c->is_suspect = true;
 }
 
 /* Add " -c name=value" to the options text; false when it is full. */
@@ -135,7 +139,7 @@ static enum status connect_as(struct db_connection *c, const struct db_options *
         return st;
     }
     PQsetErrorVerbosity(pg, PQERRORS_DEFAULT);
-    PQsetNoticeReceiver(pg, ignore_notice, NULL);
+    PQsetNoticeReceiver(pg, hear_goodbye, c);
     c->pg = pg;
     c->is_suspect = false;
     c->answer_ms = statement_ms(options) + SILENCE_MS;
@@ -179,7 +183,7 @@ bool connection_stands(struct db_connection *c) {
     bool stands = PQconsumeInput(c->pg) && PQstatus(c->pg) == CONNECTION_OK;
     if (stands) {
         drop_notifies(c->pg);
-        stands = poll(&fd, 1, 0) <= 0 || !(fd.revents & (POLLHUP | POLLERR));
+        stands = !c->is_suspect && (poll(&fd, 1, 0) <= 0 || !(fd.revents & (POLLHUP | POLLERR)));
     }
     return stands;
 }
