@@ -115,16 +115,14 @@ def test_a_password_is_rotated_under_load_without_a_refusal_or_a_restart(stack, 
     """As AWS's own rotation does it: the database is told before AWSCURRENT moves, and both have the new one then."""
     name, pid = "cordon/query/database", stack.pid("query")
     url = manager.values[name]["url"]
-    over, refused, token = threading.Event(), [], stack.token()
+    over, answered, refused, token = threading.Event(), [], [], stack.token()
 
     def ask():
-        asked = 0
         while not over.is_set():
             answer = stack.call("GET", "/api/v1/documents", token=token)
-            asked += 1
+            answered.append(answer.status_code)
             if answer.status_code != 200:
                 refused.append((answer.status_code, answer.text))
-        return asked
 
     def connections(database):
         with database.cursor() as cursor:
@@ -142,7 +140,7 @@ def test_a_password_is_rotated_under_load_without_a_refusal_or_a_restart(stack, 
         wait_for("connections gone", lambda: not connections(database), 10)
 
     old = PASSWORD.search(url).group(0)
-    with stack.database() as database, concurrent.futures.ThreadPoolExecutor() as threads:
+    with stack.database() as database, concurrent.futures.ThreadPoolExecutor(8) as threads:
         for password in ("a-new-password-of-this-test", old):
             over.clear()
             idle_ones_end(database)
@@ -153,8 +151,10 @@ def test_a_password_is_rotated_under_load_without_a_refusal_or_a_restart(stack, 
             asking += [threads.submit(ask) for _ in range(7)]       # who need connections more
             wait_for("another connection, by AWSPENDING", lambda: connections(database) - before, 20)
             manager.finish(name, new, current)
+            so_far = len(answered)
+            wait_for("answers after the rotation", lambda: len(answered) >= so_far + 40, 30)
             over.set()
-            assert all(done.result() > 0 for done in asking) and not refused, refused[:3]
+            assert concurrent.futures.wait(asking, 60).done == set(asking) and not refused, refused[:3]
             idle_ones_end(database)
             assert stack.call("GET", "/api/v1/documents", token=token).status_code == 200      # by AWSCURRENT
         assert urllib.parse.urlsplit(url).password == old
