@@ -185,12 +185,12 @@ static enum status write_head(struct call *call, const Embedding__GenerateReply 
 /* What a model says of an answer's cost comes last; of one that ended before, its texts tell it roughly. */
 static void count_answer(struct embedding_worker *w, struct call *call, const struct uuid *tenant, enum status st, const char *user, bool is_found,
                          const struct converse_reply *answer) {
-    bool is_left = st != ST_OK && call_is_cancelled(call), is_known = st == ST_OK || answer->output_tokens > 0;
+    bool is_guarded = st != ST_OK && call->why.code == ERR_MODEL_GUARDED;
+    bool is_left = st != ST_OK && call_is_cancelled(call), is_known = st == ST_OK || is_guarded || answer->output_tokens > 0;
     bool was_asked = st == ST_OK || *answer->text || is_left;       /* a refusal costs nothing */
     if (was_asked)
         charge(w, tenant, 0, is_known ? answer->input_tokens : tokens_estimate(user, strlen(user)),
                is_known ? answer->output_tokens : tokens_estimate(answer->text, strlen(answer->text)));
-    bool is_guarded = st != ST_OK && call->why.code == ERR_MODEL_GUARDED;
     counter_add(is_left ? w->answers_left : is_guarded ? w->answers_guarded : st != ST_OK ? w->answers_broken : is_found ? w->answers_found
                                                                                                              : w->answers_not_found, 1);
 }
@@ -465,7 +465,7 @@ static void embedding_collect(void *self, struct metrics *m) {
 
 const struct service EMBEDDING_WORKER = {
     .name = "embedding-worker", .peer = PEER_EMBEDDING_WORKER, .about = "embeds texts and answers questions by Amazon Bedrock",
-    .calls = PEER_NONE, .settings = SETTINGS, .settings_size = sizeof(struct embedding_settings), .routes = ROUTES, .ready = READY,
+    .calls = PEER_AUDIT_WRITER, .start_method = "audit.RecordStart", .settings = SETTINGS, .settings_size = sizeof(struct embedding_settings), .routes = ROUTES, .ready = READY,
     .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct embedding_settings, aws),
     .open = embedding_open, .start = embedding_start, .close = embedding_close, .collect = embedding_collect,
 };
