@@ -295,8 +295,9 @@ static enum status append(struct plain_tx *tx, struct db_pool *pool, struct head
     return st;
 }
 
-/* Place and hash on heads as they were left, and put, all in one round trip. *ret_is_known false: they are not known, and nothing was tried. */
-static enum status append_at_once(struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[], size_t count, int64_t deadline_ms,
+/* Place and hash on heads as they were left, and put, in tx when it is open and else in one round trip. *ret_is_known false: they are
+ * not known, and nothing was tried. */
+static enum status append_at_once(struct plain_tx *tx, struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[], size_t count, int64_t deadline_ms,
                                   batch_hook *before_commit, bool *ret_is_known, struct why *why) {
     CLEANUP(work_end) struct work w;
     CLEANUP(put_end) struct put p = { 0 };
@@ -305,17 +306,21 @@ static enum status append_at_once(struct db_pool *pool, struct heads_memory *mem
     *ret_is_known = heads_recall(memory, &w.heads);
     if (!*ret_is_known)
         return ST_OK;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; calls[i]->status == ST_OK && k < calls[i]->count; k++)
+            if (w.heads.recorded_at_us < calls[i]->stamps[k].occurred_at_us)    /* that, too, was the database's clock */
+                w.heads.recorded_at_us = calls[i]->stamps[k].occurred_at_us;
     enum status st = place_all(&w, calls, count, why);
     if (st != ST_OK || w.refused == count)
         return st;
     struct db_step step = put_step(&p, &w);
     st = before_commit(why);
     if (st == ST_OK)
-        st = db_run(pool, step.sql, step.params, deadline_ms, &rows, why);
+        st = tx->conn ? plain_tx_commit_with(tx, &step, 1, why) : db_run(pool, step.sql, step.params, deadline_ms, &rows, why);
     if (st == ST_TIMEOUT)
         st = fail(why, ST_UNAVAILABLE, "put_batch: no answer in time, outcome unknown");
     if (st == ST_OK)
-        heads_keep(memory, &w.heads, db_micros(rows, 0, 0), clock_mono_us());
+        heads_keep(memory, &w.heads, rows ? db_micros(rows, 0, 0) : 0, clock_mono_us());
     else
         heads_forget(memory, &w.heads);
     return st;
@@ -325,8 +330,13 @@ enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t
     return append(tx, NULL, NULL, calls, count, 0, NULL, why);
 }
 
-enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, batch_hook *before_commit, struct why *why) {
-    return append(tx, NULL, NULL, calls, count, 0, before_commit, why);
+enum status batch_append_commit(struct plain_tx *tx, struct batch_memory *memory, struct batch_call *calls[], size_t count,
+                                batch_hook *before_commit, bool *ret_guessed, struct why *why) {
+    enum status st = ST_OK;
+    *ret_guessed = false;
+    if (memory)
+        st = append_at_once(tx, NULL, memory->heads, calls, count, 0, before_commit, ret_guessed, why);
+    return *ret_guessed ? st : append(tx, NULL, memory ? memory->heads : NULL, calls, count, 0, before_commit, why);
 }
 
 static enum status before_commit(struct why *why) {
@@ -341,7 +351,7 @@ static enum status attempt(struct db_pool *pool, struct batch_memory *memory, bo
         calls[i]->status = ST_OK;
     enum status st = claims_fill(memory ? memory->claims : NULL, pool, calls, count, deadline_ms, why);
     if (st == ST_OK && memory && is_first)
-        st = append_at_once(pool, memory->heads, calls, count, deadline_ms, before_commit, &is_done, why);
+        st = append_at_once(&tx, pool, memory->heads, calls, count, deadline_ms, before_commit, &is_done, why);
     if (st == ST_OK && !is_done)
         st = append(&tx, pool, memory ? memory->heads : NULL, calls, count, deadline_ms, before_commit, why);
     return st == ST_OK ? fault_status(FAULT_AUDIT_COMMITTED, why) : st;

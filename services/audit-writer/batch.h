@@ -13,7 +13,7 @@
 
 enum { BATCH_EVENTS_MAX = 1024 };
 
-/* What one thread's batches remember of each other: tickets that were good, heads as they were left. Nothing that is
+/* What a process's batches remember of each other: tickets that were good, heads as they were left. Nothing that is
  * believed without the database. Thread-safe. */
 struct batch_memory;
 struct batch_memory *batch_memory_new(void);
@@ -39,8 +39,11 @@ enum status batch_commit(struct db_pool *pool, struct batch_memory *memory, stru
 
 /* The middle part, inside a transaction of the caller's: everything after the tickets, before COMMIT. */
 enum status batch_append(struct plain_tx *tx, struct batch_call *calls[], size_t count, struct why *why) MUST_USE;
-/* The same and COMMIT, unless every call was refused. before_commit: asked before the last round trip; its failure is the batch's. */
+/* The same and COMMIT, unless every call was refused. before_commit: asked before the last round trip; its failure is the batch's.
+ * memory: or NULL. With it the events must be new; when what it remembers was wrong, *ret_guessed says so, nothing is committed,
+ * and the same again in another transaction does not guess. */
 typedef enum status batch_hook(struct why *why);
-enum status batch_append_commit(struct plain_tx *tx, struct batch_call *calls[], size_t count, batch_hook *before_commit, struct why *why) MUST_USE;
+enum status batch_append_commit(struct plain_tx *tx, struct batch_memory *memory, struct batch_call *calls[], size_t count,
+                                batch_hook *before_commit, bool *ret_guessed, struct why *why) MUST_USE;
 
 #endif

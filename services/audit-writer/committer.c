@@ -139,6 +139,10 @@ struct committer *committer_new(struct db_pool *pool, struct metrics *metrics) {
     return c;
 }
 
+struct batch_memory *committer_memory(struct committer *c) {
+    return c->memory;
+}
+
 void committer_destroy(struct committer **committer_p) {
     struct committer *c = *committer_p;
     if (!c)

@@ -11,6 +11,8 @@ struct committer;
 
 /* Starts the thread. The pool outlives it. */
 struct committer *committer_new(struct db_pool *pool, struct metrics *metrics);
+/* What its batches remember, for others of this process that append. Lives as long as the committer. */
+struct batch_memory *committer_memory(struct committer *c);
 /* Commits what is queued, then ends the thread. Nobody may call or wait any more. */
 void committer_destroy(struct committer **committer_p);
 

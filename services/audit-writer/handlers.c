@@ -278,7 +278,7 @@ static enum status writer_start(void *self, struct runtime *rt, struct why *why)
         recheck_start(writer->recheck);
     if (writer->archiver)
         archiver_start(writer->archiver);
-    outbox_start(writer->outbox, writer->signer);
+    outbox_start(writer->outbox, writer->signer, committer_memory(writer->committer));
     return ST_OK;
 }
 

@@ -17,6 +17,7 @@ struct left {
 };
 struct heads_memory {
     pthread_mutex_t lock;
+    bool has_clock;
     int64_t ahead_us;           /* the database's clock less ours, or a little less than that: its answer took time */
     struct left slots[SLOTS];   /* one place for each tenant; who comes later has it */
 };
@@ -44,8 +45,8 @@ static struct left *slot_of(struct heads_memory *m, const struct uuid *tenant_id
 }
 
 bool heads_recall(struct heads_memory *m, struct heads *h) {
-    bool is_known = h->count > 0;
     pthread_mutex_lock(&m->lock);
+    bool is_known = m->has_clock && h->count > 0;
     h->recorded_at_us = clock_mono_us() + m->ahead_us;
     for (size_t i = 0; is_known && i < h->count; i++) {
         struct head *head = &h->items[i];
@@ -61,10 +62,19 @@ bool heads_recall(struct heads_memory *m, struct heads *h) {
     return is_known;
 }
 
+/* Whoever was answered sooner knows it better. */
+static void read_clock(struct heads_memory *m, int64_t ahead_us) {
+    if (m->has_clock && ahead_us < m->ahead_us)
+        ahead_us = m->ahead_us - (m->ahead_us - ahead_us) / 8;
+    m->ahead_us = ahead_us;
+    m->has_clock = true;
+}
+
 void heads_keep(struct heads_memory *m, const struct heads *h, int64_t at_us, int64_t mono_us) {
     int64_t now_ms = clock_mono_ms();
     pthread_mutex_lock(&m->lock);
-    m->ahead_us = at_us - mono_us;
+    if (at_us)
+        read_clock(m, at_us - mono_us);
     for (size_t i = 0; i < h->count; i++) {
         const struct head *head = &h->items[i];
         struct left *left = slot_of(m, &head->tenant_id);
@@ -79,7 +89,12 @@ void heads_keep(struct heads_memory *m, const struct heads *h, int64_t at_us, in
 void heads_forget(struct heads_memory *m, const struct heads *h) {
     int64_t until_ms = clock_mono_ms() + SHY_MS;
     pthread_mutex_lock(&m->lock);
-    for (size_t i = 0; i < h->count; i++)
-        *slot_of(m, &h->items[i].tenant_id) = (struct left){ .tenant_id = h->items[i].tenant_id, .shy_until_ms = until_ms };
+    m->has_clock = false;
+    for (size_t i = 0; i < h->count; i++) {
+        const struct head *head = &h->items[i];
+        struct left *left = slot_of(m, &head->tenant_id);
+        if (uuid_equal(&left->tenant_id, &head->tenant_id) && left->range.size == head->old_size)
+            *left = (struct left){ .tenant_id = head->tenant_id, .shy_until_ms = until_ms };
+    }
     pthread_mutex_unlock(&m->lock);
 }

@@ -26,6 +26,7 @@ struct outbox {
     struct db_pool *pool;
     struct db_listener *listener;
     struct signer *signer;
+    struct batch_memory *memory;
     int stop_fd;                    /* eventfd, readable once we stop */
     bool is_running;
     pthread_t thread;
@@ -99,7 +100,7 @@ static enum status before_commit(struct why *why) {
     return fault_status(FAULT_OUTBOX_BEFORE_COMMIT, why);
 }
 
-enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct why *why) {
+static enum status drain(struct db_pool *pool, struct batch_memory *memory, int n, size_t *ret_moved, bool *ret_guessed, struct why *why) {
     CLEANUP(drained_end) struct drained d = { 0 };
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
     enum status st = fault_status(FAULT_OUTBOX_BEFORE_DRAIN, why);
@@ -110,7 +111,7 @@ enum status outbox_drain(struct db_pool *pool, int n, size_t *ret_moved, struct 
     if (d.count > 0) {
         fault_point(FAULT_OUTBOX_TAKEN);
         struct batch_call call = { .events = d.events, .count = d.count, .stamps = d.stamps };
-        st = batch_append_commit(&tx, (struct batch_call *[]){ &call }, 1, before_commit, why);
+        st = batch_append_commit(&tx, memory, (struct batch_call *[]){ &call }, 1, before_commit, ret_guessed, why);
         if (st == ST_OK && call.status != ST_OK) {
             *why = call.why;
             st = call.status;
@@ -128,6 +129,12 @@ enum status outbox_make_partitions(struct db_pool *pool, struct why *why) {
     return db_run(pool, &MAKE, NULL, clock_mono_ms() + DRAIN_MAX_MS, NULL, why);
 }
 
+enum status outbox_drain(struct db_pool *pool, struct batch_memory *memory, int n, size_t *ret_moved, struct why *why) {
+    bool guessed = false;
+    enum status st = drain(pool, memory, n, ret_moved, &guessed, why);
+    return st != ST_OK && guessed ? drain(pool, NULL, n, ret_moved, &guessed, why) : st;
+}
+
 /* ---- the thread ---- */
 
 /* Drain until there is nothing left. False: it failed, and was logged. */
@@ -138,7 +145,7 @@ static bool drain_all(struct outbox *o) {
         struct pollfd stop = { .fd = o->stop_fd, .events = POLLIN };
         enum status st = signer_permits(o->signer, &why);
         if (st == ST_OK)
-            st = outbox_drain(o->pool, DRAIN_EVENTS, &moved, &why);
+            st = outbox_drain(o->pool, o->memory, DRAIN_EVENTS, &moved, &why);
         if (st != ST_OK) {
             counter_add(o->failures, 1);
             log_event(LOG_WARN, "audit_outbox_waits", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
@@ -198,7 +205,8 @@ enum status outbox_new(struct db_pool *pool, const struct db_options *options, s
     return ST_OK;
 }
 
-void outbox_start(struct outbox *o, struct signer *signer) {
+void outbox_start(struct outbox *o, struct signer *signer, struct batch_memory *memory) {
+    o->memory = memory;
     o->signer = signer;
     if (pthread_create(&o->thread, NULL, run, o) != 0)
         abort();

@@ -279,7 +279,7 @@ Test(audit_archive, a_month_waits_for_what_waits_in_the_outbox) {
     archive_it();
     cr_assert(!is_detached());
     size_t moved = 0;
-    cr_assert_eq(outbox_drain(rig_pool(), 100, &moved, &(struct why){ 0 }), ST_OK);
+    cr_assert_eq(outbox_drain(rig_pool(), NULL, 100, &moved, &(struct why){ 0 }), ST_OK);
     sign();
     archive_it();
     cr_assert(is_detached());
@@ -321,14 +321,14 @@ Test(audit_archive, an_operator_holds_the_platform_s_log) {
     struct uuid id = old_id();
     pg_ask(pg_admin(), "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
                        "VALUES ('%s', '" NIL_TENANT "', now(), 'tenant.update', '{}', '{}')", rig_text(&id));
-    cr_assert_eq(outbox_drain(rig_pool(), 100, &moved, &(struct why){ 0 }), ST_OK);
+    cr_assert_eq(outbox_drain(rig_pool(), NULL, 100, &moved, &(struct why){ 0 }), ST_OK);
     sign();
     pg_ask(pg_admin(), "SET ROLE cordon_owner; SELECT audit.hold_log('case 8'); RESET ROLE");
     archive_it();
     cr_assert(!is_detached());
     cr_assert_str_eq(pg_ask(pg_admin(), "SET ROLE cordon_owner; SELECT audit.release_log()"), "t");
     pg_ask(pg_admin(), "RESET ROLE");
-    cr_assert_eq(outbox_drain(rig_pool(), 100, &moved, &(struct why){ 0 }), ST_OK);
+    cr_assert_eq(outbox_drain(rig_pool(), NULL, 100, &moved, &(struct why){ 0 }), ST_OK);
     archive_it();
     cr_assert(is_detached());
 }

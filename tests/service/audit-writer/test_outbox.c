@@ -12,7 +12,7 @@ static void drain_all(void) {
     struct why why = { 0 };
     size_t moved = 1;
     while (moved > 0)
-        cr_assert_eq(outbox_drain(rig_pool(), 3, &moved, &why), ST_OK, "%s", why.text);
+        cr_assert_eq(outbox_drain(rig_pool(), NULL, 3, &moved, &why), ST_OK, "%s", why.text);
 }
 
 /* action/actor's subject/detail of each event of a tenant, in order */
@@ -101,7 +101,7 @@ Test(audit_outbox, a_failed_drain_puts_everything_back) {
     pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads ADD CONSTRAINT full_disk CHECK (size < 1)");
     struct why why = { 0 };
     size_t moved = 0;
-    cr_assert_neq(outbox_drain(rig_pool(), 10, &moved, &why), ST_OK);
+    cr_assert_neq(outbox_drain(rig_pool(), NULL, 10, &moved, &why), ST_OK);
     cr_assert_str_eq(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), before);
     cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.audit_logs"), "0");
     pg_ask(pg_admin(), "ALTER TABLE audit.audit_heads DROP CONSTRAINT full_disk");
@@ -138,12 +138,36 @@ Test(audit_outbox, a_detail_against_the_rules_does_not_block_the_rest) {
     cr_assert_str_eq(story(PG_TENANT_A), "document.update/-/{\"detail_refused\": true} | user.create/alice/{} | auth.session.start/alice/{\"roles\": [\"clinician\"]}");
 }
 
+Test(audit_outbox, records_go_where_the_last_ones_were_left_and_elsewhere_when_others_were_there) {
+    struct batch_memory *memory = batch_memory_new();
+    struct why why = { 0 };
+    size_t moved = 0;
+    const char *insert = "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
+                         "SELECT authz.uuid_v7(), '" PG_TENANT_A "', now(), 'document.update', '{}', '{}' FROM generate_series(1, 3)";
+    const char *a = pg_ticket(PG_SLUG_A, "clinician", "alice");
+    rig_empty_outbox();
+    for (int i = 0; i < 6; i++) {
+        if (i == 2)
+            pg_ask(pg_admin(), "ALTER FUNCTION audit.lock_heads(uuid[]) RENAME TO hidden");
+        pg_ask(pg_admin(), "%s", insert);
+        cr_assert_eq(outbox_drain(rig_pool(), memory, 10, &moved, &why), ST_OK, "%s", why.text);
+        cr_assert_eq(moved, 3);
+        if (i == 3) {
+            pg_ask(pg_admin(), "ALTER FUNCTION audit.hidden(uuid[]) RENAME TO lock_heads");
+            rig_append(AUDIT_SEARCH_DISCLOSE, a, NULL);     /* by another writer */
+        }
+    }
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.audit_logs WHERE recorded_at < occurred_at"), "0");
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 19);
+    batch_memory_destroy(&memory);
+}
+
 static void *drain_thread(void *arg) {
     struct why why = { 0 };
     size_t moved = 1, *total = arg;
     while (moved > 0) {
         moved = 0;
-        if (outbox_drain(rig_pool(), 5, &moved, &why) != ST_OK)
+        if (outbox_drain(rig_pool(), NULL, 5, &moved, &why) != ST_OK)
             return NULL;
         *total += moved;
     }
@@ -173,7 +197,7 @@ Test(audit_outbox, the_thread_is_woken_by_the_change) {
     struct why why = { 0 };
     cr_assert_eq(outbox_new(rig_pool(), &options, metrics, &outbox, &why), ST_OK, "%s", why.text);
     struct signer *permissive = signer_new(rig_pool(), NULL, &(struct anchor){ 0 }, NULL, &(struct checkpoint_pace){ 0 }, metrics);
-    outbox_start(outbox, permissive);
+    outbox_start(outbox, permissive, NULL);
     for (int i = 0; i < 3; i++) {
         pg_ask(pg_admin(), "UPDATE app.documents SET name_enc = '\\x0%d' WHERE id = '" DOCUMENT_A1 "'", i);
         int64_t deadline_ms = clock_mono_ms() + 5000;
