@@ -40,7 +40,8 @@ struct archiver *archiver_new(struct db_pool *pool, const struct anchor *anchor,
     a->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (a->stop_fd < 0)
         abort();
-    a->waiting = metrics_gauge(metrics, "cordon_audit_archive_waiting_months", "Months of the log that are to be archived and are not. Alarm when it stays.", "");
+    a->waiting = metrics_gauge(metrics, "cordon_audit_archive_waiting_months",
+                               "Months of the log that are to be archived and are not. Alarm when it stays.", "");
     a->held = metrics_gauge(metrics, "cordon_audit_archive_held_months", "Months that a legal hold keeps in the database beyond their time.", "");
     a->events = metrics_counter(metrics, "cordon_audit_archived_events_total", "Events put into the anchor bucket and read back.", "");
     a->failures = metrics_counter(metrics, "cordon_audit_archive_failures_total", "Steps of archiving that failed and are repeated. Alarm when it grows.", "");

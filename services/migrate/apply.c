@@ -139,6 +139,14 @@ enum status apply_recovery(struct migrate *m, int64_t anchored, const char *reas
     return st == ST_OK ? run_script(m, "recovering the audit log", "COMMIT", why) : st;
 }
 
+enum status apply_owners_word(struct migrate *m, const char *statement, const char *parameter, struct why *why) {
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = run_script(m, statement, "BEGIN; SET LOCAL ROLE cordon_owner", why);
+    if (st == ST_OK)
+        st = ask(m, statement, statement, parameter != NULL, &parameter, &rows, why);
+    return st == ST_OK ? run_script(m, statement, "COMMIT", why) : st;
+}
+
 enum status apply_password(struct migrate *m, const char *role, const struct secret *password, struct why *why) {
     char *verifier = PQencryptPasswordConn(m->pg, secret_text(password), role, "scram-sha-256");
     char *quoted = verifier ? PQescapeLiteral(m->pg, verifier, strlen(verifier)) : NULL;

@@ -38,6 +38,12 @@ static const char USAGE[] =
     "  recover-audit --to N --reason CODE\n"
     "                      record that the database was put back to a state before signed head N of the audit log,\n"
     "                      which audit-writer named when it refused to append; it appends again\n"
+    "  hold-audit --reason CODE\n"
+    "                      legal hold of the platform's audit log: no month with events of it leaves the database\n"
+    "  release-audit       end it\n"
+    "  drop-archived --month YYYY-MM\n"
+    "                      drop the table that an archived month of the audit log had been; refused unless audit-writer\n"
+    "                      has verified all its objects in the bucket since\n"
     "  --help, --settings-markdown\n\n";
 
 enum { TO_NOTHING = -1 };
@@ -45,7 +51,7 @@ enum { TO_NOTHING = -1 };
 struct arguments {
     const char *command, *dir;
     int64_t to;                 /* TO_NOTHING: not given */
-    const char *reason;         /* NULL: not given */
+    const char *reason, *month; /* NULL: not given */
 };
 
 static bool parse(int argc, char **argv, struct arguments *args) {
@@ -57,6 +63,8 @@ static bool parse(int argc, char **argv, struct arguments *args) {
             args->to = to, i++;
         else if (str_equal(argv[i], "--reason") && i + 1 < argc)
             args->reason = argv[++i];
+        else if (str_equal(argv[i], "--month") && i + 1 < argc)
+            args->month = argv[++i];
         else if (!args->command)
             args->command = argv[i];
         else
@@ -103,6 +111,22 @@ static enum status command_recover(struct migrate *m, const struct arguments *ar
     return args->reason ? apply_recovery(m, args->to, args->reason, why) : fail(why, ST_INVALID, "--reason CODE is missing");
 }
 
+static enum status command_hold(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    (void)s;
+    return args->reason ? apply_owners_word(m, "SELECT audit.hold_log($1)", args->reason, why) : fail(why, ST_INVALID, "--reason CODE is missing");
+}
+
+static enum status command_release(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    (void)args, (void)s;
+    return apply_owners_word(m, "SELECT audit.release_log()", NULL, why);
+}
+
+static enum status command_drop(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
+    (void)s;
+    return args->month ? apply_owners_word(m, "SELECT audit.drop_archived(to_date($1, 'YYYY-MM'))", args->month, why)
+                       : fail(why, ST_INVALID, "--month YYYY-MM is missing");
+}
+
 static const struct command {
     const char *name;
     bool needs_to, takes_to;
@@ -113,6 +137,9 @@ static const struct command {
     { "status",            false, false, command_status },
     { "rotate-ticket-key", false, false, command_rotate },
     { "recover-audit",     true,  true,  command_recover },
+    { "hold-audit",        false, false, command_hold },
+    { "release-audit",     false, false, command_release },
+    { "drop-archived",     false, false, command_drop },
 };
 
 static const struct command *find_command(const struct arguments *args) {

@@ -188,7 +188,8 @@ static enum status parse(const struct page *page, int row, int seq_column, int c
     size_t len = 0;
     const char *bytes = archived_event(&page->archived, page->rows, row, seq_column, column, &len);
     if (!bytes)
-        return db_is_null(page->rows, row, seq_column) ? ST_OK : fail_as(why, ERR_AUDIT_ARCHIVE, "event %" PRId64 " is nowhere", db_i64(page->rows, row, seq_column));
+        return db_is_null(page->rows, row, seq_column) ? ST_OK
+             : fail_as(why, ERR_AUDIT_ARCHIVE, "event %" PRId64 " is nowhere", db_i64(page->rows, row, seq_column));
     return json_parse(bytes, len, AUDIT_EVENT_MAX_BYTES, ret_event, why) == ST_OK ? ST_OK : fail(why, ST_INTERNAL, "an event of the log does not parse");
 }
 
