@@ -185,6 +185,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             if request.method == "POST":
                 self.cloud.faults.set(json.loads(body))
+                self.cloud.keys.delete_due(self.cloud.faults.clock_ahead_s)
         except (ValueError, TypeError, AttributeError) as error:
             raise AwsError("InvalidArgument", str(error)) from None
         self.answer(200, {"Content-Type": "application/json"}, json.dumps(self.cloud.faults.state()).encode() + b"\n")

@@ -5,6 +5,7 @@ before the caller hears of success, and loaded at the start. It trusts its calle
 checked by then. Key states are checked here, because moto decrypts with disabled keys.
 """
 import base64
+import datetime
 import io
 import json
 import os
@@ -108,6 +109,16 @@ class Keys:
             return self.backend.keys[self.backend.any_id_to_key_id(name)]
         except (KeyError, AttributeError, TypeError):
             raise AwsError("NotFoundException", f"Key '{name}' does not exist") from None
+
+    def delete_due(self, ahead_s):
+        """KMS deletes keys when their time has come; here, when a test says that it is so many seconds later."""
+        now = datetime.datetime.now(datetime.timezone.utc).timestamp() + ahead_s
+        with self.moto.lock:
+            due = [key.id for key in self.backend.keys.values() if key.deletion_date and key.deletion_date.replace(tzinfo=datetime.timezone.utc).timestamp() <= now]
+            for name in due:
+                del self.backend.keys[name]
+            if due:
+                self.moto.save("kms")
 
     def tags(self, key):
         tags = self.backend.list_resource_tags(key.id)["Tags"]

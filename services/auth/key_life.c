@@ -48,6 +48,8 @@ enum status on_rotate_tenant_key(void *self, struct call *call, const ProtobufCM
     if (st == ST_CONFLICT)
         return fail_as(&call->why, ERR_KMS_ROTATING, "a rotation is under way");
     if (st == ST_OK)
+        st = fault_status(FAULT_ROTATION_BEFORE_COMMIT, &call->why);
+    if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
     if (st != ST_OK)
         return st;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/buffer.h"
+#include "clients.h"
 #include "doors.h"
 #include "quotas.h"
 #include "service/service.h"
@@ -29,6 +30,7 @@ struct edge {
     struct auth_cache *tickets;
     struct patience *patience;
     struct watch *watch;                /* NULL until start() */
+    struct clients clients;             /* from start() on */
     struct red *red;                    /* rate, errors, durations per route */
     struct buffer openapi, docs_page, docs_policy;      /* printed once, then only read */
     struct counter *denials_lost;       /* refusals that auth did not take for the record */
@@ -43,7 +45,7 @@ struct edge {
 
 extern const struct service EDGE;
 
-/* This listener thread's bus client; made on first use, so that idle threads own no sockets. */
+/* The bus client of this connection; lent on first use, until the connection ends. */
 struct bus_client *edge_bus(const struct mg_connection *conn);
 
 /* --openapi, --endpoints-markdown, --error-codes-markdown: print and return true, without settings or servers. */

@@ -1,9 +1,11 @@
 #include "serve.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "admit.h"
@@ -18,35 +20,52 @@
 #include "obs/trace.h"
 #include "red.h"
 
-enum { HEADER_MAX_BYTES = 32 << 10, IDLE_MS = 15000, HEAD_MS = 10000, ADMISSION_MS = 10000, DRAIN_STEP_US = 10000, SILENT_MS = 500, SHED_RETRY_MS = 1000 };
+enum { HEADER_MAX_BYTES = 32 << 10, PAGE_BYTES = 4096 };
+enum { IDLE_MS = 15000, HEAD_MS = 10000, ADMISSION_MS = 10000, DRAIN_STEP_US = 10000, SILENT_MS = 500, SHED_RETRY_MS = 1000 };
 
 /* What a listener thread keeps for its life. */
 struct worker {
-    struct bus_client *bus;
+    struct bus_client *bus;     /* lent for the present connection; NULL: it asked nobody */
     struct vigil head;          /* over the head of the present connection's request */
     bool is_answered;           /* it, by us */
+    void *stack;                /* its lowest byte; NULL: not known */
 };
 
 struct bus_client *edge_bus(const struct mg_connection *conn) {
     struct worker *worker = mg_get_thread_pointer(conn);
     struct edge *edge = mg_get_user_context_data(conn);
     if (!worker->bus)
-        worker->bus = bus_client_new(edge->rt->bus);
+        worker->bus = clients_borrow(&edge->clients);
     return worker->bus;
 }
 
 static void *worker_begin(const struct mg_context *ctx, int thread_type) {
     (void)ctx;
-    return thread_type == 1 ? xalloc(sizeof(struct worker)) : NULL;
+    struct worker *worker = thread_type == 1 ? xalloc(sizeof *worker) : NULL;
+    pthread_attr_t attr;
+    void *low = NULL;
+    size_t size = 0;
+    if (worker && pthread_getattr_np(pthread_self(), &attr) == 0) {
+        if (pthread_attr_getstack(&attr, &low, &size) == 0)
+            worker->stack = low;
+        (void)pthread_attr_destroy(&attr);
+    }
+    return worker;
+}
+
+/* A thread that has served a connection gives back what of its stack it used for that: the next connection goes to the one
+ * that waits longest, so every thread gets its turn, and each would keep some 50 KB. What is below this frame, but for a
+ * page, is used by nobody. */
+static void give_back_stack(const struct worker *worker) {
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0), top = (here & ~(uintptr_t)(PAGE_BYTES - 1)) - PAGE_BYTES, low = (uintptr_t)worker->stack;
+    if (low && top > low)
+        (void)madvise(worker->stack, top - low, MADV_DONTNEED);
 }
 
 static void worker_end(const struct mg_context *ctx, int thread_type, void *arg) {
     (void)ctx;
     (void)thread_type;
-    struct worker *worker = arg;
-    if (worker)
-        bus_client_destroy(&worker->bus);
-    free(worker);
+    free(arg);
 }
 
 /* The client's address is there from the beginning, but civetweb gives it out only with the request. Where it stands in
@@ -82,6 +101,8 @@ static void connection_end(const struct mg_connection *conn) {
     if (!worker->is_answered && in && in->request_method)
         (void)on_library_error((struct mg_connection *)conn, 400, "");
     patience_hurry(edge->patience, doors_count_connection(&edge->doors, -1));
+    clients_give_back(&edge->clients, &worker->bus);
+    give_back_stack(worker);
 }
 
 /* ---- one request ---- */
@@ -315,9 +336,12 @@ enum status serve_start(struct edge *edge, struct why *why) {
         .init_connection = connection_begin, .connection_close = connection_end,
     };
     (void)mg_init_library(0);
+    clients_open(&edge->clients, edge->rt->bus, (size_t)edge->settings->threads);
     edge->http = mg_start(&callbacks, edge, options);
-    if (!edge->http)
+    if (!edge->http) {
+        clients_close(&edge->clients);
         return fail(why, ST_UNAVAILABLE, "cannot listen on %s", listen);
+    }
     return ST_OK;
 }
 
@@ -340,5 +364,6 @@ void serve_stop(struct edge *edge, int64_t deadline_ms) {
     doors_cut_all(&edge->doors);
     mg_stop(edge->http);
     edge->http = NULL;
+    clients_close(&edge->clients);
     (void)mg_exit_library();
 }

@@ -131,6 +131,8 @@ static enum status confirm(struct job_run *run, const struct item *item, unsigne
         st = tenant_tx_run(&tx, &STEP, (struct db_param[]){ DB_UUID(&item->id), DB_TEXT(item->state), DB_INT(count) }, NULL, &run->call.why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &PROGRESS, NULL, NULL, &run->call.why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_ERASURE_BEFORE_CONFIRM, &run->call.why);
     return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
 }
 
@@ -168,7 +170,11 @@ static enum status finish(struct job_run *run) {
         st = tenant_tx_run(&tx, &FINISH, (struct db_param[]){ DB_INT(s->backup_days), DB_INT(s->share_cache_ms / 1000 + 1) }, NULL, &run->call.why);
     if (st == ST_OK)
         st = fault_status(FAULT_ERASURE_BEFORE_COMPLETE, &run->call.why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &run->call.why);
+    if (st == ST_OK)
+        fault_point(FAULT_ERASURE_COMPLETED);
+    return st;
 }
 
 enum status erase(struct job_run *run) {

@@ -93,6 +93,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000",           0,   3600000,  "ms",    OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" ,           0,   3600000,  "ms",    OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
     { "CORDON_BACKUP_DAYS",        SET_INT,    "35",               1,   3650,     "days",  OFF(backup_days),          "How long backups of the database are kept: erasure certificates name the day on which the last one ends." },
+    { "CORDON_KEY_ROTATION_DAYS",  SET_INT,    "365",              1,   3650,     "days",  OFF(key_rotation_days),    "Age at which a tenant's data key is due for rotation, as metrics and alerts have it; rotating is asked for by the tenant." },
     { 0 }
 };
 
@@ -122,7 +123,7 @@ static const struct ready_check READY[] = {
 
 static void collect(void *self, struct metrics *m) {
     struct ingest *g = self;
-    job_metrics_collect(&g->gauges, g->jobs_db, QUEUE, m);
+    job_metrics_collect(&g->gauges, g->jobs_db, QUEUE, g->settings->key_rotation_days, m);
 }
 
 /* ---- life ---- */

@@ -24,7 +24,7 @@ struct ingest_settings {
     bool is_without_landlock;
     int64_t extract_memory_bytes, extract_time_ms, text_max_bytes;
     int64_t job_threads_count, lease_ms, poll_ms;
-    int64_t key_cache_ms, share_cache_ms, backup_days;
+    int64_t key_cache_ms, share_cache_ms, backup_days, key_rotation_days;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint;
 };

@@ -10,17 +10,17 @@
  * millisecond for each, of which counting takes about two microseconds, at most a minute. */
 enum { SCRAPE_BUDGET_MS = 2000, COUNTED_EACH_TIME = 10000, COUNTED_AGAIN_MAX_MS = 60000 };
 
-static PGresult *ask(struct db_pool *db, const struct sql *q) {
+static PGresult *ask(struct db_pool *db, const struct sql *q, const struct db_param params[]) {
     struct why why = { 0 };
     PGresult *rows = NULL;
-    return db_run(db, q, NULL, clock_mono_ms() + SCRAPE_BUDGET_MS, &rows, &why) == ST_OK ? rows : NULL;
+    return db_run(db, q, params, clock_mono_ms() + SCRAPE_BUDGET_MS, &rows, &why) == ST_OK ? rows : NULL;
 }
 
 /* States that have no row have no job. Returns how many jobs were counted. */
 static int64_t collect_depth(struct db_pool *db, const char *queue, struct metrics *m) {
     static const struct sql DEPTH = { "job_depth", "SELECT queue, state, jobs, oldest_age_ms FROM jobs.depth()", 0 };
     static const char *const STATES[] = { "queued", "running", "dead" };
-    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &DEPTH);
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &DEPTH, NULL);
     int64_t counted = 0;
     for (int i = 0; rows && i < db_count(rows); i++)
         counted += db_i64(rows, i, 2);
@@ -42,7 +42,7 @@ static int64_t collect_depth(struct db_pool *db, const char *queue, struct metri
 /* What a job may wait for is what the registry of errors calls passing. */
 static void collect_stuck(struct db_pool *db, const char *queue, struct metrics *m) {
     static const struct sql STUCK = { "jobs_stuck", "SELECT queue, reason_code, jobs, oldest_age_ms FROM jobs.stuck()", 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STUCK);
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STUCK, NULL);
     for (int code = ERR_NONE + 1; rows && code < ERROR_CODE_COUNT; code++) {
         const char *reason = error_text_code((enum error_code)code);
         char labels[96];
@@ -62,7 +62,7 @@ static void collect_stuck(struct db_pool *db, const char *queue, struct metrics 
 
 static void collect_schedules(struct db_pool *db, struct metrics *m) {
     static const struct sql STATES = { "schedule_states", "SELECT name, last_success_age_ms, overdue_ms FROM jobs.schedule_states()", 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATES);
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATES, NULL);
     for (int i = 0; rows && i < db_count(rows); i++) {
         char labels[96];
         (void)snprintf(labels, sizeof labels, "schedule=\"%s\"", db_text(rows, i, 0));
@@ -76,7 +76,7 @@ static void collect_schedules(struct db_pool *db, struct metrics *m) {
 
 static void collect_store(struct db_pool *db, struct metrics *m) {
     static const struct sql STATE = { "store_state", "SELECT kind, differences, compared_age_ms FROM jobs.store_state()", 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATE);
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATE, NULL);
     for (int i = 0; rows && i < db_count(rows); i++) {
         char labels[64];
         (void)snprintf(labels, sizeof labels, "kind=\"%s\"", db_text(rows, i, 0));
@@ -86,7 +86,42 @@ static void collect_store(struct db_pool *db, struct metrics *m) {
     }
 }
 
-void job_metrics_collect(struct job_gauges *gauges, struct db_pool *jobs_db, const char *queue, struct metrics *m) {
+/* Kinds that have no row have no work. */
+static void collect_tenant_work(struct db_pool *db, struct metrics *m) {
+    static const struct sql STATES = { "tenant_work", "SELECT kind, pending, stopped, oldest_age_ms FROM keys.work_states()", 0 };
+    static const char *const KINDS[] = { "erasure", "rotation", "offboarding" };
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATES, NULL);
+    for (size_t k = 0; rows && k < sizeof KINDS / sizeof *KINDS; k++) {
+        char labels[64];
+        int64_t pending = 0, stopped = 0, age_ms = 0;
+        for (int i = 0; i < db_count(rows); i++)
+            if (str_equal(db_text(rows, i, 0), KINDS[k])) {
+                pending = db_i64(rows, i, 1);
+                stopped = db_i64(rows, i, 2);
+                age_ms = db_i64(rows, i, 3);
+            }
+        static const char ABOUT[] = "Erasures, rotations of keys and ends of tenants that are not done; stopped: until somebody starts them again.";
+        (void)snprintf(labels, sizeof labels, "kind=\"%s\",state=\"pending\"", KINDS[k]);
+        gauge_set(metrics_gauge(m, "cordon_tenant_work", ABOUT, labels), (double)pending);
+        (void)snprintf(labels, sizeof labels, "kind=\"%s\",state=\"stopped\"", KINDS[k]);
+        gauge_set(metrics_gauge(m, "cordon_tenant_work", ABOUT, labels), (double)stopped);
+        (void)snprintf(labels, sizeof labels, "kind=\"%s\"", KINDS[k]);
+        gauge_set(metrics_gauge(m, "cordon_tenant_work_oldest_age_seconds", "Age of the oldest of them.", labels), (double)age_ms / 1000);
+    }
+}
+
+static void collect_key_ages(struct db_pool *db, int64_t rotation_days, struct metrics *m) {
+    static const struct sql AGES = { "key_ages", "SELECT due, oldest_age_ms FROM keys.key_ages($1)", 1 };
+    CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &AGES, (struct db_param[]){ DB_INT(rotation_days) });
+    if (!rows)
+        return;
+    gauge_set(metrics_gauge(m, "cordon_tenant_keys_due", "Active tenants whose data key is older than CORDON_KEY_ROTATION_DAYS.", ""),
+              (double)db_i64(rows, 0, 0));
+    gauge_set(metrics_gauge(m, "cordon_tenant_keys_oldest_age_seconds", "Age of the oldest data key that an active tenant seals under.", ""),
+              (double)db_i64(rows, 0, 1) / 1000);
+}
+
+void job_metrics_collect(struct job_gauges *gauges, struct db_pool *jobs_db, const char *queue, int64_t rotation_days, struct metrics *m) {
     int64_t now_ms = clock_mono_ms();
     if (now_ms >= atomic_load(&gauges->count_at_ms)) {
         int64_t counted = collect_depth(jobs_db, queue, m);
@@ -96,4 +131,6 @@ void job_metrics_collect(struct job_gauges *gauges, struct db_pool *jobs_db, con
     }
     collect_schedules(jobs_db, m);
     collect_store(jobs_db, m);
+    collect_tenant_work(jobs_db, m);
+    collect_key_ages(jobs_db, rotation_days, m);
 }

@@ -92,7 +92,9 @@ static enum status rewrap_row(struct rotation *r, int row) {
                            DB_INT(tenant_key_version(r->newest)), DB_BYTES(fresh.data, fresh.len) }, NULL, &run->call.why);
     if (st == ST_OK && row == 0)
         st = tenant_tx_run(&tx, &PROGRESS, NULL, NULL, &run->call.why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &run->call.why);
+    return st == ST_OK ? fault_status(FAULT_REWRAP_PUT, &run->call.why) : st;
 }
 
 static enum status finish(struct job_run *run) {
@@ -105,7 +107,11 @@ static enum status finish(struct job_run *run) {
         st = tenant_tx_run(&tx, &FINISH, NULL, NULL, &run->call.why);
     if (st == ST_OK)
         st = fault_status(FAULT_REWRAP_BEFORE_COMPLETE, &run->call.why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &run->call.why);
+    if (st == ST_OK)
+        fault_point(FAULT_REWRAP_COMPLETED);
+    return st;
 }
 
 enum status rewrap_keys(struct job_run *run) {

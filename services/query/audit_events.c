@@ -5,7 +5,7 @@
 #include "audit/client.h"
 #include "columns.h"
 #include "core/wire.h"
-#include "cursor.h"
+#include "db/cursor.h"
 #include "db/tenant_tx.h"
 #include "detail.h"
 #include "query.h"

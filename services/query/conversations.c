@@ -3,13 +3,12 @@
 
 #include "columns.h"
 #include "core/wire.h"
-#include "cursor.h"
+#include "db/cursor.h"
 #include "db/tenant_tx.h"
 #include "query.h"
 #include "query.pb-c.h"
 #include "stored.h"
 
-enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 enum { COL_ID, COL_CREATED, COL_UPDATED, COL_ANSWERS };
 
 enum status on_list_conversations(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
@@ -20,25 +19,20 @@ enum status on_list_conversations(void *self, struct call *call, const ProtobufC
     const Query__ListConversationsRequest *req = (const void *)in;
     Query__ListConversationsReply *reply = (void *)out;
     struct query *q = self;
-    struct uuid last;
-    bool is_first = true;
-    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    if (limit > LIST_LIMIT_MAX)
-        return fail_as(&call->why, ERR_REQ_FIELD, "limit");
-    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    struct list_page page;
+    enum status st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
     if (st != ST_OK)
         return st;
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(is_first ? NULL : &last), DB_INT(limit + 1) },
-                           &rows, &call->why);
+        st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), PAGE_AFTER(&page), PAGE_ROWS(&page) }, &rows, &call->why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
     if (st != ST_OK)
         return st;
-    size_t n = (size_t)db_count(rows) < limit ? (size_t)db_count(rows) : limit;
+    size_t n = list_page_end(&page, call->mem, rows, COL_ID, &reply->next_cursor);
     reply->conversations = arena_alloc(call->mem, (n + 1) * sizeof *reply->conversations);
     for (int row = 0; row < (int)n; row++) {
         Query__Conversation *c = reply->conversations[reply->n_conversations++] = arena_alloc(call->mem, sizeof *c);
@@ -47,10 +41,6 @@ enum status on_list_conversations(void *self, struct call *call, const ProtobufC
         c->created_at_us = db_micros(rows, row, COL_CREATED);
         c->updated_at_us = db_micros(rows, row, COL_UPDATED);
         c->answers = column_count(rows, row, COL_ANSWERS);
-    }
-    if ((size_t)db_count(rows) > n) {
-        last = db_uuid(rows, (int)n - 1, COL_ID);
-        reply->next_cursor = (char *)cursor_from_uuid(call->mem, &last);
     }
     return ST_OK;
 }

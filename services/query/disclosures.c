@@ -12,7 +12,7 @@
 #include "core/clock.h"
 #include "core/str.h"
 #include "core/wire.h"
-#include "cursor.h"
+#include "db/cursor.h"
 #include "db/tenant_tx.h"
 #include "detail.h"
 #include "json/reader.h"

@@ -4,14 +4,12 @@
 
 #include "audit/client.h"
 #include "columns.h"
-#include "cursor.h"
+#include "db/cursor.h"
 #include "db/tenant_tx.h"
 #include "disclosure.h"
 #include "keystore/original.h"
 #include "query.h"
 #include "query.pb-c.h"
-
-enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 
 #define DOCUMENT_COLUMNS \
     "d.id, d.content_type, d.bytes, d.status, d.reason_code, d.pages, d.chunks, d.created_by, d.created_at, d.ready_at, " \
@@ -108,17 +106,17 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
     Query__ListDocumentsReply *reply = (void *)out;
     struct query *q = self;
 
-    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    bool is_known = false, is_first = true, is_uploading = strcmp(req->status, UPLOADING) == 0;
+    bool is_known = false, is_uploading = strcmp(req->status, UPLOADING) == 0;
     for (size_t i = 0; i < sizeof STATUSES / sizeof *STATUSES; i++)
         is_known |= strcmp(STATUSES[i], req->status) == 0;
-    if (limit > LIST_LIMIT_MAX || !is_known)
-        return fail_as(&call->why, ERR_REQ_FIELD, "limit or status");
-    struct uuid last, subject_id;
+    if (!is_known)
+        return fail_as(&call->why, ERR_REQ_FIELD, "status");
+    struct uuid subject_id;
     bool has_subject = req->subject_id.len > 0;
     if (has_subject && (is_uploading || !uuid_from_bytes(req->subject_id.data, req->subject_id.len, &subject_id)))
         return fail_as(&call->why, ERR_REQ_FIELD, "subject_id: of an upload under way it is not known");
-    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    struct list_page page;
+    enum status st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
     if (st != ST_OK)
         return st;
 
@@ -126,25 +124,18 @@ enum status on_list_documents(void *self, struct call *call, const ProtobufCMess
     {
         CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
         st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms, &call->why);
-        /* one row more than asked tells whether there is another page */
         if (st == ST_OK && is_uploading)
-            st = tenant_tx_run(&tx, &LIST_UPLOADS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(is_first ? NULL : &last),
-                               DB_INT(limit + 1) }, &rows, &call->why);
+            st = tenant_tx_run(&tx, &LIST_UPLOADS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), PAGE_AFTER(&page),
+                               PAGE_ROWS(&page) }, &rows, &call->why);
         else if (st == ST_OK)
-            st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(is_first ? NULL : &last),
-                               DB_TEXT(req->status), DB_INT(limit + 1), DB_UUID(has_subject ? &subject_id : NULL) }, &rows, &call->why);
+            st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), PAGE_AFTER(&page),
+                               DB_TEXT(req->status), PAGE_ROWS(&page), DB_UUID(has_subject ? &subject_id : NULL) }, &rows, &call->why);
         if (st == ST_OK)
             st = tenant_tx_commit(&tx, &call->why);
         if (st != ST_OK)
             return st;
     }
-    size_t count = (size_t)db_count(rows);
-    bool has_more = count > limit;
-    if (has_more) {
-        count = limit;
-        struct uuid shown_last = db_uuid(rows, (int)limit - 1, COL_ID);
-        reply->next_cursor = (char *)cursor_from_uuid(call->mem, &shown_last);
-    }
+    size_t count = list_page_end(&page, call->mem, rows, COL_ID, &reply->next_cursor);
     struct document_list list = { 0 };
     st = is_uploading ? reveal_uploads(call, AUDIT_DOCUMENT_LIST, rows, count, &list)
                       : reveal_documents(q, call, AUDIT_DOCUMENT_LIST, rows, count, &list);

@@ -5,13 +5,11 @@
 #include "audit/client.h"
 #include "columns.h"
 #include "core/str.h"
-#include "cursor.h"
+#include "db/cursor.h"
 #include "db/tenant_tx.h"
 #include "event_proof.h"
 #include "query.h"
 #include "query.pb-c.h"
-
-enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 
 #define ERASURE_COLUMNS \
     "e.id, e.subject_id, e.reason_code, e.reference, e.requested_by, e.requested_at, e.done_at, " \
@@ -29,16 +27,6 @@ static enum status find(struct query *q, struct call *call, uint64_t scope, cons
     if (st == ST_OK)
         st = tenant_tx_run(&tx, sql, params, ret_rows, &call->why);
     return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
-}
-
-/* A page of at most limit rows was asked for with one row more: how many to show, and where the next page begins. */
-static size_t page_of(struct call *call, const PGresult *rows, uint32_t limit, char **ret_next) {
-    size_t count = (size_t)db_count(rows);
-    if (count <= limit)
-        return count;
-    struct uuid last = db_uuid(rows, (int)limit - 1, COL_ID);
-    *ret_next = (char *)cursor_from_uuid(call->mem, &last);
-    return limit;
 }
 
 static Query__Erasure *erasure_from_row(struct arena *mem, const PGresult *rows, int row) {
@@ -83,18 +71,14 @@ enum status on_list_erasures(void *self, struct call *call, const ProtobufCMessa
         "SELECT " ERASURE_COLUMNS "FROM app.erasures e WHERE e.tenant_id = $1 AND ($2::uuid IS NULL OR e.id < $2::uuid) ORDER BY e.id DESC LIMIT $3", 3 };
     const Query__ListErasuresRequest *req = (const void *)in;
     Query__ListErasuresReply *reply = (void *)out;
-    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    struct uuid last;
-    bool is_first = true;
-    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
-    if (st == ST_OK && limit > LIST_LIMIT_MAX)
-        st = fail_as(&call->why, ERR_REQ_FIELD, "limit");
+    struct list_page page;
+    enum status st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     if (st == ST_OK)
-        st = find(self, call, SCOPE_ERASURES_MANAGE, &LIST, (struct db_param[]){ DB_NULL, DB_UUID(is_first ? NULL : &last), DB_INT(limit + 1) }, &rows);
+        st = find(self, call, SCOPE_ERASURES_MANAGE, &LIST, (struct db_param[]){ DB_NULL, PAGE_AFTER(&page), PAGE_ROWS(&page) }, &rows);
     if (st != ST_OK)
         return st;
-    size_t count = page_of(call, rows, limit, &reply->next_cursor);
+    size_t count = list_page_end(&page, call->mem, rows, COL_ID, &reply->next_cursor);
     st = audit_append(call, &(struct audit_record){ .action = AUDIT_ERASURE_READ, .detail_json = arena_printf(call->mem, "{\"erasures\":%zu}", count) }, NULL);
     if (st != ST_OK)
         return st;
@@ -121,15 +105,7 @@ enum status on_get_erasure_certificate(void *self, struct call *call, const Prot
     if (st != ST_OK)
         return st;
     reply->certificate = column_text(call->mem, rows, 0, COL_CERTIFICATE);
-    reply->state = (char *)proof.state;
-    reply->event = proof.event;
-    reply->seq = proof.seq;
-    reply->size = proof.size;
-    reply->leaf_hash = proof.leaf_hash;
-    reply->hashes = proof.hashes;
-    reply->n_hashes = proof.n_hashes;
-    reply->root = proof.root;
-    reply->checkpoint = proof.checkpoint;
+    EVENT_PROOF_SHOW(reply, proof);
     return ST_OK;
 }
 
@@ -159,18 +135,14 @@ enum status on_list_holds(void *self, struct call *call, const ProtobufCMessage 
         "FROM app.holds h WHERE h.tenant_id = $1 AND ($2::uuid IS NULL OR h.id < $2::uuid) ORDER BY h.id DESC LIMIT $3", 3 };
     const Query__ListHoldsRequest *req = (const void *)in;
     Query__ListHoldsReply *reply = (void *)out;
-    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    struct uuid last;
-    bool is_first = true;
-    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
-    if (st == ST_OK && limit > LIST_LIMIT_MAX)
-        st = fail_as(&call->why, ERR_REQ_FIELD, "limit");
+    struct list_page page;
+    enum status st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     if (st == ST_OK)
-        st = find(self, call, SCOPE_HOLDS_MANAGE, &LIST, (struct db_param[]){ DB_NULL, DB_UUID(is_first ? NULL : &last), DB_INT(limit + 1) }, &rows);
+        st = find(self, call, SCOPE_HOLDS_MANAGE, &LIST, (struct db_param[]){ DB_NULL, PAGE_AFTER(&page), PAGE_ROWS(&page) }, &rows);
     if (st != ST_OK)
         return st;
-    size_t count = page_of(call, rows, limit, &reply->next_cursor);
+    size_t count = list_page_end(&page, call->mem, rows, HOLD_ID, &reply->next_cursor);
     struct uuid *documents = arena_alloc(call->mem, (count + 1) * sizeof *documents);
     size_t n_documents = 0;
     for (size_t i = 0; i < count; i++)

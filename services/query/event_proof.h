@@ -17,6 +17,12 @@ struct event_proof {
     size_t n_hashes;
 };
 
+/* Into the members of a reply that tells one; receipts' and certificates' have the same. */
+#define EVENT_PROOF_SHOW(reply, proof) \
+    ((reply)->state = (char *)(proof).state, (reply)->event = (proof).event, (reply)->seq = (proof).seq, (reply)->size = (proof).size, \
+     (reply)->checkpoint = (proof).checkpoint, (reply)->leaf_hash = (proof).leaf_hash, (reply)->root = (proof).root, \
+     (reply)->hashes = (proof).hashes, (reply)->n_hashes = (proof).n_hashes)
+
 /* find: a statement that takes id and gives columns seq and event, of one event or none. The caller's ticket needs scope. */
 enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
                         struct event_proof *ret_proof) MUST_USE;

@@ -3,12 +3,11 @@
 #include "audit/client.h"
 #include "columns.h"
 #include "core/wire.h"
-#include "cursor.h"
+#include "db/cursor.h"
 #include "db/tenant_tx.h"
 #include "query.h"
 #include "query.pb-c.h"
 
-enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100 };
 
 /* The package's document hides with its labels, and so does the package. */
 #define EVIDENCE_ROWS \
@@ -66,22 +65,14 @@ enum status on_list_evidence(void *self, struct call *call, const ProtobufCMessa
         EVIDENCE_ROWS "AND d.status <> 'deleted' AND ($2::uuid IS NULL OR e.id < $2::uuid) ORDER BY e.id DESC LIMIT $3", 3 };
     const Query__ListEvidenceRequest *req = (const void *)in;
     Query__ListEvidenceReply *reply = (void *)out;
-    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    struct uuid last;
-    bool is_first = true;
-    enum status st = limit > LIST_LIMIT_MAX ? fail_as(&call->why, ERR_REQ_FIELD, "limit")
-                                             : cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    struct list_page page;
+    enum status st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     if (st == ST_OK)
-        st = find(self, call, &LIST, (struct db_param[]){ DB_NULL, DB_UUID(is_first ? NULL : &last), DB_INT(limit + 1) }, &rows);
+        st = find(self, call, &LIST, (struct db_param[]){ DB_NULL, PAGE_AFTER(&page), PAGE_ROWS(&page) }, &rows);
     if (st != ST_OK)
         return st;
-    size_t count = (size_t)db_count(rows);
-    if (count > limit) {
-        count = limit;
-        struct uuid shown_last = db_uuid(rows, (int)limit - 1, COL_ID);
-        reply->next_cursor = (char *)cursor_from_uuid(call->mem, &shown_last);
-    }
+    size_t count = list_page_end(&page, call->mem, rows, COL_ID, &reply->next_cursor);
     st = record(call, rows, count);
     if (st != ST_OK)
         return st;

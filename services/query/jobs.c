@@ -5,13 +5,13 @@
 #include "audit/client.h"
 #include "columns.h"
 #include "core/str.h"
-#include "cursor.h"
+#include "db/cursor.h"
 #include "db/tenant_tx.h"
 #include "json/writer.h"
 #include "query.h"
 #include "query.pb-c.h"
 
-enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 100, NAME_MAX_BYTES = 32 };
+enum { NAME_MAX_BYTES = 32 };
 
 #define JOB_COLUMNS \
     "j.id, j.queue, j.kind, j.state, j.stage, j.document_id, j.attempt, j.max_attempts, j.reason_code, j.pages_done, j.chunks_done, " \
@@ -136,29 +136,23 @@ enum status on_list_jobs(void *self, struct call *call, const ProtobufCMessage *
         "ORDER BY j.id DESC LIMIT $7", 7 };
     const Query__ListJobsRequest *req = (const void *)in;
     Query__ListJobsReply *reply = (void *)out;
-    uint32_t limit = req->limit ? req->limit : LIST_LIMIT_DEFAULT;
-    if (limit > LIST_LIMIT_MAX || !is_state(req->state) || !is_name(req->queue) || !is_name(req->kind))
-        return fail_as(&call->why, ERR_REQ_FIELD, "limit, state, queue or kind");
-    struct uuid last, document_id;
+    if (!is_state(req->state) || !is_name(req->queue) || !is_name(req->kind))
+        return fail_as(&call->why, ERR_REQ_FIELD, "state, queue or kind");
+    struct uuid document_id;
     const struct uuid *document = req->document_id.len ? &document_id : NULL;
     if (document && !uuid_from_bytes(req->document_id.data, req->document_id.len, &document_id))
         return fail_as(&call->why, ERR_REQ_FIELD, "document_id");
-    bool is_first = true;
-    enum status st = cursor_to_uuid(call->mem, req->cursor, &is_first, &last, &call->why);
+    struct list_page page;
+    enum status st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
     if (st != ST_OK)
         return st;
 
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    st = find_jobs(self, call, &LIST, (struct db_param[]){ DB_NULL, DB_UUID(is_first ? NULL : &last), DB_TEXT(req->state), DB_TEXT(req->queue),
-                   DB_TEXT(req->kind), DB_UUID(document), DB_INT(limit + 1) }, &rows);
+    st = find_jobs(self, call, &LIST, (struct db_param[]){ DB_NULL, PAGE_AFTER(&page), DB_TEXT(req->state), DB_TEXT(req->queue),
+                   DB_TEXT(req->kind), DB_UUID(document), PAGE_ROWS(&page) }, &rows);
     if (st != ST_OK)
         return st;
-    size_t count = (size_t)db_count(rows);
-    if (count > limit) {        /* one row more than asked tells whether there is another page */
-        count = limit;
-        struct uuid shown_last = db_uuid(rows, (int)limit - 1, COL_ID);
-        reply->next_cursor = (char *)cursor_from_uuid(call->mem, &shown_last);
-    }
+    size_t count = list_page_end(&page, call->mem, rows, COL_ID, &reply->next_cursor);
     st = record_list(call, req, document, rows, count);
     if (st != ST_OK)
         return st;

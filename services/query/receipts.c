@@ -81,15 +81,7 @@ static enum status prove(struct query *q, struct call *call, uint64_t scope, con
     enum status st = event_prove(q, call, scope, &EVENT, &s->answer_id, &proof);
     if (st != ST_OK)
         return st;
-    reply->state = (char *)proof.state;
-    reply->event = proof.event;
-    reply->seq = proof.seq;
-    reply->size = proof.size;
-    reply->checkpoint = proof.checkpoint;
-    reply->leaf_hash = proof.leaf_hash;
-    reply->root = proof.root;
-    reply->hashes = proof.hashes;
-    reply->n_hashes = proof.n_hashes;
+    EVENT_PROOF_SHOW(reply, proof);
     return ST_OK;
 }
 

@@ -9,6 +9,7 @@ import pathlib
 import random
 import secrets
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -23,7 +24,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from conftest import STATE, wait_for
+from conftest import ROOT, STATE, wait_for
 
 PG = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
 SHARES, ORIGINALS = "cordon-shares", "cordon-documents"
@@ -60,6 +61,9 @@ class Attacker:
                         aws_access_key_id=cloud["access_key_id"], aws_secret_access_key=cloud["secret_access_key"]) for service in ("s3", "kms")}
         self.db = psycopg2.connect(url)
         self.db.autocommit = True
+
+    def close(self):
+        self.db.close()
 
     def rows(self, sql, *args):
         with self.db.cursor() as cursor:
@@ -106,7 +110,10 @@ class Attacker:
         """Every text of documents, conversations and their answers that opens, in all tenants."""
         texts = []
         for (tenant,) in self.rows("SELECT id::text FROM auth.tenants WHERE kms_key_id IS NOT NULL"):
-            keys = self.tenant_keys(tenant)
+            try:
+                keys = self.tenant_keys(tenant)
+            except botocore.exceptions.ClientError:
+                continue        # a tenant that has ended (test_offboarding.py)
             for document, version, wrapped in self.rows(
                     "SELECT document_id::text, version, wrapped FROM keys.document_keys WHERE tenant_id = %s", tenant):
                 fields = [(1, row, sealed) for row, sealed in self.rows(
@@ -181,7 +188,7 @@ class Backup:
             wait_for("the restored server", is_open, 60, 0.2)
             yield url
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)       # whoever is still connected is not waited for
             server.wait()
 
 
@@ -250,6 +257,40 @@ def test_what_is_erased_does_not_come_back_from_a_backup_with_every_key_and_righ
     paper = answer.json()
     assert document in paper["certificate"] and '"left"' in paper["certificate"] and "until" in paper["certificate"]
     assert hashlib.sha256(paper["certificate"].encode()).hexdigest() in paper["event"]
+    verify = [ROOT / ".cordon/build/release/services/verify/cordon-verify", "record", "--key", (STATE / "secrets/.made/checkpoint.verifier").read_text().strip()]
+    (folder / "certificate").write_bytes(answer.content)
+    done = subprocess.run([*verify, folder / "certificate"], capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "changed").write_bytes(answer.content.replace(b"patient_request", b"court_order", 1))
+    assert subprocess.run([*verify, folder / "changed"], capture_output=True).returncode == 1, "a certificate that says something else"
+
+
+def test_conversations_end_with_their_document_or_their_owner_and_leave_no_share(stack):
+    attacker = Attacker(stack, stack.info["postgres"]["admin_url"])
+    document = stack.ingest(b"The code word of this visit is quince.\n")["id"]
+
+    def asked():
+        answer = stack.call("POST", "/api/v1/query", json={"question": "What is the code word of this visit?", "filter": {"document_ids": [document]}})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["conversation_id"]
+
+    def share_is_gone(conversation):
+        listed = attacker.clients["s3"].list_object_versions(Bucket=SHARES)
+        return not [e for e in listed.get("Versions", []) + listed.get("DeleteMarkers", []) if conversation in e["Key"]]
+    own, other = asked(), asked()
+    assert not share_is_gone(own) and not share_is_gone(other)
+    assert stack.call("DELETE", f"/api/v1/conversations/{own}").status_code == 204
+    wait_for("its share is destroyed", lambda: share_is_gone(own), 30, 0.2)
+    assert not share_is_gone(other) and stack.call("GET", f"/api/v1/conversations/{other}").status_code == 200
+    assert stack.call("DELETE", f"/api/v1/documents/{document}").status_code == 204
+    for path in (f"/api/v1/conversations/{other}", f"/api/v1/query/{other}"):
+        assert stack.call("GET", path).status_code == 404, "at once"
+    wait_for("its share is destroyed", lambda: share_is_gone(other), 30, 0.2)
+
+    def reasons():
+        listed = stack.call("GET", "/api/v1/erasures", role="admin").json()["erasures"]
+        return [(e["reason"], e["items_total"]) for e in listed[:2] if e["state"] == "done"]
+    wait_for("both are erasures", lambda: sorted(reasons()) == [("conversation_deleted", 1), ("document_deleted", 1)], 30, 0.3)
 
 
 def test_an_erasure_is_refused_while_a_hold_stands(stack):

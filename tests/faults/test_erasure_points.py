@@ -26,8 +26,12 @@ def count(stack, sql, *args):
         return cursor.fetchone()[0]
 
 
-def erase(stack, document):
-    ask_until(stack, (202, 404), "POST", "/api/v1/erasures", json={"document_ids": [document], "reason": "wrong_upload"})
+def erase(stack, document, mrn=None):
+    """The document by itself, or by its patient."""
+    what = {"document_ids": [document]}
+    if mrn:
+        what = {"subject_id": ask_until(stack, (200,), "POST", "/api/v1/subjects/lookup", json={"mrn": mrn}).json()["subject_id"]}
+    ask_until(stack, (202, 404), "POST", "/api/v1/erasures", json={"reason": "wrong_upload", **what})
     e2e.wait_for("the erasure is done", lambda: count(stack, "SELECT count(*) FROM app.erasure_items i JOIN app.erasures e ON e.tenant_id = i.tenant_id "
                  "AND e.id = i.erasure_id WHERE i.id = %s AND e.done_at IS NOT NULL", document), 60, 0.2)
     assert count(stack, "SELECT (SELECT count(*) FROM app.documents WHERE id = %s) + (SELECT count(*) FROM keys.document_keys WHERE document_id = %s)",
@@ -51,18 +55,19 @@ def pack(stack, document):
     assert done.returncode == 0, done.stdout
 
 
-WORK = {"erasure": lambda stack, document: erase(stack, document), "evidence": pack}
+WORK = {"erasure": erase, "evidence": lambda stack, document, _: pack(stack, document)}
 
 
 @pytest.mark.parametrize("point,process,order", OURS)
 def test_an_erasure_a_package_or_a_rotation_survives_a_fault(stack, point, process, order):
     body = f"A note of {secrets.token_hex(8)}.\n".encode()
-    uploaded = ask_until(stack, (202,), "POST", "/api/v1/documents", data=body, headers={"Content-Type": "text/plain"})
+    mrn = f"MRN-{secrets.token_hex(6)}" if order == "kill" else None
+    uploaded = ask_until(stack, (202,), "POST", "/api/v1/documents", files={**({"mrn": (None, mrn)} if mrn else {}), "file": ("note.txt", body, "text/plain")})
     document = uploaded.json()["document_id"]
     assert stack.wait_ready(document, **WHO)["status"] == "ready"
     name = arm(stack, point, process, order)
     try:
-        WORK.get(point.split(".")[0], lambda stack, _: rotate(stack))(stack, document)
+        WORK.get(point.split(".")[0], lambda stack, _, __: rotate(stack))(stack, document, mrn)
         assert fired(stack, name), "nobody came by"
     finally:
         (stack.faults / name).unlink(missing_ok=True)

@@ -41,6 +41,34 @@ Test(ingest_metrics, a_long_queue_is_not_counted_at_each_scrape_and_again_when_i
     cr_expect(scrape_shows("\ncordon_jobs{queue=\"ingest\",state=\"queued\"} 20001\n"));
 }
 
+#define ERASING "INSERT INTO app.erasures (tenant_id, id, reason_code, reference, requested_by, requested_at) SELECT '" PG_TENANT_A "', '%s', 'court_order', '', u.id, " \
+                "now() - interval '1 h' FROM auth.users u WHERE u.tenant_id = '" PG_TENANT_A "' LIMIT 1"
+#define JOB "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id, state, done_at) SELECT '" PG_TENANT_A "', '%s', 'ingest', '%s', " \
+            "'00000000-0000-0000-0000-000000000000', gen_random_uuid(), '%s', CASE WHEN '%s' <> 'queued' THEN now() END"
+
+Test(ingest_metrics, erasures_and_rotations_are_counted_and_those_that_stopped_and_keys_that_are_due) {
+    static const char *const ids[] = { "01a30000-0000-7000-8000-000000000001", "01a30000-0000-7000-8000-000000000002", "01a30000-0000-7000-8000-000000000003" };
+    cr_expect(scrape_shows("\ncordon_tenant_work{kind=\"erasure\",state=\"pending\"} 0\n"), "there before there is one");
+    cr_expect(scrape_shows("\ncordon_tenant_work{kind=\"offboarding\",state=\"stopped\"} 0\n"));
+    cr_expect(scrape_shows("\ncordon_tenant_keys_due 0\n"));
+    PGconn *conn = pg_connect(NULL);
+    pg_ask(conn, "SET session_replication_role = replica");
+    for (size_t i = 0; i < 3; i++)
+        pg_ask(conn, ERASING, ids[i]);
+    pg_ask(conn, JOB, ids[0], "erase", "queued", "queued");
+    pg_ask(conn, JOB, ids[1], "erase", "dead", "dead");              /* and the third's was cancelled and purged */
+    pg_ask(conn, JOB, "01a30000-0000-7000-8000-000000000004", "rewrap", "dead", "dead");
+    pg_ask(conn, "UPDATE keys.tenant_keys SET created_at = now() - interval '366 days' WHERE tenant_id = '" PG_TENANT_A "'");
+    PQfinish(conn);
+    cr_expect(scrape_shows("\ncordon_tenant_work{kind=\"erasure\",state=\"pending\"} 1\n"));
+    cr_expect(scrape_shows("\ncordon_tenant_work{kind=\"erasure\",state=\"stopped\"} 2\n"));
+    cr_expect(scrape_shows("\ncordon_tenant_work_oldest_age_seconds{kind=\"erasure\"} 36"));
+    cr_expect(scrape_shows("\ncordon_tenant_work{kind=\"rotation\",state=\"stopped\"} 1\n"));
+    cr_expect(scrape_shows("\ncordon_tenant_keys_due 1\n"));
+    pg_ask(pg_admin(), "UPDATE auth.tenants SET status = 'suspended' WHERE id = '" PG_TENANT_A "'");
+    cr_expect(scrape_shows("\ncordon_tenant_keys_due 0\n"), "nobody seals under it any more");
+}
+
 Test(ingest_metrics, every_way_in_which_an_attempt_ends_is_there_from_the_start) {
     static const char *const outcomes[] = { "done", "failed", "given_up", "postponed", "released", "cancelled", "lost" };
     rig_start_jobs();

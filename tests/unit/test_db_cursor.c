@@ -1,9 +1,9 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "cursor.h"
+#include "db/cursor.h"
 
-Test(cursor, both_kinds_round_trip) {
+Test(db_cursor, both_kinds_round_trip) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     struct uuid id = uuid_v7(), back;
     struct why why = { 0 };
@@ -18,7 +18,7 @@ Test(cursor, both_kinds_round_trip) {
     }
 }
 
-Test(cursor, empty_is_the_first_page) {
+Test(db_cursor, empty_is_the_first_page) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     struct why why = { 0 };
     struct uuid id;
@@ -27,7 +27,7 @@ Test(cursor, empty_is_the_first_page) {
     cr_assert(is_first);
 }
 
-Test(cursor, anything_else_is_refused_with_its_own_code) {
+Test(db_cursor, anything_else_is_refused_with_its_own_code) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     struct uuid id = uuid_v7();
     int64_t n = 0;
@@ -37,5 +37,16 @@ Test(cursor, anything_else_is_refused_with_its_own_code) {
         struct why why = { 0 };
         cr_expect_eq(cursor_to_number(mem, bad[i], &is_first, &n, &why), ST_INVALID, "%s", bad[i]);
         cr_expect_eq(why.code, ERR_REQ_CURSOR);
+    }
+}
+
+Test(db_cursor, a_page_has_as_many_rows_as_are_asked_for_and_at_most_a_hundred) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct { uint32_t asked, limit; enum status st; } rows[] = { { 0, 50, ST_OK }, { 1, 1, ST_OK }, { 100, 100, ST_OK }, { 101, 0, ST_INVALID } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct why why = { 0 };
+        struct list_page page;
+        cr_assert_eq(list_page_read(mem, "", rows[i].asked, &page, &why), rows[i].st, "%u", rows[i].asked);
+        cr_expect(rows[i].st == ST_OK ? page.limit == rows[i].limit && page.is_first : why.code == ERR_REQ_FIELD);
     }
 }

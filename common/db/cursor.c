@@ -1,4 +1,4 @@
-#include "cursor.h"
+#include "db/cursor.h"
 
 #include <string.h>
 
@@ -49,4 +49,20 @@ enum status cursor_to_number(struct arena *mem, const char *text, bool *ret_is_f
         value = value << 8 | raw[1 + i];
     *ret_last = (int64_t)value;
     return ST_OK;
+}
+
+enum status list_page_read(struct arena *mem, const char *cursor, uint32_t limit, struct list_page *ret_page, struct why *why) {
+    *ret_page = (struct list_page){ .limit = limit ? limit : PAGE_ROWS_DEFAULT };
+    if (ret_page->limit > PAGE_ROWS_MAX)
+        return fail_as(why, ERR_REQ_FIELD, "limit");
+    return cursor_to_uuid(mem, cursor, &ret_page->is_first, &ret_page->last, why);
+}
+
+size_t list_page_end(const struct list_page *page, struct arena *mem, const PGresult *rows, int id_column, char **ret_next) {
+    size_t count = (size_t)db_count(rows);
+    if (count <= page->limit)
+        return count;
+    struct uuid last = db_uuid(rows, (int)page->limit - 1, id_column);
+    *ret_next = (char *)cursor_from_uuid(mem, &last);
+    return page->limit;
 }
