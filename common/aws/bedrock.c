@@ -12,7 +12,7 @@
 
 enum {
     ATTEMPTS = 4, EMBED_ATTEMPT_MS = 3000,              /* somebody waits */
-    PATIENT_ATTEMPT_MS = 10000, CONVERSE_ATTEMPT_MS = 60000,
+    PATIENT_ATTEMPT_MS = 25000, CONVERSE_ATTEMPT_MS = 60000,
 };
 
 static const char GUARDED[] = "guardrail_intervened";

@@ -18,7 +18,7 @@ void bedrock_destroy(struct bedrock **bedrock_p);
 
 struct embed_request {
     const char *model, *text;       /* id, or ARN of an inference profile */
-    bool is_patient;                /* nobody waits: an attempt may take 10 s, not 3 */
+    bool is_patient;                /* nobody waits: an attempt may take 25 s, not 3 */
 };
 
 /* Titan Text Embeddings V2: one text, one vector of 1024 numbers and length 1 into out. */

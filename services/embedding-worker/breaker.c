@@ -1,6 +1,6 @@
 #include "breaker.h"
 
-enum { OPEN_MS = 1000, DOUBLINGS = 4 };
+enum { OPEN_MS = 1000, DOUBLINGS = 4, QUIET_US = 5000000 };
 
 int64_t breaker_left_us(const struct breaker *breaker, int64_t now_us) {
     return breaker->open_until_us > now_us ? breaker->open_until_us - now_us : 0;
@@ -20,7 +20,8 @@ bool breaker_begin(struct breaker *breaker) {
     return breaker->is_trying;
 }
 
-void breaker_succeeded(struct breaker *breaker) {
+void breaker_succeeded(struct breaker *breaker, int64_t now_us) {
+    breaker->good_us = now_us;
     breaker->failures = breaker->openings = 0;
     breaker->open_until_us = 0;
     breaker->is_trying = false;
@@ -30,7 +31,8 @@ bool breaker_failed(struct breaker *breaker, bool is_trial, int64_t now_us) {
     breaker_unknown(breaker, is_trial);
     breaker->failures++;
     bool is_open = breaker->open_until_us != 0;     /* of calls that began before, nobody need hear */
-    if (breaker->most_failures == 0 || (is_open ? !is_trial : breaker->failures < breaker->most_failures))
+    bool has_succeeded_lately = breaker->good_us != 0 && now_us - breaker->good_us < QUIET_US;
+    if (breaker->most_failures == 0 || (is_open ? !is_trial : breaker->failures < breaker->most_failures || has_succeeded_lately))
         return false;
     breaker->open_until_us = now_us + ((int64_t)OPEN_MS << (breaker->openings < DOUBLINGS ? breaker->openings : DOUBLINGS)) * 1000;
     breaker->openings++;

@@ -118,14 +118,15 @@ void line_leave(struct line *line, struct turn *turn, enum line_outcome outcome,
     switch (outcome) {
     case LINE_GOOD:
         pace_succeeded(&line->pace);
-        breaker_succeeded(&line->breaker);
+        breaker_succeeded(&line->breaker, now_us);
         break;
     case LINE_THROTTLED:                    /* it is there */
         counter_add(line->throttles, 1);
         pace_throttled(&line->pace, turn->begun, asked_ms, now_us);
-        breaker_succeeded(&line->breaker);
+        breaker_succeeded(&line->breaker, now_us);
         break;
-    case LINE_FAILED:
+    case LINE_FAILED:                       /* perhaps of too much work */
+        pace_failed(&line->pace, turn->begun);
         if (breaker_failed(&line->breaker, turn->is_trial, now_us))
             counter_add(line->openings, 1);
         break;

@@ -64,11 +64,22 @@ void pace_succeeded(struct pace *pace) {
     pace->window = pace->window > pace->most ? pace->most : pace->window;
 }
 
-void pace_throttled(struct pace *pace, uint64_t begun, int64_t asked_ms, int64_t now_us) {
+/* True: begun since it last shrank. */
+static bool shrink(struct pace *pace, uint64_t begun) {
     if (begun != pace->shrunk_count)
-        return;
+        return false;
     pace->window = pace->window * SHRINK > WINDOW_LEAST ? pace->window * SHRINK : WINDOW_LEAST;
     pace->shrunk_count++;
+    return true;
+}
+
+void pace_failed(struct pace *pace, uint64_t begun) {
+    (void)shrink(pace, begun);
+}
+
+void pace_throttled(struct pace *pace, uint64_t begun, int64_t asked_ms, int64_t now_us) {
+    if (!shrink(pace, begun))
+        return;
     int64_t ms = (int64_t)PAUSE_MS << (pace->throttles < PAUSE_DOUBLINGS ? pace->throttles : PAUSE_DOUBLINGS);
     pace->throttles++;
     ms = ms / 2 + backoff_jitter(ms / 2);

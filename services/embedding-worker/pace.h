@@ -1,5 +1,5 @@
 /* pace — how much may be on its way to one model: what it has shown to bear (a window that grows by one for each window of
- * successes and shrinks by a third at a throttle: AIMD), and what the account is allowed in a minute. Pure state: times are
+ * successes and shrinks by a third at a throttle or failure: AIMD), and what the account is allowed in a minute. Pure state: times are
  * clock_mono_us(), given by the caller. Not thread-safe. */
 #ifndef CORDON_EMBEDDING_PACE_H
 #define CORDON_EMBEDDING_PACE_H
@@ -35,6 +35,8 @@ uint64_t pace_begin(struct pace *pace, enum pace_class class, uint32_t tokens);
 void pace_end(struct pace *pace, enum pace_class class, uint32_t expected_tokens, uint32_t tokens);
 /* And was good. */
 void pace_succeeded(struct pace *pace);
+/* Or failed, or was not answered in time: who is overloaded often says nothing else. */
+void pace_failed(struct pace *pace, uint64_t begun);
 /* Or was throttled. begun: of its pace_begin, so that one refusal of many calls counts once. asked_ms: Retry-After, 0 for none. */
 void pace_throttled(struct pace *pace, uint64_t begun, int64_t asked_ms, int64_t now_us);
 

@@ -274,6 +274,27 @@ Test(line, a_model_that_fails_again_and_again_is_left_alone_and_tried_by_one_cal
     finish(&turns[3], LINE_GOOD);
 }
 
+Test(line, a_model_of_which_some_calls_succeed_is_overloaded_and_not_away) {
+    struct turn turns[16];
+    struct why why = { 0 };
+    open_line(16, 0, 0);
+    for (int i = 0; i < 14; i++) {
+        join(&turns[i], 1, 1, PACE_INTERACTIVE, 1);
+        cr_assert_eq(line_next(line, now_us), &turns[i]);
+    }
+    finish(&turns[0], LINE_GOOD);
+    for (int i = 1; i < 13; i++)
+        finish(&turns[i], LINE_FAILED);
+    cr_expect_eq(line_status(line, now_us, &why), ST_OK);
+    CLEANUP(buffer_end) struct buffer text = { 0 };
+    line_collect(line, now_us);
+    metrics_print(metrics, &text);
+    cr_expect_not_null(strstr(text.data, "cordon_model_window{model=\"embed\"} 11.1"), "but it is asked less");
+    now_us += 5 * SECOND_US;
+    finish(&turns[13], LINE_FAILED);
+    cr_expect_eq(line_status(line, now_us, &why), ST_UNAVAILABLE, "after five seconds without a success");
+}
+
 Test(line, a_trial_that_nobody_waits_for_any_more_lets_the_next_try) {
     struct turn turns[4];
     struct why why = { 0 };
