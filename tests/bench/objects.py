@@ -58,7 +58,7 @@ def up(file):
 def sealing():
     """{what: seconds of processor time for a GB}, of one thread of the bench of cryptography that does nothing else. What it
     prepares is counted too: some hundredths."""
-    cost, run_ms = {}, 150 if ROUNDS == 1 else 3000
+    cost, run_ms = {}, 3000
     for row, what in ((1, "seal"), (2, "open")):
         before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         out = subprocess.run([os.environ["BENCH_PROGRAM"]], check=True, capture_output=True, text=True,

@@ -20,7 +20,7 @@ from conftest import IS_LONG
 
 BIG = 10 << 30 if IS_LONG else 200 << 20
 CUTS = 10000 if IS_LONG else 200
-ASIDE, ALL_ASIDE, PART = 4, 16, 8 << 20     # parts that go to the store beside the one that fills: of one upload, of all; with what its buffer has to spare
+ASIDE, ALL_ASIDE, PART = 4, 16, 12 << 20    # parts that go to the store beside the one that fills: of one upload, of all; with what buffer and allocator have to spare
 SETTINGS = {"edge": {"CORDON_MAX_UPLOAD_BYTES": 11 << 30}, "ingest-worker": {"CORDON_MAX_UPLOAD_BYTES": 11 << 30, "CORDON_UPLOAD_LEASE_MS": 3000}}
 
 
