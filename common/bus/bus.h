@@ -52,6 +52,7 @@ struct call {
     const char *traceparent;        /* W3C, as it came; calls carry the thread's own (obs/trace.h) */
     enum peer peer;                 /* who sent it, by its CURVE key */
     unsigned attempt;               /* from 1 */
+    int64_t received_ms;            /* clock_mono_ms() when it was taken; 0 in a caller's own call */
     int64_t deadline_ms;            /* clock_mono_ms(); past it the answer is ST_TIMEOUT */
     struct incoming *incoming;      /* the stream half of a call being served; NULL in a caller's own */
     struct why why;                 /* detail for the log line, if the call fails */

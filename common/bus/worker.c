@@ -4,6 +4,7 @@
 
 #include "bus/envelope.h"
 #include "bus/network.h"
+#include "core/clock.h"
 #include "obs/trace.h"
 
 /* A DATA part that came, until the handler reads it. */
@@ -83,6 +84,7 @@ static void begin_call(struct bus_worker *w, const struct note *note, zmq_msg_t 
                            .traceparent = e->traceparent,
                            .peer = note->peer,
                            .attempt = e->attempt,
+                           .received_ms = clock_mono_ms(),
                            .deadline_ms = note->deadline_ms,
                            .incoming = &w->incoming };
     (void)uuid_from_bytes(e->request_id.data, e->request_id.len, &call->request_id);

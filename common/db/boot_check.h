@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "core/uuid.h"
 #include "db/pool.h"
 
 /* role: "cordon_query"; the pool's connection must be that one. ST_FORBIDDEN with the first thing that
@@ -25,5 +26,10 @@ enum status db_boot_check(struct db_pool *pool, const char *role, bool is_produc
  * tests: then nothing is recorded. ST_FORBIDDEN: the pool's role is not that process's. */
 enum status db_record_start(struct db_pool *pool, const char *process, const char *version, const char *settings_sha256,
                             const char *settings_changed, int64_t deadline_ms, struct why *why) MUST_USE;
+
+/* The same for a process without a database, which has said so on the bus: instance tells its starts apart, and one that is
+ * said twice is recorded once. ST_INVALID: no version or settings of the form that a process prints. */
+enum status db_record_reported_start(struct db_pool *pool, const char *process, const struct uuid *instance, const char *version,
+                                     const char *settings_sha256, const char *settings_changed, int64_t deadline_ms, struct why *why) MUST_USE;
 
 #endif

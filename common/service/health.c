@@ -82,6 +82,8 @@ void health_ready(void *health, struct health_report *report) {
             health_report_add(report, name, bus_peer_is_up(h->rt->bus, peer_at(i)) ? ST_OK : ST_UNAVAILABLE,
                               "no replica is connected");
         }
+    if (h->announce)
+        health_report_add(report, "start_recorded", announce_is_recorded(h->announce) ? ST_OK : ST_UNAVAILABLE, "nobody has put it on the record yet");
     for (const struct ready_check *c = h->svc->ready; c && c->name; c++) {
         struct why why = { 0 };
         enum status st = c->check(h->self, &why);

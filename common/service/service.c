@@ -26,6 +26,7 @@ struct process {
     void *self;
     struct bus_options bus_options;
     struct pool *pool;
+    struct announce *announce;
     struct hardening hardening;
     struct health health;
     struct listener *listener;
@@ -158,6 +159,9 @@ static enum status start(struct process *p, struct why *why) {
         st = p->svc->open(&p->self, p->settings, &p->runtime, why);
     if (st == ST_OK)
         st = start_bus(p, why);
+    if (st == ST_OK && p->svc->start_method)
+        st = announce_start(&p->runtime, p->svc->start_method, &p->announce, why);
+    p->health.announce = p->announce;
     if (st == ST_OK && p->svc->start)
         st = p->svc->start(p->self, &p->runtime, why);
     if (st == ST_OK && p->svc->routes)
@@ -195,6 +199,7 @@ static bool stop(struct process *p) {
     if (!pool_join(&p->pool, clock_mono_ms() + JOIN_MS))
         return false;
     listener_stop(&p->listener);
+    announce_join(&p->announce);
     if (p->runtime.secrets)
         p->svc->secrets->stop(p->runtime.secrets);
     if (p->self && p->svc->close)

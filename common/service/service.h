@@ -81,6 +81,7 @@ struct service {
     enum peer peer;
     const char *about;                          /* one line for --help */
     unsigned calls;                             /* enum peer bits that it may call */
+    const char *start_method;                   /* who puts its start on the record, "audit.RecordStart"; NULL: it does so itself, in open() */
     const struct setting *settings;             /* its own table; the skeleton's rows are added */
     size_t settings_size;                       /* sizeof its settings struct */
     const struct secret_store *secrets;         /* NULL: secrets are given, and naming one is refused */

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "bus/options.h"
 #include "bus/serve.h"
@@ -45,6 +46,15 @@ enum status pool_start(const struct service *svc, void *self, const struct runti
 /* After bus_halt: join all; false when some still run at deadline_ms (the pool then stays). */
 bool pool_join(struct pool **pool_p, int64_t deadline_ms);
 
+/* ---- the start of a process that has no database (announce.c) ---- */
+
+struct announce;
+
+/* A thread asks by method ("audit.RecordStart") until the start is on the record or the process stops. ST_UNAVAILABLE: no thread. */
+enum status announce_start(const struct runtime *rt, const char *method, struct announce **ret_announce, struct why *why) MUST_USE;
+bool announce_is_recorded(const struct announce *a);        /* NULL: there is nothing to record */
+void announce_join(struct announce **announce_p);           /* once the process is stopping and the bus halts */
+
 /* ---- hardening: what the process gave up, in the order in which it does (harden.c) ---- */
 
 enum hardening_step {
@@ -71,6 +81,7 @@ struct health {
     void *self;
     const struct runtime *rt;
     const struct hardening *hardening;
+    const struct announce *announce;    /* NULL: the process records its start itself */
     int64_t started_us;
     int statm_fd;               /* of /proc/self, open since before it was out of reach; -1 */
     DIR *open_files;            /* likewise; NULL */

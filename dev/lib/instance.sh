@@ -18,9 +18,9 @@ ACCOUNT=123456789012 # of the AWS stand-in
 # PEERS[x]: whom x exchanges messages with, so whose public keys it gets (common/service/peers.def decides what they may).
 declare -A PEERS=(
     [edge]="auth ingest-worker query" [auth]="edge audit-writer" [ingest-worker]="edge embedding-worker audit-writer"
-    [embedding-worker]="ingest-worker query" [query]="edge embedding-worker audit-writer" [audit-writer]="auth ingest-worker query")
+    [embedding-worker]="ingest-worker query audit-writer" [query]="edge embedding-worker audit-writer" [audit-writer]="auth ingest-worker query embedding-worker")
 declare -A CALLS=([edge]="auth ingest-worker query" [auth]="audit-writer" [ingest-worker]="embedding-worker audit-writer"
-    [embedding-worker]="" [query]="embedding-worker audit-writer" [audit-writer]="")
+    [embedding-worker]="audit-writer" [query]="embedding-worker audit-writer" [audit-writer]="")
 declare -A BUS_OFFSET=([auth]=10 [ingest-worker]=11 [embedding-worker]=12 [query]=13 [audit-writer]=14)
 declare -A METRICS_OFFSET=([edge]=20 [auth]=21 [ingest-worker]=22 [embedding-worker]=23 [query]=24 [audit-writer]=25)
 

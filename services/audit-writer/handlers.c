@@ -126,9 +126,22 @@ static enum status on_append(void *self, struct call *call, const ProtobufCMessa
     return ST_OK;
 }
 
+/* RecordStartRequest{} -> RecordStartReply{}: the caller's start is on the record, by way of the outbox. */
+static enum status on_record_start(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Audit__RecordStartRequest *req = (const void *)in;
+    struct audit_writer *writer = self;
+    struct uuid instance;
+    (void)out;
+    if (!uuid_from_bytes(req->instance_id.data, req->instance_id.len, &instance))
+        return fail(&call->why, ST_INVALID, "a start without its id");
+    return db_record_reported_start(writer->db, peer_name(call->peer), &instance, req->version, req->settings_sha256, req->settings_changed, call->deadline_ms,
+                                    &call->why);
+}
+
 static const struct route ROUTES[] = {
     /* method          who may call                                scope       request                            reply                            handler */
     { "audit.Append",  PEER_AUTH | PEER_INGEST_WORKER | PEER_QUERY, SCOPE_NONE, &audit__append_request__descriptor, &audit__append_reply__descriptor, on_append },
+    { "audit.RecordStart", PEER_EMBEDDING_WORKER,                 SCOPE_NONE, &audit__record_start_request__descriptor, &audit__record_start_reply__descriptor, on_record_start },
     { 0 }
 };
 

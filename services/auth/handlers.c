@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "auth.h"
+#include "audit.pb-c.h"
 #include "auth.pb-c.h"
 #include "core/buffer.h"
 #include "core/clock.h"
@@ -23,10 +24,22 @@ enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in,
     return record_denial(self, call, req);
 }
 
+/* RecordStartRequest{} -> RecordStartReply{}: the caller's start is on the record. */
+static enum status on_record_start(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
+    const Audit__RecordStartRequest *req = (const void *)in;
+    struct auth *a = self;
+    struct uuid instance;
+    (void)out;
+    if (!uuid_from_bytes(req->instance_id.data, req->instance_id.len, &instance))
+        return fail(&call->why, ST_INVALID, "a start without its id");
+    return db_record_reported_start(a->db, peer_name(call->peer), &instance, req->version, req->settings_sha256, req->settings_changed, call->deadline_ms, &call->why);
+}
+
 static const struct route ROUTES[] = {
     /* method               who may call  scope                  request                                reply                                handler */
     { "auth.Authenticate",  PEER_EDGE,    SCOPE_NONE,            &auth__authenticate_request__descriptor,  &auth__authenticate_reply__descriptor,  on_authenticate },
     { "auth.Denied",        PEER_EDGE,    SCOPE_NONE,            &auth__denied_request__descriptor,        &auth__denied_reply__descriptor,        on_denied },
+    { "auth.RecordStart",   PEER_EDGE,    SCOPE_NONE,            &audit__record_start_request__descriptor, &audit__record_start_reply__descriptor, on_record_start },
     { "auth.CheckSessions",    PEER_EDGE,    SCOPE_NONE,               &auth__check_sessions_request__descriptor, &auth__check_sessions_reply__descriptor, on_check_sessions },
     { "auth.BeginLogin",       PEER_EDGE,    SCOPE_NONE,               &auth__begin_login_request__descriptor, &auth__begin_login_reply__descriptor, on_begin_login },
     { "auth.CompleteLogin",    PEER_EDGE,    SCOPE_NONE,               &auth__complete_login_request__descriptor, &auth__complete_login_reply__descriptor, on_complete_login },

@@ -105,6 +105,7 @@ const struct service EDGE = {
     .peer = PEER_EDGE,
     .about = "the only process that speaks to clients: HTTP in, bus calls out",
     .calls = PEER_AUTH | PEER_INGEST_WORKER | PEER_QUERY,
+    .start_method = "auth.RecordStart",
     .settings = SETTINGS,
     .settings_size = sizeof(struct edge_settings),
     .needs = edge_needs,

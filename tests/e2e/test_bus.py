@@ -7,7 +7,7 @@ from conftest import PROCESSES
 CALLEES = ["auth", "ingest-worker", "embedding-worker", "query", "audit-writer"]
 MAY_CALL = {
     "auth": {"edge"}, "ingest-worker": {"edge"}, "query": {"edge"},
-    "embedding-worker": {"ingest-worker", "query"}, "audit-writer": {"auth", "ingest-worker", "query"},
+    "embedding-worker": {"ingest-worker", "query"}, "audit-writer": {"auth", "ingest-worker", "query", "embedding-worker"},
 }
 
 

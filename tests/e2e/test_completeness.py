@@ -129,14 +129,29 @@ def test_starts_and_migrations_are_on_the_record_without_a_value(stack):
         def look():
             cursor.execute("SELECT event FROM audit.audit_logs WHERE action IN ('process.start', 'migration.apply') AND tenant_id = %s", (str(uuid.UUID(int=0)),))
             return [json.loads(bytes(row[0])) for row in cursor.fetchall()]
-        events = wait_for("starts", lambda: [e for e in look() if e["action"] == "process.start"] and look(), 30)
+        everybody = {"auth", "ingest-worker", "query", "audit-writer", "edge", "embedding-worker"}
+        events = wait_for("starts", lambda: {e["detail"].get("process") for e in look()} >= everybody and look(), 30)
     starts = {e["detail"]["process"]: e["detail"] for e in events if e["action"] == "process.start"}
-    assert set(starts) == {"auth", "ingest-worker", "query", "audit-writer"}
-    for detail in starts.values():
+    assert set(starts) == everybody
+    for process, detail in starts.items():
         assert re.fullmatch(r"[0-9a-f]{64}", detail["settings"])
-        assert "DATABASE_URL" in detail["changed"] and all(re.fullmatch(r"[A-Z0-9_]+", name) for name in detail["changed"])
+        assert ("DATABASE_URL" in detail["changed"]) == (process not in ("edge", "embedding-worker"))
+        assert detail["changed"] and all(re.fullmatch(r"[A-Z0-9_]+", name) for name in detail["changed"])
     applied = {e["detail"]["version"] for e in events if e["action"] == "migration.apply"}
     assert applied == {int(file.name[:4]) for file in (ROOT / "migrations").glob("0*.up.sql")}
+
+
+@pytest.mark.parametrize("process", ["edge", "embedding-worker"])
+def test_a_restart_of_a_process_without_a_database_is_one_more_start_on_the_record(stack, process):
+    def starts():
+        with stack.database() as db, db.cursor() as cursor:
+            cursor.execute("SELECT resource_id::text FROM audit.audit_logs WHERE action = 'process.start' AND convert_from(event, 'UTF8')::jsonb -> 'detail' ->> 'process' = %s", (process,))
+            return [row[0] for row in cursor]
+    before = starts()
+    stack.cordon("restart", process)
+    after = wait_for("another start", lambda: len(starts()) > len(before) and starts(), 30)
+    assert len(after) == len(before) + 1 and len(set(after)) == len(after)
+    wait_for("ready", stack.is_ready, 30)
 
 
 def test_nothing_of_a_patient_is_in_the_exported_log(stack, things):

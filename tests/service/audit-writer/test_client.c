@@ -1,6 +1,9 @@
 /* audit_append() over a real bus to a real audit-writer: what a caller gets, also when the writer or its database is
  * away. */
 #include "audit/client.h"
+
+#include <stdatomic.h>
+
 #include "audit_writer.h"
 #include "rig.h"
 #include "unit/bus_fixture.h"
@@ -71,6 +74,46 @@ static enum status append(struct node *n, const char *ticket, const struct audit
     *ret_why = a.call.why;
     asker_end(&a);
     return st;
+}
+
+/* A writer that notes how long it may take, and answers nothing. */
+static enum status note_budget(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)body;
+    (void)ret_reply;
+    atomic_store((atomic_long *)ctx, (long)(call->deadline_ms - clock_mono_ms()));
+    return fail(&call->why, ST_UNAVAILABLE, "not today");
+}
+
+Test(audit_client, what_was_done_before_counts_as_waiting_for_the_record) {
+    static const struct { int64_t before_ms; long most_ms; } ROWS[] = { { 0, 800 }, { 200, 600 }, { 5000, 500 } };
+    atomic_long budget = 0;
+    struct node silent, asking;
+    node_init(&silent, PEER_AUDIT_WRITER);
+    snprintf(silent.listen, sizeof silent.listen, "tcp://127.0.0.1:%u", free_port());
+    silent.opt.listen = silent.listen;
+    silent.opt.callers = PEER_QUERY;
+    silent.worker_count = 1;
+    silent.handle = note_budget;
+    silent.ctx = &budget;
+    node_start(&silent);
+    node_init(&asking, PEER_QUERY);
+    asking.opt.endpoints[peer_index(PEER_AUDIT_WRITER)] = silent.listen;
+    node_start(&asking);
+    WAIT_FOR(bus_peer_is_up(asking.bus, PEER_AUDIT_WRITER));
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        struct audit_record record = disclosure();
+        struct asker a;
+        asker_start(&a, &asking, 60000);
+        a.call.ticket = "1.1.ticket";
+        a.call.received_ms = clock_mono_ms() - ROWS[i].before_ms;
+        atomic_store(&budget, -1);
+        cr_expect_eq(audit_append(&a.call, &record, NULL), ST_UNAVAILABLE);
+        long left = atomic_load(&budget);
+        cr_expect(left <= ROWS[i].most_ms, "after %lld ms: %ld", (long long)ROWS[i].before_ms, left);
+        asker_end(&a);
+    }
+    node_stop(&asking);
+    node_stop(&silent);
 }
 
 Test(audit_client, an_event_is_committed_when_the_call_returns) {

@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "audit.pb-c.h"
 #include "rig.h"
 
 TestSuite(denied, .init = rig_open, .fini = rig_close, .timeout = 60);
@@ -14,6 +15,18 @@ static enum status deny(const char *ticket, const char *path) {
     req.path = (char *)path;
     req.remote_address = "192.0.2.7";
     return rig_call("auth.Denied", ticket, &req.base, &reply);
+}
+
+Test(denied, the_edge_s_start_is_recorded_under_its_own_name) {
+    static uint8_t instance[16] = { 1, 0x92, 0, 0, 0, 0, 0x70, 0, 0x80 };
+    Audit__RecordStartRequest req = AUDIT__RECORD_START_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.instance_id = (ProtobufCBinaryData){ sizeof instance, instance };
+    req.version = (char *)"1.2.3";
+    req.settings_sha256 = (char *)"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(rig_call("auth.RecordStart", "", &req.base, &reply), ST_OK, "%s", rig.why.text);
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) || min(detail ->> 'process') FROM audit.audit_outbox WHERE action = 'process.start' AND detail ->> 'version' = '1.2.3'"), "1edge");
 }
 
 Test(denied, is_recorded_without_a_tenant_when_nobody_is_known) {

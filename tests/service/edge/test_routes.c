@@ -12,7 +12,7 @@
 #include "routes.h"
 
 /* What is asked by the edge itself and so has no endpoint. */
-static const char *const INTERNAL[] = { "auth.Authenticate", "auth.Denied", "auth.CheckSessions", "auth.BeginLogin", "auth.CompleteLogin" };
+static const char *const INTERNAL[] = { "auth.Authenticate", "auth.Denied", "auth.RecordStart", "auth.CheckSessions", "auth.BeginLogin", "auth.CompleteLogin" };
 
 static bool is_internal(const char *method) {
     for (unsigned i = 0; i < sizeof INTERNAL / sizeof *INTERNAL; i++)

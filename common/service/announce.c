@@ -1,0 +1,69 @@
+/* announce — a process without a database says that it has started to one that has, until that has put it on the record. */
+#include <stdlib.h>
+
+#include "audit.pb-c.h"
+#include "core/clock.h"
+#include "core/wire.h"
+#include "service/skeleton.h"
+
+enum { ASK_MS = 3000, AGAIN_MS = 1000 };
+
+struct announce {
+    const struct runtime *rt;
+    const char *method;
+    struct uuid instance_id;
+    atomic_bool is_recorded;
+    pthread_t thread;
+};
+
+static enum status say(struct announce *a, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(bus_client_destroy) struct bus_client *client = bus_client_new(a->rt->bus);
+    Audit__RecordStartRequest req = AUDIT__RECORD_START_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.instance_id = wire_id(mem, &a->instance_id);
+    req.version = (char *)a->rt->version;
+    req.settings_sha256 = (char *)a->rt->settings_sha256;
+    req.settings_changed = (char *)a->rt->settings_changed;
+    struct call call = { .mem = mem, .bus = client, .request_id = a->instance_id, .ticket = "", .deadline_ms = clock_mono_ms() + ASK_MS };
+    enum status st = bus_ask(&call, a->method, &req.base, &audit__record_start_reply__descriptor, &reply);
+    *why = call.why;
+    return st;
+}
+
+static void *run(void *arg) {
+    struct announce *a = arg;
+    enum status last = ST_OK;
+    do {
+        struct why why = { 0 };
+        enum status st = say(a, &why);
+        atomic_store(&a->is_recorded, st == ST_OK);
+        if (st != ST_OK && st != last)
+            log_event(LOG_WARN, "start_not_recorded", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+        last = st;
+    } while (!atomic_load(&a->is_recorded) && !runtime_wait_stop(a->rt, AGAIN_MS));
+    return NULL;
+}
+
+enum status announce_start(const struct runtime *rt, const char *method, struct announce **ret_announce, struct why *why) {
+    struct announce *a = xalloc(sizeof *a);
+    *a = (struct announce){ .rt = rt, .method = method, .instance_id = uuid_v7() };
+    if (pthread_create(&a->thread, NULL, run, a) != 0) {
+        free(a);
+        return fail(why, ST_UNAVAILABLE, "no thread to say the start");
+    }
+    *ret_announce = a;
+    return ST_OK;
+}
+
+bool announce_is_recorded(const struct announce *a) {
+    return !a || atomic_load(&a->is_recorded);
+}
+
+void announce_join(struct announce **announce_p) {
+    if (!*announce_p)
+        return;
+    (void)pthread_join((*announce_p)->thread, NULL);
+    free(*announce_p);
+    *announce_p = NULL;
+}
