@@ -13,7 +13,7 @@
 
 static const char ACTION_LETTERS[] = "abcdefghijklmnopqrstuvwxyz_.";
 
-enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 200, ACTION_MAX_BYTES = 64 };
+enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 200, ACTION_MAX_BYTES = 64, ID_MARGIN_MS = 25 * 3600 * 1000 };
 enum { COL_ID, COL_SEQ, COL_OCCURRED_AT, COL_ACTION, COL_OUTCOME, COL_ACTOR, COL_SESSION, COL_REQUEST, COL_DOCUMENTS, COL_EVENT,
        COL_LEAF };
 
@@ -88,6 +88,20 @@ static enum status print_detail(struct call *call, const Query__ListAuditEventsR
     return json_finish(&w) ? ST_OK : fail(&call->why, ST_INTERNAL, "detail of a read");
 }
 
+/* An id that nothing which happened at that time is beyond: ids are of when an event was made, which is its time, or, by the
+ * clock of whoever reported it, at most a day from it. So months are passed over, and rows by the index alone. NULL: no bound. */
+static const struct uuid *id_bound(int64_t unix_us, int sign, struct uuid *ret_id) {
+    int64_t ms = unix_us / 1000 + sign * ID_MARGIN_MS;
+    if (unix_us == 0)
+        return NULL;
+    ms = ms > 0 ? ms : 0;
+    *ret_id = (struct uuid){ 0 };
+    ms = ms >> 48 ? (INT64_C(1) << 48) - 1 : ms;
+    for (int i = 5; i >= 0; i--, ms >>= 8)
+        ret_id->bytes[i] = (uint8_t)ms;
+    return ret_id;
+}
+
 enum status on_list_audit_events(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     static const struct sql LIST = { "list_audit_events",
         "SELECT l.event_id, l.seq, l.occurred_at, l.action, l.outcome, l.actor_id, l.session_id, l.request_id, "
@@ -98,7 +112,8 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         "AND ($6::bigint = 0 OR l.occurred_at >= pg_catalog.to_timestamp($6::bigint / 1000000.0)) "
         "AND ($7::bigint = 0 OR l.occurred_at < pg_catalog.to_timestamp($7::bigint / 1000000.0)) "
         "AND ($9::uuid IS NULL OR l.resource_id = $9::uuid) AND ($10::uuid IS NULL OR l.request_id = $10::uuid) "
-        "AND ($11 = '' OR l.outcome = $11) ORDER BY l.seq DESC LIMIT $8", 11 };
+        "AND ($11 = '' OR l.outcome = $11) AND ($12::uuid IS NULL OR l.event_id >= $12::uuid) AND ($13::uuid IS NULL OR l.event_id < $13::uuid) "
+        "ORDER BY l.seq DESC LIMIT $8", 13 };
     const Query__ListAuditEventsRequest *req = (const void *)in;
     Query__ListAuditEventsReply *reply = (void *)out;
     struct query *q = self;
@@ -108,7 +123,7 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         strspn(req->action, ACTION_LETTERS) != strlen(req->action) ||
         (*req->outcome && audit_outcome_find(req->outcome) == AUDIT_OUTCOME_COUNT) || req->from_us < 0 || req->to_us < 0)
         return fail_as(&call->why, ERR_REQ_FIELD, "limit, action, from or to");
-    struct uuid actor_id, document_id, resource_id, request_id;
+    struct uuid actor_id, document_id, resource_id, request_id, low, high;
     const struct uuid *actor = NULL, *document = NULL, *resource = NULL, *request = NULL;
     bool is_first = true;
     int64_t last = 0;
@@ -132,7 +147,8 @@ enum status on_list_audit_events(void *self, struct call *call, const ProtobufCM
         if (st == ST_OK)
             st = tenant_tx_run(&tx, &LIST, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), is_first ? DB_NULL : DB_INT(last),
                                DB_TEXT(req->action), DB_UUID(actor), DB_UUID(document), DB_INT(req->from_us), DB_INT(req->to_us),
-                               DB_INT(limit + 1), DB_UUID(resource), DB_UUID(request), DB_TEXT(req->outcome) }, &rows, &call->why);
+                               DB_INT(limit + 1), DB_UUID(resource), DB_UUID(request), DB_TEXT(req->outcome),
+                               DB_UUID(id_bound(req->from_us, -1, &low)), DB_UUID(id_bound(req->to_us, 1, &high)) }, &rows, &call->why);
         if (st == ST_OK)
             st = archived_find(&tx, call->mem, rows, COL_SEQ, COL_EVENT, &archived, &call->why);
         if (st == ST_OK)

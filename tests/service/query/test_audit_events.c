@@ -115,6 +115,24 @@ Test(query_audit, what_was_asked_for_is_on_the_record) {
     cr_assert(r && r->n_events == 0, "%s", rig.why.text);
 }
 
+/* Ids are of when an event was made, perhaps by a clock that is wrong by hours; its time is the database's. */
+Test(query_audit, a_span_of_time_goes_by_the_event_s_time_and_not_by_its_id) {
+    const int64_t ids_h[] = { 24, 2, -20 }, hour_us = INT64_C(3600000000);
+    for (int i = 0; i < 3; i++)
+        pg_ask(pg_admin(), "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, document_ids, content_digest, event, leaf_hash) "
+            "SELECT (lpad(to_hex((extract(epoch FROM now() - interval '%d hours') * 1000)::bigint), 12, '0') || '70008000000000000%03d')::uuid, '" PG_TENANT_A "', %d, "
+            "now() - interval '2 hours', now(), 'disclosure', 'document.read', 'success', '{}', sha256(''), e, sha256('\\x00'::bytea || e) FROM convert_to('{}', 'UTF8') e",
+            (int)ids_h[i], i, i);
+    Query__ListAuditEventsRequest req = QUERY__LIST_AUDIT_EVENTS_REQUEST__INIT;
+    req.from_us = clock_unix_us() - 3 * hour_us;
+    req.to_us = clock_unix_us() - hour_us;
+    const Query__ListAuditEventsReply *r = list(&req);
+    cr_assert(r && r->n_events == 3, "%s", rig.why.text);
+    req.from_us += 2 * hour_us, req.to_us = INT64_MAX, req.action = (char *)"document.read";
+    r = list(&req);
+    cr_assert(r && r->n_events == 0, "%s", rig.why.text);
+}
+
 Test(query_audit, limits_and_filters_that_are_none_are_refused) {
     static const struct { uint32_t limit; const char *action, *cursor; int64_t from_us; size_t id_len; } BAD[] = {
         { .limit = 201 }, { .action = "Jane Doe" }, { .cursor = "bm90IGEgY3Vyc29y" }, { .from_us = -1 }, { .id_len = 15 },
