@@ -18,12 +18,13 @@ enum { START_MS = 20000, READ_MS = 8000, REFUSED_MS = 3000, PAUSE_MS = 1000 };
 
 static const char CURRENT[] = "AWSCURRENT", PENDING[] = "AWSPENDING";
 
+struct tally { struct counter *same, *changed, *failed; struct gauge *outdated; };
+
 struct secrets {
     const struct aws_settings *settings;
     struct config_references references;
     struct secret_name names[CONFIG_REFERENCES_MAX];
-    struct counter *same, *changed, *failed;
-    struct gauge *outdated;
+    struct tally tally;
     pthread_t thread;
     bool has_thread;
     pthread_mutex_t reading;            /* held while AWS is asked */
@@ -163,7 +164,7 @@ static enum status read_all(struct secrets *s, struct aws *aws, bool is_first, i
 }
 
 static void count(struct secrets *s, enum status st, const struct found *found) {
-    counter_add(st != ST_OK ? s->failed : found->changed ? s->changed : s->same, 1);
+    counter_add(st != ST_OK ? s->tally.failed : found->changed ? s->tally.changed : s->tally.same, 1);
 }
 
 /* ---- a value was refused ---- */
@@ -246,17 +247,21 @@ static void *read_again(void *arg) {
         pthread_mutex_unlock(&s->reading);
         count(s, st, &found);
         if (st == ST_OK)
-            gauge_set(s->outdated, found.outdated);
+            gauge_set(s->tally.outdated, found.outdated);
     }
     return NULL;
 }
 
-static enum status keep(struct secrets *s, struct aws *aws, struct metrics *metrics, struct why *why) {
+static struct tally make_tally(struct metrics *metrics) {
     static const char NAME[] = "cordon_secrets_reads_total", HELP[] = "Readings of named secrets after the first, by outcome.";
-    s->same = metrics_counter(metrics, NAME, HELP, "outcome=\"same\"");
-    s->changed = metrics_counter(metrics, NAME, HELP, "outcome=\"changed\"");
-    s->failed = metrics_counter(metrics, NAME, HELP, "outcome=\"failed\"");
-    s->outdated = metrics_gauge(metrics, "cordon_secrets_outdated", "Named secrets that are another by now and wait for a restart.", "");
+    return (struct tally){
+        .same = metrics_counter(metrics, NAME, HELP, "outcome=\"same\""), .changed = metrics_counter(metrics, NAME, HELP, "outcome=\"changed\""),
+        .failed = metrics_counter(metrics, NAME, HELP, "outcome=\"failed\""),
+        .outdated = metrics_gauge(metrics, "cordon_secrets_outdated", "Named secrets that are another by now and wait for a restart.", "") };
+}
+
+static enum status keep(struct secrets *s, struct aws *aws, const struct tally *tally, struct why *why) {
+    s->tally = *tally;
     bool rereads = s->settings->secrets_reread_s > 0;
     if (rereads && pthread_create(&s->thread, NULL, read_again, s) != 0)
         return fail(why, ST_UNAVAILABLE, "secrets: no thread");
@@ -343,8 +348,9 @@ enum status secrets_open_aws(const struct aws_settings *settings, struct runtime
     enum status st = aws_open(settings, rt->is_production, rt->metrics, &aws, why);
     if (st == ST_OK)
         st = check_identity(settings, rt->is_production, aws, why);
+    struct tally tally = make_tally(rt->metrics);       /* also where nothing is named: 0 is an answer */
     if (st == ST_OK && rt->secrets)
-        st = keep(rt->secrets, aws, rt->metrics, why);
+        st = keep(rt->secrets, aws, &tally, why);
     if (st != ST_OK)
         return st;
     *ret_aws = aws;

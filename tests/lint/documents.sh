@@ -21,7 +21,8 @@ done
 # Settings
 
 Printed from each process's own table by `tests/lint/documents.sh --write`; do not edit. Settings are environment variables, read once at
-start and then wiped from the environment. A variable that is set to nothing counts as absent.
+start and then wiped from the environment. A variable that is set to nothing counts as absent. Secrets may be named instead of given
+(`..._SECRET_ARN`): [secrets.md](secrets.md).
 TEXT
     for process in "${processes[@]}"; do
         echo
