@@ -2,6 +2,7 @@
 starts that are refused."""
 import concurrent.futures
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -11,6 +12,7 @@ import urllib.parse
 
 import boto3
 import pytest
+import requests
 
 from conftest import STATE, wait_for
 
@@ -166,9 +168,9 @@ REFUSED = {
     "missing": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:cordon/query/settings-abcdef"},
                 "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "ResourceNotFoundException"),
     "another's": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "{cordon/auth/settings}:curve::"}, "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "AccessDeniedException"),
-    "empty": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "{cordon/query/settings}:nothing"}, "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "the secret is empty"),
+    "empty": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "{cordon/query/settings}:curve:EMPTY:"}, "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "the secret is empty"),
     "no such key": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "{cordon/query/settings}:other"}, "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "the key 'other'"),
-    "no JSON": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "{cordon/query/audit-database}:curve"}, "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "no JSON object"),
+    "no JSON": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "{cordon/query/settings}:curve:SPOILT"}, "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "no JSON object"),
     "too long": ({"CORDON_CURVE_SECRET_KEY_SECRET_ARN": "{cordon/query/settings}"}, "CORDON_CURVE_SECRET_KEY_SECRET_ARN", "needs 40 to 40 bytes"),
     "both": ({"CORDON_CURVE_SECRET_KEY": "k" * 40}, "CORDON_CURVE_SECRET_KEY", "both set"),
     "no ARN": ({"DATABASE_URL_SECRET_ARN": "cordon/query/database"}, "DATABASE_URL_SECRET_ARN", "needs arn:aws:secretsmanager"),
@@ -189,15 +191,12 @@ def start(process, settings):
 
 @pytest.fixture(scope="module")
 def settings(manager):
-    """query's, as files have them; two of its secrets are spoilt, which it does not read again before it is restarted."""
+    """A process's, as files have them; query's secret has other versions, which nobody reads who does not name them."""
     def read(process="query"):
         return {file.name: file.read_text().rstrip("\n") for file in manager.folder(process).iterdir()}
-    own = "cordon/query/settings"
-    manager.client.put_secret_value(SecretId=manager.arns[own], SecretString=json.dumps({**manager.values[own], "nothing": ""}))
-    audit = manager.arns["cordon/query/audit-database"]
-    manager.client.put_secret_value(SecretId=audit, SecretString="no JSON")
-    yield read
-    manager.client.put_secret_value(SecretId=audit, SecretString=json.dumps(manager.values["cordon/query/audit-database"]))
+    for stage, text in (("EMPTY", '{"curve": ""}'), ("SPOILT", "no JSON")):
+        manager.client.put_secret_value(SecretId=manager.arns["cordon/query/settings"], SecretString=text, VersionStages=[stage])
+    return read
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -230,3 +229,53 @@ def test_a_key_that_is_disabled_refuses_the_start(stack, manager, settings):
     finally:
         kms.enable_key(KeyId=key)
     assert status == 1 and "DecryptionFailure" in said and "_SECRET_ARN" in said, said
+
+
+def control(stack, *rules, **switches):
+    requests.post(f"{stack.info['cloud']['url']}/_control", json={"rules": rules, **switches}, timeout=10).raise_for_status()
+
+
+def readings(stack, outcome):
+    text = requests.get(stack.info["processes"]["query"]["metrics"] + "/metrics", timeout=10).text
+    return float(re.search(rf'cordon_secrets_reads_total\{{outcome="{outcome}"\}} (\S+)', text).group(1))
+
+
+FAILURES = ("throttle", "error500", "error503", "hang", "reset", "cut", "ok_error", "ok_empty", "expired", "denied", "skewed")
+
+
+@pytest.mark.parametrize("kinds", [FAILURES] if os.environ.get("CORDON_TEST_LONG") else [("error500", "ok_error", "denied")])
+def test_while_secrets_manager_fails_nobody_notices(stack, manager, kinds):
+    """It is asked by a query that reads its secrets again each second; the questions of users do not wait for it."""
+    (manager.folder("query") / "CORDON_SECRETS_REREAD_S").write_text("1\n")
+    stack.cordon("restart", "query")
+    wait_for("ready", stack.is_ready)
+    pid = stack.pid("query")
+    try:
+        for kind in kinds:
+            failed, same = readings(stack, "failed"), readings(stack, "same")
+            control(stack, {"service": "secretsmanager", "identity": "query", "kind": kind, "bytes": 20})
+            wait_for(f"a reading that failed: {kind}", lambda: readings(stack, "failed") > failed, 60)
+            assert stack.call("GET", "/api/v1/documents").status_code == 200, kind
+            control(stack)
+            wait_for(f"a reading after {kind}", lambda: readings(stack, "same") > same, 30)
+        for ahead_s in (1200, -1200):
+            failed, same = readings(stack, "failed"), readings(stack, "same")
+            control(stack, clock_ahead_s=ahead_s)
+            wait_for("a reading at another time", lambda: readings(stack, "same") > same, 30)
+            assert readings(stack, "failed") == failed
+    finally:
+        control(stack)
+    assert stack.pid("query") == pid
+
+
+@pytest.mark.parametrize("service,operation", [("secretsmanager", "GetSecretValue"), ("sts", "GetCallerIdentity")])
+def test_a_start_outlives_one_failure_and_is_refused_by_many(stack, settings, service, operation):
+    try:
+        control(stack, {"service": service, "identity": "query", "operation": operation, "kind": "error500"})
+        status, said = start("query", settings())
+        assert status == 1 and operation in said and ("_SECRET_ARN" in said or service == "sts"), said
+        control(stack, {"service": service, "identity": "query", "operation": operation, "kind": "error500", "times": 1})
+        status, said = start("query", {**settings(), "CORDON_REQUIRE_HARDENING": "nothing_of_that_name"})   # which is checked afterwards
+        assert status == 1 and "nothing_of_that_name" in said, said
+    finally:
+        control(stack)

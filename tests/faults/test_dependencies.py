@@ -25,6 +25,7 @@ TABLE = [
     ("s3", "GetObject", "content", {**{kind: (503, STORE) for kind in DOWNLOADS}, "corrupt": (503, STORE_DAMAGED),
                                     "ok_error": (503, STORE_DAMAGED), "ok_empty": (503, STORE_DAMAGED), "cut": (503, STORE)}),
     ("kms", "Decrypt", "first_upload", {**{kind: (503, KEYS) for kind in (*MODELS, "throttle")}, "disabled": (503, KEY_DISABLED)}),
+    ("sts", "AssumeRole", "first_upload", {kind: (503, KEYS) for kind in (*MODELS, "throttle")}),      # the tenant's session, for its key
     ("bedrock", "InvokeModel", "search", {**{kind: (503, MODEL) for kind in MODELS}, "throttle": (429, MODEL_LIMITED)}),
     ("bedrock", "ConverseStream", "question", {**{kind: (503, MODEL) for kind in MODELS}, "ok_error": (503, MODEL_BROKE_OFF),
                                                "throttle": (429, MODEL_LIMITED)}),
