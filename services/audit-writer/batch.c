@@ -139,7 +139,7 @@ static enum status place(struct batch_call *call, struct heads *heads, struct le
 struct work {
     struct heads heads;
     struct ledger ledger;
-    struct audit_event **placed;        /* those that are new, in the order of heads and places once put_params has run */
+    struct audit_event **placed;        /* those that are new, in the order of heads and places once put_step has run */
     size_t placed_count, refused;
 };
 
@@ -297,8 +297,8 @@ static enum status append(struct plain_tx *tx, struct db_pool *pool, struct head
 
 /* Place and hash on heads as they were left, and put, in tx when it is open and else in one round trip. *ret_is_known false: they are
  * not known, and nothing was tried. */
-static enum status append_at_once(struct plain_tx *tx, struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[], size_t count, int64_t deadline_ms,
-                                  batch_hook *before_commit, bool *ret_is_known, struct why *why) {
+static enum status append_at_once(struct plain_tx *tx, struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[],
+                                  size_t count, int64_t deadline_ms, batch_hook *before_commit, bool *ret_is_known, struct why *why) {
     CLEANUP(work_end) struct work w;
     CLEANUP(put_end) struct put p = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
