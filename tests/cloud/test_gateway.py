@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -101,6 +102,31 @@ def test_an_altered_path_or_query_is_refused(cloud):
     headers = signed(cloud, "tester", "GET", "/cordon-documents?prefix=a")
     assert send(cloud, "GET", "/cordon-documents?prefix=b", headers)[0] == 403
     assert send(cloud, "GET", "/cordon-anchor?prefix=a", headers)[0] == 403
+
+
+WRONG = {
+    "another region": lambda h: {**h, "Authorization": h["Authorization"].replace("/us-east-1/", "/eu-west-1/")},
+    "another service": lambda h: {**h, "Authorization": h["Authorization"].replace("/kms/", "/secretsmanager/")},
+    "another day": lambda h: {**h, "Authorization": re.sub(r"/20\d{6}/", "/20200101/", h["Authorization"])},
+    "another end of the scope": lambda h: {**h, "Authorization": h["Authorization"].replace("aws4_request", "aws5_request")},
+    "another date": lambda h: {**h, "X-Amz-Date": "20200101T000000Z"},
+    "no date": lambda h: {name: value for name, value in h.items() if name != "X-Amz-Date"},
+    "another algorithm": lambda h: {**h, "Authorization": h["Authorization"].replace("HMAC-SHA256", "HMAC-SHA1")},
+    "a signature of another length": lambda h: {**h, "Authorization": h["Authorization"][:-1]},
+    "a signature with one bit turned": lambda h: {**h, "Authorization": h["Authorization"][:-1] + "0123456789abcdef"[int(h["Authorization"][-1], 16) ^ 1]},
+    "a host that is not signed": lambda h: {**h, "Authorization": h["Authorization"].replace(";host", "").replace("host;", "")},
+    "an operation that was not signed": lambda h: {**h, "X-Amz-Target": "TrentService.ListAliases"},
+    "a token that was not signed": lambda h: {**h, "X-Amz-Security-Token": "x"},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_each_wrong_thing_about_a_signature_is_refused(cloud, what):
+    named = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "TrentService.ListKeys"}
+    headers = signed(cloud, "tester", "POST", "/", b"{}", service="kms", headers=named)
+    assert send(cloud, "POST", "/", headers, b"{}")[0] == 200
+    status, said = send(cloud, "POST", "/", WRONG[what](headers), b"{}")
+    assert status in (400, 403) and b"KeyId" not in said and b"Exception" in said, said
 
 
 def test_a_presigned_url_works_until_it_expires(cloud):
