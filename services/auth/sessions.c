@@ -4,6 +4,7 @@
 
 #include "auth.pb-c.h"
 #include "core/wire.h"
+#include "db/cursor.h"
 #include "db/plain_tx.h"
 #include "provider.h"
 #include "transact.h"
@@ -59,17 +60,23 @@ enum status on_get_me(void *self, struct call *call, const ProtobufCMessage *in,
     return ST_OK;
 }
 
-static enum status list(struct auth *a, struct call *call, uint64_t scope, const struct sql *q, const struct db_param params[],
-                        size_t *ret_count, Auth__Session ***ret_sessions) {
+/* A page of the sessions of a user that live, newest first; user_id NULL: of one's own. */
+static enum status list(struct auth *a, struct call *call, uint64_t scope, const struct uuid *user_id, const struct list_page *page,
+                        size_t *ret_count, Auth__Session ***ret_sessions, char **ret_next) {
+    static const struct sql LIST = { "list_sessions",
+        "SELECT " SESSION_COLUMNS " FROM " SESSIONS " WHERE s.user_id = coalesce($1::uuid, authz.user_id()) "
+        "AND ($1::uuid IS NULL OR s.tenant_id = authz.tenant()) AND s.revoked_at IS NULL AND s.expires_at > pg_catalog.now() "
+        "AND ($2::uuid IS NULL OR s.id < $2::uuid) ORDER BY s.id DESC LIMIT $3", 3 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = transact(a, call, scope, q, params, &rows);
+    enum status st = transact(a, call, scope, &LIST, (struct db_param[]){ DB_UUID(user_id), PAGE_AFTER(page), PAGE_ROWS(page) }, &rows);
+    size_t count = st == ST_OK ? list_page_end(page, call->mem, rows, 0, ret_next) : 0;
     if (st == ST_OK)
-        st = record_shown(call, "sessions", db_count(rows));
+        st = record_shown(call, "sessions", (int)count);
     if (st != ST_OK)
         return st;
-    *ret_sessions = arena_alloc(call->mem, (size_t)(db_count(rows) + 1) * sizeof **ret_sessions);
-    for (int i = 0; i < db_count(rows); i++)
-        (*ret_sessions)[(*ret_count)++] = read_session(call->mem, rows, i);
+    *ret_sessions = arena_alloc(call->mem, (count + 1) * sizeof **ret_sessions);
+    for (; *ret_count < count; ++*ret_count)
+        (*ret_sessions)[*ret_count] = read_session(call->mem, rows, (int)*ret_count);
     return ST_OK;
 }
 
@@ -89,12 +96,11 @@ enum status on_validate_session(void *self, struct call *call, const ProtobufCMe
 
 /* ListSessionsRequest -> ListSessionsReply, newest first. */
 enum status on_list_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql LIST = { "list_sessions",
-        "SELECT " SESSION_COLUMNS " FROM " SESSIONS " WHERE s.user_id = authz.user_id() AND s.revoked_at IS NULL AND s.expires_at > pg_catalog.now() "
-        "ORDER BY s.id DESC LIMIT $1", 1 };
+    const Auth__ListSessionsRequest *req = (const void *)in;
     Auth__ListSessionsReply *reply = (void *)out;
-    (void)in;
-    return list(self, call, SCOPE_NONE, &LIST, (struct db_param[]){ DB_INT(LIST_ROWS_MAX) }, &reply->n_sessions, &reply->sessions);
+    struct list_page page;
+    enum status st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
+    return st == ST_OK ? list(self, call, SCOPE_NONE, NULL, &page, &reply->n_sessions, &reply->sessions, &reply->next_cursor) : st;
 }
 
 /* EndSessionRequest -> {}. One's own. */
@@ -113,15 +119,14 @@ enum status on_end_session(void *self, struct call *call, const ProtobufCMessage
 
 /* ListUserSessionsRequest -> ListUserSessionsReply. */
 enum status on_list_user_sessions(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql LIST = { "list_user_sessions",
-        "SELECT " SESSION_COLUMNS " FROM " SESSIONS " WHERE s.tenant_id = authz.tenant() AND s.user_id = $1 AND s.revoked_at IS NULL "
-        "AND s.expires_at > pg_catalog.now() ORDER BY s.id DESC LIMIT $2", 2 };
     const Auth__ListUserSessionsRequest *req = (const void *)in;
     Auth__ListUserSessionsReply *reply = (void *)out;
     struct uuid id;
+    struct list_page page;
     enum status st = read_id(call, &req->user_id, "user_id", &id);
-    return st == ST_OK ? list(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_UUID(&id), DB_INT(LIST_ROWS_MAX) },
-                              &reply->n_sessions, &reply->sessions) : st;
+    if (st == ST_OK)
+        st = list_page_read(call->mem, req->cursor, req->limit, &page, &call->why);
+    return st == ST_OK ? list(self, call, SCOPE_USERS_MANAGE, &id, &page, &reply->n_sessions, &reply->sessions, &reply->next_cursor) : st;
 }
 
 /* EndUserSessionsRequest -> EndUserSessionsReply. Logs a user out everywhere; he may log in again. */

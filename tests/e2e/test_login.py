@@ -229,6 +229,16 @@ def test_sessions_are_listed_and_ended_by_their_user(stack, edges, browser):
     second = log_in(browser, stack)
     listed = as_browser(stack.url, "/api/v1/auth/sessions", second).json()["sessions"]
     assert sum(s["is_current"] for s in listed) == 1 and len([s for s in listed if s["is_browser"]]) >= 2
+    user = as_browser(stack.url, ME, second).json()["user_id"]
+    for path, ask in (("/api/v1/auth/sessions", lambda path: as_browser(stack.url, path, second)),
+                      (f"/api/v1/users/{user}/sessions", lambda path: stack.call("GET", path, role="admin"))):
+        walked, cursor = [], ""
+        while cursor is not None:
+            page = ask(f"{path}?limit=1&cursor={cursor}").json()
+            walked += [s["id"] for s in page["sessions"]]
+            cursor = page.get("next_cursor") or None
+            assert len(page["sessions"]) == 1
+        assert walked == [s["id"] for s in listed], "a page at a time, newest first"
     other = as_browser(stack.url, ME, first).json()["session"]["id"]
     csrf = {"X-CSRF-Token": second[CSRF]["value"]}
     assert as_browser(stack.url, f"/api/v1/auth/sessions/{other}", second, "DELETE", headers=csrf).status_code == 204
