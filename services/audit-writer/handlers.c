@@ -224,14 +224,19 @@ static enum status connect(struct audit_writer *writer, const struct db_options 
     return st;
 }
 
+/* What only a laptop may do, said before anything is connected. */
+static enum status check_production(const struct audit_writer_settings *s, struct why *why) {
+    if (!s->checkpoint_key || !s->anchor_bucket || !*s->anchor_bucket)
+        return fail(why, ST_INVALID, "CORDON_CHECKPOINT_KEY and CORDON_ANCHOR_BUCKET are required outside development");
+    if (s->anchor_days < ANCHOR_DAYS_MIN)
+        return fail(why, ST_INVALID, "CORDON_ANCHOR_DAYS: what proves the log is kept for six years (45 CFR 164.316), %d days, at least", ANCHOR_DAYS_MIN);
+    return ST_OK;
+}
+
 /* Without a key or a bucket heads stay where they are: fit for a laptop. */
 static enum status open_signer(struct audit_writer *writer, struct runtime *rt, struct why *why) {
     const struct audit_writer_settings *settings = writer->settings;
     bool has_bucket = settings->anchor_bucket && *settings->anchor_bucket;
-    if (writer->is_production && (!settings->checkpoint_key || !has_bucket))
-        return fail(why, ST_INVALID, "CORDON_CHECKPOINT_KEY and CORDON_ANCHOR_BUCKET are required outside development");
-    if (writer->is_production && settings->anchor_days < ANCHOR_DAYS_MIN)
-        return fail(why, ST_INVALID, "CORDON_ANCHOR_DAYS: what proves the log is kept for six years (45 CFR 164.316), %d days, at least", ANCHOR_DAYS_MIN);
     enum status st = settings->checkpoint_key ? note_key_new(settings->checkpoint_key, &writer->key, why) : ST_OK;
     if (st != ST_OK)
         return st;
@@ -269,7 +274,9 @@ static enum status writer_open(void **ret_self, const void *settings_in, struct 
                                                    "Age of the oldest record in the outbox.", "");
     struct db_options options = { .live_url = settings->database_url, .password = settings->database_password, .process = rt->process, .metrics = rt->metrics,
                                   .connections = (int)settings->connections, .is_production = rt->is_production };
-    enum status st = connect(writer, &options, rt, why);
+    enum status st = rt->is_production ? check_production(settings, why) : ST_OK;
+    if (st == ST_OK)
+        st = connect(writer, &options, rt, why);
     if (st == ST_OK)
         st = open_signer(writer, rt, why);
     if (st != ST_OK) {

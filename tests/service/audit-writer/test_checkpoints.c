@@ -406,15 +406,24 @@ Test(audit_checkpoints, a_refused_log_refuses_calls_and_leaves_the_outbox_alone)
     AUDIT_WRITER.close(&writer);
 }
 
-Test(audit_checkpoints, production_wants_key_and_bucket) {
+/* Refused before anything is connected, each for its own reason. */
+Test(audit_checkpoints, production_wants_key_and_bucket_and_what_proves_the_log_for_six_years) {
     const char *url = pg_url("cordon_audit");
     CLEANUP(live_secret_destroy) struct live_secret *database = live_secret_new(url, strlen(url));
-    struct audit_writer_settings settings = { .database_url = database, .connections = 2, .anchor_bucket = "" };
-    struct runtime rt = { .process = "audit-writer", .metrics = metrics, .is_production = true };
-    struct why why = { 0 };
-    void *writer = NULL;
-    cr_assert_neq(AUDIT_WRITER.open(&writer, &settings, &rt, &why), ST_OK);
-    cr_assert_null(writer);
+    CLEANUP(secret_destroy) struct secret *text = secret_new(SKEY, strlen(SKEY));
+    const struct { struct secret *key; const char *bucket; int64_t days; const char *word; } rows[] = {
+        { NULL, "anchors", 2557, "CORDON_CHECKPOINT_KEY" }, { text, "", 2557, "CORDON_ANCHOR_BUCKET" }, { text, "anchors", 2191, "CORDON_ANCHOR_DAYS" },
+        { text, "anchors", 2192, "verify-full" } };     /* the next thing that production wants */
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct audit_writer_settings settings = { .database_url = database, .connections = 2, .checkpoint_key = rows[i].key, .anchor_bucket = rows[i].bucket,
+                                                  .anchor_days = rows[i].days };
+        struct runtime rt = { .process = "audit-writer", .metrics = metrics, .is_production = true };
+        struct why why = { 0 };
+        void *writer = NULL;
+        cr_expect_eq(AUDIT_WRITER.open(&writer, &settings, &rt, &why), ST_INVALID);
+        cr_expect_not_null(strstr(why.text, rows[i].word), "%s", why.text);
+        cr_assert_null(writer);
+    }
 }
 
 /* An id with two contents through the committer: refused, counted, and on the log of whoever tried. */
