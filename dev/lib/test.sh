@@ -181,6 +181,7 @@ install_promtool() {
 
 download_prometheus() { apt-get -q -o APT::Sandbox::User="$(id -un)" download prometheus; }
 
+build_tools() { build_release && run_ninja "$SHARED/build/release" tools; }
 build_bench_programs() { run_ninja "$SHARED/build/release" bench_programs; }
 
 # What no compiler refuses: tests/lint/*.sh, with the built binaries at hand. Exit status 77 is a skip.
@@ -227,6 +228,7 @@ counted() { grep -oE "[0-9]+ $1" <<<"$2" | cut -d' ' -f1 | grep . || echo 0; }
 
 # The stand-ins: the gateway by Debian's SDK; the model server, the identity provider and the samples by Node's own test runner.
 lane_cloud() {
+    step "build (tools)" build_tools
     local began=$EPOCHREALTIME log="$SHARED/test-logs/node.log" status=0 failed
     run_pytest cloud "$ROOT/tests/cloud"
     began=$EPOCHREALTIME

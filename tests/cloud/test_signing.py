@@ -7,9 +7,7 @@ import urllib.parse
 
 import pytest
 
-from test_eventstream import APP, PRINTERS
-
-SIGNERS = [p.with_name("sigv4_print") for p in PRINTERS]
+from test_eventstream import APP, TOOLS
 
 # Theirs: SignatureV4 of @smithy/signature-v4, with Node's own SHA-256.
 SMITHY = """
@@ -40,7 +38,7 @@ process.stdout.write(JSON.stringify(out));
 
 @pytest.fixture(scope="module")
 def signer():
-    return next((p for p in SIGNERS if p.exists()), None) or pytest.skip("sigv4_print is not built: ./cordon test --lanes unit")
+    return TOOLS / "sigv4_print"
 
 
 def text(chance, alphabet, most):
