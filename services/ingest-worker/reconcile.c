@@ -160,7 +160,8 @@ static enum status look_again(struct ingest *g, const struct place *place, int64
     if (!kind)
         return st;
     log_event(LOG_WARN, "store_differs", LOG_TEXT("kind", kind), LOG_TEXT("object", original_object_key(mem, &place->tenant, &place->document)),
-              LOG_NUMBER("expected_bytes", after.is_there ? expected_bytes : 0), LOG_NUMBER("found_bytes", object.bytes), LOG_NUMBER("versions", object.versions));
+              LOG_NUMBER("expected_bytes", after.is_there ? expected_bytes : 0), LOG_NUMBER("found_bytes", object.bytes),
+              LOG_NUMBER("versions", object.versions));
     return db_run(g->jobs_db, &DIFFERS, (struct db_param[]){ DB_UUID(&place->tenant), DB_UUID(&place->document), DB_TEXT(kind),
                   after.is_there ? DB_INT(expected_bytes) : DB_NULL, object.versions ? DB_INT(object.bytes) : DB_NULL, DB_INT(object.versions) },
                   deadline_ms, NULL, why);
