@@ -6,7 +6,6 @@
 #include "auth.h"
 #include "db/tenant_tx.h"
 
-
 /* Run q in a transaction of its own as the holder of call's ticket, who must have scope. */
 enum status transact(struct auth *a, struct call *call, uint64_t scope, const struct sql *q, const struct db_param params[],
                      PGresult **ret_rows) MUST_USE;

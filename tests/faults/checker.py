@@ -163,7 +163,9 @@ def check_questions(s, seen, asked):
 
 
 def check_answers(history, s):
-    """Each answer that was shown has its one disclosure, which names what it showed; each that is kept was permitted."""
+    """Each answer that was shown has its one disclosure, which names what it showed; each that is kept was permitted, and
+    none is kept whose documents were deleted."""
+    deleted = {d["id"] for d in s.documents if d["status"] == "deleted"}
     events, answers = {e["id"]: e for e in s.events}, collections.Counter(a["id"] for a in s.answers)
     for i in acknowledged(history, "search") + acknowledged(history, "question"):
         e = events.get(i["event_id"])
@@ -176,8 +178,11 @@ def check_answers(history, s):
         named = json.loads(e["bytes"])
         if not set(i["chunk_ids"]) <= set(named.get("chunk_ids", [])) or not set(i["document_ids"]) <= set(e["document_ids"]):
             yield f"{i['mark']} was shown chunks that event {e['id']} does not name"
-        if i["what"] == "question" and answers[i["answer_id"]] != 1:
-            yield f"answer {i['answer_id']} was given and is kept {answers[i['answer_id']]} times"
+        kept = answers[i["answer_id"]] if i["what"] == "question" else None
+        if kept not in (None, 1) and not (kept == 0 and deleted & set(e["document_ids"])):
+            yield f"answer {i['answer_id']} was given and is kept {kept} times"
+        if kept and deleted & set(i["document_ids"]):
+            yield f"answer {i['answer_id']} is kept, and a document that it showed is deleted"
     for a in s.answers:
         if events.get(a["event_id"], {}).get("resource_id") != a["id"]:
             yield f"answer {a['id']} is kept without its disclosure"

@@ -168,6 +168,11 @@ def lose_answer(told, s):
     s.answers.clear()
 
 
+def keep_answer_from_a_deleted_document(told, s):
+    told[3]["document_ids"] = [next(d["id"] for d in s.documents if d["status"] == "deleted")]
+    next(e for e in s.events if e["action"] == "answer.disclose")["document_ids"].extend(told[3]["document_ids"])
+
+
 def download_other_bytes(told, s):
     told[4]["sha256"] = "cc"
 
