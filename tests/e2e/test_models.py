@@ -43,8 +43,11 @@ def ask(stack, question, tenant, **how):
 
 @pytest.fixture(scope="module")
 def notes(stack):
+    control(stack, words_only=True)
     for tenant in ("demo", "lakeside"):
         stack.ingest(f"The cat of {tenant} is called Hieronymus {uuid.uuid4()} and takes amoxicillin.".encode(), tenant=tenant)
+    yield
+    control(stack, words_only=0)
 
 
 def test_a_guardrail_and_a_budget_say_what_they_are(stack, notes):
