@@ -38,6 +38,8 @@ def edges(stack):
         stack.env = before
         stack.cordon("up", "--bare", "--replicas", "edge=1")
         stack.cordon("restart", "idp")
+        provider = f"http://127.0.0.1:{stack.info['port_base'] + 4}/.well-known/openid-configuration"
+        wait_for("the provider, for the next", lambda: requests.get(provider, timeout=5).status_code == 200, 60, 0.2)
 
 
 @pytest.fixture(scope="module")
