@@ -175,7 +175,7 @@ static bool borrow(struct s3 *s3, int cost) {
 
 /* Begin to send what is gathered on a thread of its own. False: none is free, and nothing was done. */
 static bool send_aside(struct s3_upload *upload, int64_t deadline_ms) {
-    int cost = (int)((upload->gathered.len + S3_PART_BYTES - 1) / S3_PART_BYTES), i = 0;
+    int cost = (int)(upload->gathered.len / S3_PART_BYTES), i = 0;         /* a part is a little longer than it must be */
     while (i < S3_PARTS_ASIDE && upload->aside[i].is_aside)
         i++;
     if (i == S3_PARTS_ASIDE || !borrow(upload->s3, cost))
