@@ -9,7 +9,7 @@ struct live_secret {
     pthread_mutex_t lock;
     struct secret *value;
     unsigned version;
-    void (*look)(void *ctx, struct live_secret *s, int64_t deadline_ms);
+    live_secret_look look;
     void *ctx;
 };
 
@@ -44,11 +44,11 @@ bool live_secret_refused(struct live_secret *s, unsigned version, int64_t deadli
     if (!s)
         return false;
     pthread_mutex_lock(&s->lock);
-    void (*look)(void *ctx, struct live_secret *s, int64_t deadline_ms) = s->version == version ? s->look : NULL;
+    live_secret_look look = s->version == version ? s->look : NULL;
     void *ctx = s->ctx;
     pthread_mutex_unlock(&s->lock);
     if (look)
-        look(ctx, s, deadline_ms);
+        look(ctx, s, version, deadline_ms);
     pthread_mutex_lock(&s->lock);
     bool is_another = s->version != version;
     pthread_mutex_unlock(&s->lock);
@@ -67,7 +67,7 @@ bool live_secret_set(struct live_secret *s, const void *bytes, size_t len) {
     return is_another;
 }
 
-void live_secret_keep(struct live_secret *s, void (*look)(void *ctx, struct live_secret *s, int64_t deadline_ms), void *ctx) {
+void live_secret_keep(struct live_secret *s, live_secret_look look, void *ctx) {
     pthread_mutex_lock(&s->lock);
     s->look = look;
     s->ctx = ctx;

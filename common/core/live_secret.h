@@ -22,7 +22,8 @@ bool live_secret_refused(struct live_secret *s, unsigned version, int64_t deadli
 
 /* Another value, or the same one: then nothing changes. True when it is another. */
 bool live_secret_set(struct live_secret *s, const void *bytes, size_t len);
-/* From now on look() is called when a value was refused. ctx is borrowed until the secret goes, or look is NULL again. */
-void live_secret_keep(struct live_secret *s, void (*look)(void *ctx, struct live_secret *s, int64_t deadline_ms), void *ctx);
+/* From now on look() is called when value `version` was refused. ctx is borrowed until the secret goes, or look is NULL again. */
+typedef void (*live_secret_look)(void *ctx, struct live_secret *s, unsigned version, int64_t deadline_ms);
+void live_secret_keep(struct live_secret *s, live_secret_look look, void *ctx);
 
 #endif

@@ -192,7 +192,14 @@ static enum status read_one(struct secrets *s, struct aws *aws, size_t i, int64_
     return st;
 }
 
-static void look(void *ctx, struct live_secret *refused, int64_t deadline_ms) {
+/* Has somebody else found another one meanwhile? Then what is AWSCURRENT may be the one that was refused. */
+static bool is_another(struct live_secret *s, unsigned version) {
+    unsigned now = 0;
+    CLEANUP(secret_destroy) struct secret *copy = live_secret_copy(s, &now);
+    return now != version;
+}
+
+static void look(void *ctx, struct live_secret *refused, unsigned version, int64_t deadline_ms) {
     struct secrets *s = ctx;
     int64_t since_ms = clock_mono_ms(), until_ms = since_ms + REFUSED_MS;
     struct why why = { 0 };
@@ -203,7 +210,7 @@ static void look(void *ctx, struct live_secret *refused, int64_t deadline_ms) {
     while (i < s->references.count && !(is_live(&s->references.list[i]) &&
            *(struct live_secret **)value_of(&s->references.list[i]) == refused))
         i++;
-    bool is_due = s->read_at_ms == 0 || since_ms >= s->read_at_ms + PAUSE_MS;
+    bool is_due = !is_another(refused, version) && (s->read_at_ms == 0 || since_ms >= s->read_at_ms + PAUSE_MS);
     if (aws && is_due && i < s->references.count) {
         enum status st = read_one(s, aws, i, until_ms < deadline_ms ? until_ms : deadline_ms, &found, &why);
         count(s, st, &found);

@@ -68,13 +68,14 @@ class Manager:
 
     def pending(self, name, **values):
         """A rotation begins: the new version is there, and nobody is told yet. -> (its id, the current one's)"""
-        current = self.client.get_secret_value(SecretId=self.arns[name])["VersionId"]
+        current = self.client.get_secret_value(SecretId=self.arns[name], VersionStage="AWSCURRENT")["VersionId"]
         new = self.client.put_secret_value(SecretId=self.arns[name], SecretString=json.dumps({**self.values[name], **values}),
                                            VersionStages=["AWSPENDING"])["VersionId"]
         return new, current
 
     def finish(self, name, new, current):
         self.client.update_secret_version_stage(SecretId=self.arns[name], VersionStage="AWSCURRENT", MoveToVersionId=new, RemoveFromVersionId=current)
+        self.client.update_secret_version_stage(SecretId=self.arns[name], VersionStage="AWSPENDING", RemoveFromVersionId=new)
 
 
 @pytest.fixture(scope="module")
@@ -143,22 +144,26 @@ def test_a_password_is_rotated_under_load_without_a_refusal_or_a_restart(stack, 
 
     old = PASSWORD.search(url).group(0)
     with stack.database() as database, concurrent.futures.ThreadPoolExecutor(8) as threads:
-        for password in ("a-new-password-of-this-test", old):
-            over.clear()
-            idle_ones_end(database)
-            asking = [threads.submit(ask)]
-            before = wait_for("a first connection", lambda: connections(database), 10)
-            new, current = manager.pending(name, url=PASSWORD.sub(password, url))
-            set_password(database, password)
-            asking += [threads.submit(ask) for _ in range(7)]       # who need connections more
-            wait_for("another connection, by AWSPENDING", lambda: connections(database) - before, 20)
-            manager.finish(name, new, current)
-            so_far = len(answered)
-            wait_for("answers after the rotation", lambda: len(answered) >= so_far + 40, 30)
+        try:
+            for password in ("a-new-password-of-this-test", old):
+                over.clear()
+                idle_ones_end(database)
+                asking = [threads.submit(ask)]
+                before = wait_for("a first connection", lambda: connections(database), 10)
+                new, current = manager.pending(name, url=PASSWORD.sub(password, url))
+                set_password(database, password)
+                asking += [threads.submit(ask) for _ in range(7)]       # who need connections more
+                wait_for("another connection, by AWSPENDING", lambda: connections(database) - before, 20)
+                manager.finish(name, new, current)
+                so_far = len(answered)
+                wait_for("answers after the rotation", lambda: len(answered) >= so_far + 40, 60)
+                over.set()
+                assert concurrent.futures.wait(asking, 60).done == set(asking) and not refused, refused[:3]
+                idle_ones_end(database)
+                assert stack.call("GET", "/api/v1/documents", token=token).status_code == 200      # by AWSCURRENT
+        finally:
             over.set()
-            assert concurrent.futures.wait(asking, 60).done == set(asking) and not refused, refused[:3]
-            idle_ones_end(database)
-            assert stack.call("GET", "/api/v1/documents", token=token).status_code == 200      # by AWSCURRENT
+            set_password(database, old)
         assert urllib.parse.urlsplit(url).password == old
     assert stack.pid("query") == pid
 

@@ -28,8 +28,9 @@ static void end(void) {
 
 TestSuite(db_rotation, .init = begin, .fini = end, .timeout = 60);
 
-static void look(void *ctx, struct live_secret *s, int64_t deadline_ms) {
+static void look(void *ctx, struct live_secret *s, unsigned version, int64_t deadline_ms) {
     (void)ctx;
+    (void)version;
     (void)deadline_ms;
     keeper.looks++;
     if (keeper.next)
