@@ -39,8 +39,7 @@ def next_month(stack):
     month = (oldest - datetime.timedelta(days=40)).replace(day=1)
     at = datetime.datetime(month.year, month.month, 15, tzinfo=datetime.timezone.utc)
     event = f"{int(at.timestamp() * 1000):012x}7{secrets.token_hex(2)[:3]}8{secrets.token_hex(8)[:15]}"
-    ask(stack, "SELECT audit.make_partition('audit.audit_logs', %s)", month)
-    ask(stack, "SELECT audit.make_partition('audit.document_events', %s)", month)
+    ask(stack, "SET ROLE cordon_owner; SELECT audit.make_partition('audit.audit_logs', %s), audit.make_partition('audit.document_events', %s)", month, month)
     ask(stack, "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
                "SELECT %s::uuid, id, now(), 'tenant.update', '{}', '{}' FROM auth.tenants WHERE slug = 'lakeside'", event)
     e2e.wait_for("the event is on the log", lambda: ask(stack, "SELECT count(*) FROM audit.audit_logs WHERE event_id = %s::uuid", event) == 1, 30, 0.2)
