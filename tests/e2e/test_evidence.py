@@ -8,6 +8,7 @@ import boto3
 import pytest
 
 from conftest import ROOT, STATE, wait_for
+from test_login import browser  # noqa: F401 (a fixture)
 
 VERIFY = ROOT / ".cordon/build/release/services/verify/cordon-verify"
 
@@ -79,11 +80,15 @@ def test_what_was_signed_is_in_the_bucket_and_cannot_be_removed(stack, key):
         s3.delete_object(**name, VersionId=got["VersionId"])
 
 
+def run_page(key, folder, content, *kept):
+    (folder / "export").write_bytes(content)
+    done = subprocess.run([ROOT / ".cordon/app/node", ROOT / "tests/e2e/verify_page.mjs", key, folder / "export", *kept], capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
 def test_the_page_for_browsers_finds_the_same(stack, key, tmp_path):
     def page(content, *kept):
-        (tmp_path / "export").write_bytes(content)
-        done = subprocess.run([ROOT / ".cordon/app/node", ROOT / "tests/e2e/verify_page.mjs", key, tmp_path / "export", *kept], capture_output=True, check=True)
-        return json.loads(done.stdout)
+        return run_page(key, tmp_path, content, *kept)
     old = signed(stack, 5)
     (tmp_path / "old.note").write_text(old["checkpoint"])
     whole = ask(stack, "export").content
@@ -130,8 +135,9 @@ def test_an_answer_s_receipt_is_verified_by_a_stranger_closed_and_opened(stack, 
     assert stack.call("GET", f"/api/v1/query/{asked['answer_id']}/receipt", role="auditor").status_code == 403
 
 
-def test_heads_are_signed_by_the_key_in_kms_too(stack, tmp_path):
-    """Its public half comes from KMS itself, as an outsider would be given it by the operator."""
+@pytest.fixture(scope="module")
+def kms_verifier(stack):
+    """The public half of the key in KMS, from KMS itself, as an outsider would be given it by the operator; by the log's name."""
     cloud = stack.info["cloud"]
     kms = boto3.client("kms", endpoint_url=cloud["url"], region_name=cloud["region"], aws_access_key_id=cloud["access_key_id"],
                        aws_secret_access_key=cloud["secret_access_key"])
@@ -141,12 +147,44 @@ def test_heads_are_signed_by_the_key_in_kms_too(stack, tmp_path):
         answer = signed(stack)
         return answer["checkpoint"].count("\u2014 ") > 1 and answer
     note = wait_for("a second signature", countersigned, 60, 0.5)["checkpoint"]
+    return "+".join((note.splitlines()[0], hashlib.sha256(spki).digest()[:4].hex(), base64.b64encode(b"\x02" + spki).decode())), note
+
+
+def test_heads_are_signed_by_the_key_in_kms_too(kms_verifier, tmp_path):
+    verifier, note = kms_verifier
     (tmp_path / "note").write_text(note)
-    verifier = "+".join((note.splitlines()[0], hashlib.sha256(spki).digest()[:4].hex(), base64.b64encode(b"\x02" + spki).decode()))
     done = verify("note", "--key", verifier, tmp_path / "note")
     assert done.returncode == 0, done.stdout + done.stderr
     (tmp_path / "note").write_text(note.replace(note.splitlines()[1], "999999", 1))
     assert verify("note", "--key", verifier, tmp_path / "note").returncode == 1
+
+
+def countersigned_export(stack):
+    """With the second signature of its head, and the same with a byte of that signature changed."""
+    def look():
+        content = ask(stack, "export").content
+        note = json.loads(next(line for line in content.splitlines() if line.startswith(b'{"cordon":"checkpoint"')))["note"]
+        found = [line.rpartition(" ")[2] for line in note.splitlines() if line.startswith("\u2014 ")]
+        return len(found) > 1 and (content, max(found, key=len).encode())        # the longer one is KMS's
+    content, signature = wait_for("an export whose head has a second signature", look, 60, 0.5)
+    changed = bytearray(base64.b64decode(signature))
+    changed[-3] ^= 1
+    return content, content.replace(signature, base64.b64encode(changed))
+
+
+def test_the_page_checks_the_key_in_kms_too_also_in_a_real_browser(stack, kms_verifier, browser, tmp_path):
+    key, (content, forged) = kms_verifier[0], countersigned_export(stack)
+    altered = content.replace(b'"outcome":"success"', b'"outcome":"failure"', 1)
+    assert run_page(key, tmp_path, content)["good"], run_page(key, tmp_path, content)
+    assert not run_page(key, tmp_path, forged)["good"]
+    browser.get((ROOT / "docs/verify.html").as_uri())
+    def in_browser(what, by=key):
+        return browser.execute_async_script("const done = arguments[2]; verifyExport([new TextEncoder().encode(arguments[0])], arguments[1]).then(done);", what.decode(), by)
+    assert in_browser(content)["good"], in_browser(content)
+    assert (in_browser(altered)["good"], in_browser(altered)["index"]) == (False, 0)
+    assert "not signed" in in_browser(forged)["text"]
+    other = key[:-8] + base64.b64encode(bytes(6)).decode()
+    assert not in_browser(content, other)["good"]
 
 
 def test_only_configured_witnesses_may_cosign(stack):
