@@ -187,8 +187,9 @@ static void auth_close(void **self_p) {
 }
 
 static enum status open_database(struct auth *a, struct why *why) {
-    struct db_options options = { .live_url = a->settings->database_url, .password = a->settings->database_password, .process = "auth", .metrics = a->runtime->metrics,
-                                  .connections = (int)a->settings->db_connections_count, .is_production = a->runtime->is_production };
+    const struct auth_settings *s = a->settings;
+    struct db_options options = { .live_url = s->database_url, .password = s->database_password, .process = "auth", .metrics = a->runtime->metrics,
+                                  .connections = (int)s->db_connections_count, .is_production = a->runtime->is_production };
     enum status st = db_pool_new(&options, &a->db, why);
     if (st == ST_OK)
         st = db_boot_check(a->db, "cordon_auth", a->runtime->is_production, clock_mono_ms() + BOOT_MS, why);

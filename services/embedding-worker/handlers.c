@@ -465,7 +465,8 @@ static void embedding_collect(void *self, struct metrics *m) {
 
 const struct service EMBEDDING_WORKER = {
     .name = "embedding-worker", .peer = PEER_EMBEDDING_WORKER, .about = "embeds texts and answers questions by Amazon Bedrock",
-    .calls = PEER_AUDIT_WRITER, .start_method = "audit.RecordStart", .settings = SETTINGS, .settings_size = sizeof(struct embedding_settings), .routes = ROUTES, .ready = READY,
+    .calls = PEER_AUDIT_WRITER, .start_method = "audit.RecordStart", .settings = SETTINGS, .settings_size = sizeof(struct embedding_settings),
+    .routes = ROUTES, .ready = READY,
     .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct embedding_settings, aws),
     .open = embedding_open, .start = embedding_start, .close = embedding_close, .collect = embedding_collect,
 };
