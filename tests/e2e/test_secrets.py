@@ -284,3 +284,11 @@ def test_a_start_outlives_one_failure_and_is_refused_by_many(stack, settings, se
         assert status == 1 and "nothing_of_that_name" in said, said
     finally:
         control(stack)
+
+
+@pytest.mark.parametrize("process", NAMED)
+def test_nobody_starts_as_somebody_else(manager, process):
+    """Also one whose secrets are given, after it has asked its database."""
+    given = {file.name: file.read_text().rstrip("\n") for file in (STATE / "secrets-before" / process).iterdir()}
+    status, said = start(process, {**given, "CORDON_AWS_IDENTITY": "tester"})
+    assert status == 1 and f"user/{process}, not tester" in said, said
