@@ -1,5 +1,5 @@
 -- Closed months of the log go to the anchor bucket: their events' bytes become objects under Object Lock, and a partition
--- of hashes and search columns takes the place of the one that held them (ADR 0032). So proofs, searches and the uniqueness
+-- of hashes and search columns takes the place of the one that held them (ADR 0034). So proofs, searches and the uniqueness
 -- of ids stay what they were; only the bytes are read from elsewhere, and checked against the leaf hash here.
 --
 -- No role deletes. audit-writer reads closed months, says what it has put and read back, and asks for the exchange, which

@@ -1,6 +1,6 @@
 /* archiver — takes closed months of the log out of the database: their events become objects of the anchor bucket under
  * Object Lock, each read back and followed, hash by hash, to a signed head in the bucket, before the database exchanges the
- * month's partition for one of hashes (docs/retention.md, ADR 0032). Nothing is deleted here. Tells S3 of legal holds, too.
+ * month's partition for one of hashes (docs/retention.md, ADR 0034). Nothing is deleted here. Tells S3 of legal holds, too.
  * A thread of its own; killed anywhere it goes on where the database says it was. Of several writers one archives at a time. */
 #ifndef CORDON_AUDIT_WRITER_ARCHIVER_H
 #define CORDON_AUDIT_WRITER_ARCHIVER_H
