@@ -111,7 +111,7 @@ Test(aws_uploads, parts_go_side_by_side_and_are_put_together_in_order) {
     cr_expect_eq(s3_upload_bytes(upload), 7LL * PART_BYTES + 4);
     cr_expect_eq(atomic_load(&fake.most_at_once), S3_PARTS_ASIDE + 1);
     for (int i = 1; i <= 8; i++) {
-        char want[64];
+        char want[96];
         (void)snprintf(want, sizeof want, "<PartNumber>%d</PartNumber><ETag>&quot;e%d&quot;</ETag>", i, i);
         cr_expect(strstr(fake.completed, want), "%s", want);
     }
