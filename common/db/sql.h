@@ -42,4 +42,8 @@ struct db_param db_bytes_param(const void *data, size_t len);
 struct db_param db_uuid_param(const struct uuid *id);
 struct db_param db_int_param(char text[DB_INT_TEXT_BYTES], int64_t value);
 
+struct arena;
+/* Ids as a uuid[] in text form, for a parameter; in mem. */
+const char *uuid_array(struct arena *mem, const struct uuid ids[], size_t count);
+
 #endif

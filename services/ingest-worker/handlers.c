@@ -55,6 +55,7 @@ static const struct route ROUTES[] = {
     { "ingest.CreateErasure",  PEER_EDGE,    SCOPE_ERASURES_MANAGE, &ingest__create_erasure_request__descriptor,  &ingest__create_erasure_reply__descriptor,  on_create_erasure },
     { "ingest.CreateEvidence", PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &ingest__create_evidence_request__descriptor, &ingest__create_evidence_reply__descriptor, on_create_evidence },
     { "ingest.DeleteEvidence", PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &ingest__delete_evidence_request__descriptor, &ingest__delete_evidence_reply__descriptor, on_delete_evidence },
+    { "ingest.CreateReembedding", PEER_EDGE, SCOPE_VECTORS_MANAGE, &ingest__create_reembedding_request__descriptor, &ingest__create_reembedding_reply__descriptor, on_create_reembedding },
     { "ingest.PlaceHold",      PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &ingest__place_hold_request__descriptor,      &ingest__place_hold_reply__descriptor,      on_place_hold },
     { "ingest.ReleaseHold",    PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &ingest__release_hold_request__descriptor,    &ingest__release_hold_reply__descriptor,    on_release_hold },
     { 0 }
@@ -92,6 +93,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_POLL_MS",            SET_INT,    "1000",             10,  60000,    "ms",    OFF(poll_ms),              "How often to look for jobs when nobody calls." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000",           0,   3600000,  "ms",    OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" ,           0,   3600000,  "ms",    OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
+    { "CORDON_PARTITION_CHUNKS",   SET_INT,    "4000",             1,   10000000, "",      OFF(partition_chunks_count), "So many vectors a tenant may have before they move into a partition of its own, with an index." },
     { "CORDON_BACKUP_DAYS",        SET_INT,    "35",               1,   3650,     "days",  OFF(backup_days),          "How long backups of the database are kept: erasure certificates name the day on which the last one ends." },
     { "CORDON_KEY_ROTATION_DAYS",  SET_INT,    "365",              1,   3650,     "days",  OFF(key_rotation_days),    "Age at which a tenant's data key is due for rotation, as metrics and alerts have it; rotating is asked for by the tenant." },
     { 0 }

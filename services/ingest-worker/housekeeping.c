@@ -31,6 +31,13 @@ static enum status janitor(void *self, int64_t deadline_ms, struct why *why) {
     return st == ST_OK ? expire_evidence(self, deadline_ms, why) : st;
 }
 
+/* Tenants that have become so big that a partition with an index serves them better: each gets a job. */
+static enum status promote(void *self, int64_t deadline_ms, struct why *why) {
+    static const struct sql DUE = { "promote_due", "SELECT keys.promote_due($1)", 1 };
+    struct ingest *g = self;
+    return db_run(g->jobs_db, &DUE, (struct db_param[]){ DB_INT(g->settings->partition_chunks_count) }, deadline_ms, NULL, why);
+}
+
 static enum status reconcile(void *self, int64_t deadline_ms, struct why *why) {
     return reconcile_run(self, deadline_ms, why);
 }
@@ -38,6 +45,7 @@ static enum status reconcile(void *self, int64_t deadline_ms, struct why *why) {
 const struct schedule_row HOUSEKEEPING[] = {
     { "janitor", janitor },
     { "purge", purge },
+    { "promote", promote },
     { "reconcile", reconcile },
     { 0 }
 };

@@ -24,7 +24,7 @@ struct ingest_settings {
     bool is_without_landlock;
     int64_t extract_memory_bytes, extract_time_ms, text_max_bytes;
     int64_t job_threads_count, lease_ms, poll_ms;
-    int64_t key_cache_ms, share_cache_ms, backup_days, key_rotation_days;
+    int64_t key_cache_ms, share_cache_ms, backup_days, key_rotation_days, partition_chunks_count;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint;
 };
@@ -58,6 +58,8 @@ enum status on_update_document(void *self, struct call *call, const ProtobufCMes
 enum status on_create_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_place_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_release_hold(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* reembed.c */
+enum status on_create_reembedding(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* evidence.c */
 enum status on_create_evidence(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_delete_evidence(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

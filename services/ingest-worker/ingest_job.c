@@ -2,28 +2,28 @@
  * job's ticket and fence, so that a worker that was stopped and comes back cannot write, and a crash
  * repeats at most the stage that was running: chunks that are in are not embedded again. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "audit/client.h"
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/str.h"
-#include "db/halfvec.h"
 #include "db/tenant_tx.h"
-#include "embedding.pb-c.h"
 #include "ingest.h"
 #include "job_run.h"
 #include "keystore/original.h"
 #include "obs/log.h"
 #include "obs/trace.h"
 #include "text/splitter.h"
+#include "vectors.h"
 #include "verdict.h"
 
 enum {
     EMBED_BUDGET_MS = 120000,       /* for one batch of embeddings: a throttled model is slow, not broken */
     FETCH_BUDGET_MS = 300000,
     PAGES_INTERVAL_MS = 500,        /* between two words on how many pages are read */
-    BATCH_CHUNKS = 8,               /* progress is kept after each; threads and documents run beside each other */
+    BATCH_CHUNKS = VECTOR_ROWS,     /* progress is kept after each; threads and documents run beside each other */
     CHUNKS_MAX = 20000,
     WIRE_CAP_BYTES = 4 << 20,
 };
@@ -33,11 +33,15 @@ struct work {
     struct job_run run;
     const char *content_type, *file_name;
     struct document_key *key;
+    struct tenant_key *search_key;
+    struct vector_models models;
+    uint8_t (*blinds)[BLIND_BYTES];     /* of each chunk's text */
+    bool *has_equal;                    /* its vector may be there: the tenant's already, or one that this document has made before */
     struct buffer text;
     struct text_chunk *chunks;
     size_t chunk_count, done_count;     /* done: already in the database, in order of ordinal */
     uint32_t page_count;
-    bool is_model_recorded;
+    bool is_model_recorded, is_disclosed;
     int64_t model_us;                   /* what this stage has waited for the model */
     int64_t told_ms;                    /* when pages_done was last said */
     uint32_t told_pages;
@@ -87,8 +91,9 @@ static enum status progress_alone(struct tenant_tx *tx, struct work *w, const ch
 static enum status open_document(struct work *w) {
     static const struct sql FIND = { "job_document",
         "SELECT d.content_type, d.name_enc, d.status, "
-        "(SELECT pg_catalog.count(*) FROM app.chunks c WHERE c.tenant_id = $1 AND c.document_id = $2), k.version, k.wrapped "
-        "FROM app.documents d CROSS JOIN keys.job_document_key() k WHERE d.tenant_id = $1 AND d.id = $2", 2 };
+        "(SELECT pg_catalog.count(*) FROM app.chunks c WHERE c.tenant_id = $1 AND c.document_id = $2), k.version, k.wrapped, s.model, s.next_model "
+        "FROM app.documents d CROSS JOIN keys.job_document_key() k LEFT JOIN app.vector_sets s ON s.tenant_id = $1 "
+        "WHERE d.tenant_id = $1 AND d.id = $2", 2 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct tenant_keys keys = { 0 };
     {
@@ -110,6 +115,8 @@ static enum status open_document(struct work *w) {
         return fail(&w->run.call.why, ST_NOT_FOUND, "the document is gone");
     w->content_type = arena_strdup(w->run.mem, db_text(rows, 0, 0));
     w->done_count = (size_t)db_i64(rows, 0, 3);
+    w->models = (struct vector_models){ { arena_strdup(w->run.mem, db_text(rows, 0, 6)), arena_strdup(w->run.mem, db_text(rows, 0, 7)) },
+                                        db_is_null(rows, 0, 7) ? 1 : 2 };
 
     w->run.step = STEP_KEYS;
     CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
@@ -117,6 +124,8 @@ static enum status open_document(struct work *w) {
     const uint8_t *wrapped = db_bytea(rows, 0, 5, &len);
     enum status st = keystore_open_tenant(w->run.ingest->keyring, &keys, TENANT_KEY_DATA, (unsigned)db_i64(rows, 0, 4),
                                           w->run.call.deadline_ms, &tenant_key, &w->run.call.why);
+    if (st == ST_OK)
+        st = keystore_open_tenant(w->run.ingest->keyring, &keys, TENANT_KEY_SEARCH, 0, w->run.call.deadline_ms, &w->search_key, &w->run.call.why);
     if (st == ST_OK)
         st = keystore_open_document(w->run.ingest->shares, tenant_key, &w->run.claims.tenant_id, &w->run.job->document_id, wrapped, len,
                                     w->run.call.deadline_ms, &w->key, &w->run.call.why);
@@ -208,6 +217,9 @@ static enum status split(struct work *w) {
 
 /* Text goes to the model only when that is on the record. */
 static enum status record_disclosure(struct work *w) {
+    if (w->is_disclosed)
+        return ST_OK;
+    w->is_disclosed = true;
     enum status st = job_run_step(&w->run, STEP_AUDIT, STEP_BUDGET_MS);
     if (st != ST_OK)
         return st;
@@ -225,40 +237,52 @@ static enum status record_model(struct work *w, const char *model) {
                         .resource_id = w->run.job->id, .detail_json = arena_printf(w->run.mem, "{\"model\":\"%s\",\"purpose\":\"embed\"}", model) }, NULL);
 }
 
-/* The name says what a chunk is about when the chunk itself does not; it is embedded, not stored. */
-static char *text_for_model(struct work *w, struct arena *mem, const struct text_chunk *c) {
-    int len = (int)(c->end_byte - c->start_byte);
-    if (!*w->file_name)
-        return arena_strndup(mem, w->text.data + c->start_byte, (size_t)len);
-    return arena_printf(mem, "%s\n%.*s", w->file_name, len, w->text.data + c->start_byte);
+static char *text_for_model(struct work *w, struct arena *mem, size_t ordinal) {
+    const struct text_chunk *c = &w->chunks[ordinal];
+    return vectors_text(mem, w->file_name, w->text.data + c->start_byte, c->end_byte - c->start_byte);
 }
 
-static enum status embed(struct work *w, size_t first, size_t n, const Embedding__EmbedReply **ret_reply) {
-    Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
-    req.texts = arena_alloc(w->run.call.mem, n * sizeof *req.texts);
-    req.n_texts = n;
-    req.purpose = EMBEDDING__PURPOSE__DOCUMENT;
-    for (size_t i = 0; i < n; i++)
-        req.texts[i] = text_for_model(w, w->run.call.mem, &w->chunks[first + i]);
-    ProtobufCMessage *message = NULL;
-    int64_t began_us = clock_mono_us();
-    enum status st = bus_ask(&w->run.call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
-    w->model_us += clock_mono_us() - began_us;
-    if (st != ST_OK)
-        return st;
-    const Embedding__EmbedReply *reply = (const void *)message;
-    if (reply->n_vectors != n)
-        return fail(&w->run.call.why, ST_INTERNAL, "the model gave %zu vectors for %zu texts", reply->n_vectors, n);
-    for (size_t i = 0; i < n; i++)
-        if (reply->vectors[i]->n_values != VECTOR_DIMENSIONS)
-            return fail(&w->run.call.why, ST_INTERNAL, "a vector of %zu dimensions", reply->vectors[i]->n_values);
-    *ret_reply = reply;
-    return ST_OK;
+static int by_blind(const void *a, const void *b, void *ctx) {
+    const uint8_t (*blinds)[BLIND_BYTES] = ctx;
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    int order = memcmp(blinds[x], blinds[y], BLIND_BYTES);
+    return order ? order : (x > y) - (x < y);
 }
 
-/* A batch is one statement for its chunks and one for their vectors, because policies are asked once a statement, and each
- * answer is a ticket verified. Rows that a short batch does not have are NULL. */
-enum { CHUNK_SHARED = 2, CHUNK_PARAMS = 8, CHUNKS_PARAMS = 66, VECTOR_SHARED = 3, VECTOR_PARAMS = 2, VECTORS_PARAMS = 19 };
+/* Texts that equal one before them in this document. */
+static void find_repeats(struct work *w) {
+    uint32_t *order = arena_alloc(w->run.mem, w->chunk_count * sizeof *order);
+    for (size_t i = 0; i < w->chunk_count; i++)
+        order[i] = (uint32_t)i;
+    qsort_r(order, w->chunk_count, sizeof *order, by_blind, w->blinds);
+    for (size_t i = 1; i < w->chunk_count; i++)
+        w->has_equal[order[i]] |= memcmp(w->blinds[order[i]], w->blinds[order[i - 1]], BLIND_BYTES) == 0;
+}
+
+/* Are there texts that must go to a model? Which ones the tenant has vectors of is asked once a document. */
+static enum status find_known(struct work *w, bool *ret_lacks) {
+    w->blinds = arena_alloc(w->run.mem, w->chunk_count * sizeof *w->blinds);
+    w->has_equal = arena_alloc(w->run.mem, w->chunk_count * sizeof *w->has_equal);
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    for (size_t i = 0; i < w->chunk_count; i++)
+        vectors_blind(w->search_key, text_for_model(w, mem, i), w->blinds[i]);
+    size_t known = 0;
+    enum status st = vectors_known(&w->run, w->models.names[0], (const uint8_t (*)[BLIND_BYTES])w->blinds + w->done_count,
+                                   w->chunk_count - w->done_count, w->has_equal + w->done_count, &known);
+    find_repeats(w);
+    *ret_lacks = known < w->chunk_count - w->done_count || w->models.count > 1;
+    return st;
+}
+
+static enum status record_texts(struct work *w) {
+    bool lacks = false;
+    enum status st = find_known(w, &lacks);
+    return st == ST_OK && lacks ? record_disclosure(w) : st;
+}
+
+/* A batch is one statement for its chunks, because policies are asked once a statement, and each answer is a ticket verified.
+ * Rows that a short batch does not have are NULL. */
+enum { CHUNK_SHARED = 2, CHUNK_PARAMS = 8, CHUNKS_PARAMS = 66 };
 
 static const struct sql ADD_CHUNKS = { "add_chunks",
     "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc) "
@@ -268,38 +292,32 @@ static const struct sql ADD_CHUNKS = { "add_chunks",
     "($27, $28, $29, $30, $31, $32, $33, $34), ($35, $36, $37, $38, $39, $40, $41, $42), "
     "($43, $44, $45, $46, $47, $48, $49, $50), ($51, $52, $53, $54, $55, $56, $57, $58), "
     "($59, $60, $61, $62, $63, $64, $65, $66)) v (id) WHERE v.id IS NOT NULL", CHUNKS_PARAMS };
-static const struct sql ADD_VECTORS = { "add_vectors",
-    "INSERT INTO app.chunk_vectors (tenant_id, document_id, model, chunk_id, embedding) SELECT $1::uuid, $2::uuid, $3::text, v.* FROM (VALUES "
-    "($4::uuid, $5::ext.halfvec), ($6, $7), ($8, $9), ($10, $11), ($12, $13), ($14, $15), ($16, $17), ($18, $19)) v (id) WHERE v.id IS NOT NULL", VECTORS_PARAMS };
 _Static_assert(CHUNKS_PARAMS == CHUNK_SHARED + BATCH_CHUNKS * CHUNK_PARAMS, "a row of ADD_CHUNKS for each of a batch");
-_Static_assert(VECTORS_PARAMS == VECTOR_SHARED + BATCH_CHUNKS * VECTOR_PARAMS, "a row of ADD_VECTORS for each of a batch");
-
-/* Their parameters; what is not filled stays NULL. */
-struct batch { struct db_param chunks[CHUNKS_PARAMS], vectors[VECTORS_PARAMS]; };
 
 static struct db_param int_param(struct arena *mem, int64_t value) {
     return db_int_param(arena_alloc(mem, DB_INT_TEXT_BYTES), value);
 }
 
-static void share(struct work *w, struct batch *b, const char *model) {
-    b->chunks[0] = b->vectors[0] = DB_UUID(&w->run.claims.tenant_id);
-    b->chunks[1] = b->vectors[1] = DB_UUID(&w->run.job->document_id);
-    b->vectors[2] = DB_TEXT(model);
-}
+/* A batch on its way: its chunks' parameters, and their texts for each model. In run.call.mem. */
+struct batch { struct db_param chunks[CHUNKS_PARAMS]; struct vector_text texts[VECTOR_MODELS_MAX][BATCH_CHUNKS]; };
 
-static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ordinal, const Embedding__EmbedReply *reply) {
+static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ordinal) {
     struct arena *mem = w->run.call.mem;
     const struct text_chunk *c = &w->chunks[ordinal];
     bool has_pages = extract_has_pages(w->content_type);
-    struct uuid id = uuid_v7();
-    const struct uuid *chunk_id = arena_memdup(mem, &id, sizeof id);
+    struct vector_text *t = &b->texts[0][i];
+    t->document_id = w->run.job->document_id;
+    t->chunk_id = uuid_v7();
+    t->text = text_for_model(w, mem, ordinal);
+    memcpy(t->blind, w->blinds[ordinal], BLIND_BYTES);
+    b->texts[1][i] = *t;
     struct blob sealed = { 0 };
-    enum status st = document_key_seal_field(w->key, FIELD_CHUNK_TEXT, chunk_id, w->text.data + c->start_byte,
+    enum status st = document_key_seal_field(w->key, FIELD_CHUNK_TEXT, &t->chunk_id, w->text.data + c->start_byte,
                                              c->end_byte - c->start_byte, mem, &sealed, &w->run.call.why);
     if (st != ST_OK)
         return st;
     struct db_param *p = b->chunks + CHUNK_SHARED + i * CHUNK_PARAMS;
-    *p++ = DB_UUID(chunk_id);
+    *p++ = DB_UUID(&t->chunk_id);
     *p++ = int_param(mem, (int64_t)ordinal);
     *p++ = has_pages ? int_param(mem, c->page_from) : DB_NULL;
     *p++ = has_pages ? int_param(mem, c->page_to) : DB_NULL;
@@ -307,36 +325,64 @@ static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ord
     *p++ = int_param(mem, (int64_t)c->end_char);
     *p++ = int_param(mem, c->token_count);
     *p++ = DB_BYTES(sealed.data, sealed.len);
-    p = b->vectors + VECTOR_SHARED + i * VECTOR_PARAMS;
-    *p++ = DB_UUID(chunk_id);
-    *p++ = db_halfvec_param(reply->vectors[i]->values, arena_alloc(mem, HALFVEC_BYTES));
     return ST_OK;
+}
+
+/* The vectors of a batch by one of the wanted models: from the tenant's own rows where they are there, else from the model. */
+static enum status embed(struct work *w, struct batch *b, size_t model, size_t n, const char **ret_model) {
+    struct vector_text *texts = b->texts[model];
+    bool may_know = false, lacks = false;
+    for (size_t i = 0; i < n; i++)
+        may_know |= w->has_equal[w->done_count + i];
+    enum status st = may_know ? vectors_recall(&w->run, w->models.names[model], texts, n) : ST_OK;
+    for (size_t i = 0; i < n; i++)
+        lacks |= !texts[i].is_made;
+    *ret_model = w->models.names[model];
+    if (st != ST_OK || !lacks)
+        return st;
+    st = record_disclosure(w);
+    if (st == ST_OK)
+        st = job_run_step(&w->run, STEP_MODEL, EMBED_BUDGET_MS);
+    int64_t began_us = clock_mono_us();
+    if (st == ST_OK)
+        st = vectors_ask(&w->run, w->models.names[model], texts, n, ret_model);
+    w->model_us += clock_mono_us() - began_us;
+    return st == ST_OK ? record_model(w, *ret_model) : st;
+}
+
+static enum status store_rows(struct work *w, struct tenant_tx *tx, struct batch *b, size_t n, const char *const models[]) {
+    struct uuid home;
+    bool is_same = false;
+    enum status st = vectors_hold(&w->run, tx, &w->models, models[0], &home, &is_same);
+    if (st == ST_OK && !is_same)            /* the next attempt embeds what is wanted then */
+        st = fail(&w->run.call.why, ST_UNAVAILABLE, "another model is wanted meanwhile");
+    b->chunks[0] = DB_UUID(&w->run.claims.tenant_id);
+    b->chunks[1] = DB_UUID(&w->run.job->document_id);
+    if (st == ST_OK)
+        st = tenant_tx_run(tx, &ADD_CHUNKS, b->chunks, NULL, &w->run.call.why);
+    for (size_t m = 0; st == ST_OK && m < w->models.count; m++)
+        st = vectors_store(&w->run, tx, models[m], &home, b->texts[m], n);
+    return st;
 }
 
 /* Embed the next n chunks and commit them together with the progress that says so. */
 static enum status store_batch(struct work *w, size_t n) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
+    struct batch *b = arena_alloc(mem, sizeof *b);
+    const char *models[VECTOR_MODELS_MAX] = { NULL };
+    enum status st = ST_OK;
     w->run.call.mem = mem;
-    enum status st = job_run_step(&w->run, STEP_MODEL, EMBED_BUDGET_MS);
-    const Embedding__EmbedReply *reply = NULL;
-    if (st == ST_OK)
-        st = embed(w, w->done_count, n, &reply);
-    if (st == ST_OK)
-        st = record_model(w, reply->model);
+    for (size_t i = 0; st == ST_OK && i < n; i++)
+        st = add_row(w, b, i, w->done_count + i);
+    for (size_t m = 0; st == ST_OK && m < w->models.count; m++)
+        st = embed(w, b, m, n, &models[m]);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_EMBEDDED, &w->run.call.why);
-    struct batch b = { 0 };
-    if (st == ST_OK)
-        share(w, &b, reply->model);
-    for (size_t i = 0; st == ST_OK && i < n; i++)
-        st = add_row(w, &b, i, w->done_count + i, reply);
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     if (st == ST_OK)
         st = job_run_tx(&w->run, &tx);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &ADD_CHUNKS, b.chunks, NULL, &w->run.call.why);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &ADD_VECTORS, b.vectors, NULL, &w->run.call.why);
+        st = store_rows(w, &tx, b, n, models);
     w->done_count += st == ST_OK ? n : 0;
     if (st == ST_OK)
         st = progress(&tx, w, "embed");
@@ -344,6 +390,8 @@ static enum status store_batch(struct work *w, size_t n) {
         st = fault_status(FAULT_INGEST_BEFORE_STORE, &w->run.call.why);
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &w->run.call.why);
+    if (st == ST_OK && !*w->models.names[0])
+        w->models.names[0] = arena_strdup(w->run.mem, models[0]);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_STORED, &w->run.call.why);
     w->run.call.mem = w->run.mem;
@@ -408,7 +456,7 @@ static enum status run_stages(struct work *w) {
     if (st == ST_OK)
         st = run_stage(w, "stage.split", split);
     if (st == ST_OK && w->done_count < w->chunk_count)
-        st = run_stage(w, "stage.record", record_disclosure);
+        st = run_stage(w, "stage.record", record_texts);
     if (st == ST_OK)
         st = fault_status(FAULT_INGEST_DISCLOSED, &w->run.call.why);
     while (st == ST_OK && w->done_count < w->chunk_count)
@@ -421,6 +469,7 @@ enum status ingest_document(struct job_run *run) {
     buffer_init(&w.text, 0);
     enum status st = run_stages(&w);
     document_key_destroy(&w.key);
+    tenant_key_release(&w.search_key);
     buffer_end(&w.text);
     *run = w.run;
     return st;
@@ -454,6 +503,8 @@ static const struct job_kind { const char *name; uint64_t scope; enum status (*r
     { "erase",  SCOPE_JOB_ERASE,  erase },
     { "evidence", SCOPE_JOB_EVIDENCE, pack_evidence },
     { "rewrap", SCOPE_JOB_REWRAP, rewrap_keys },
+    { "promote", SCOPE_JOB_PROMOTE, promote_vectors },
+    { "reembed", SCOPE_JOB_REEMBED, reembed },
     { 0 }
 };
 
@@ -479,10 +530,10 @@ void ingest_job_metrics(struct metrics *m) {
 /* Say in the database how the attempt ended. */
 static enum outcome record_failure(struct job_run *w, enum status st) {
     static const struct sql FAIL = { "fail_job", "SELECT jobs.fail($1, $2)", 2 };
-    static const struct sql POSTPONE = { "postpone_job", "SELECT jobs.postpone($1)", 1 };
+    static const struct sql POSTPONE = { "postpone_job", "SELECT jobs.postpone($1, $2)", 2 };
     struct why cause = w->call.why;
     struct job_verdict v = job_verdict(w->step, st, cause.code);
-    struct db_param params[] = { DB_TEXT(v.reason), DB_BOOL(v.verdict == VERDICT_PERMANENT) };
+    struct db_param params[] = { DB_TEXT(v.reason), v.verdict == VERDICT_OUTAGE ? DB_INT(cause.retry_after_ms) : DB_BOOL(v.verdict == VERDICT_PERMANENT) };
     bool is_stopping = v.verdict == VERDICT_OUTAGE && job_should_stop(w->pool, w->job);
     enum outcome outcome = job_is_cancelled(w->pool, w->job) ? OUTCOME_CANCELLED : is_stopping ? OUTCOME_RELEASED
                          : v.verdict == VERDICT_OUTAGE ? OUTCOME_POSTPONED : v.verdict == VERDICT_COUNTED ? OUTCOME_FAILED : OUTCOME_GIVEN_UP;

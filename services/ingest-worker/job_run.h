@@ -31,5 +31,7 @@ enum status ingest_document(struct job_run *run) MUST_USE;      /* ingest_job.c 
 enum status erase(struct job_run *run) MUST_USE;                /* erasure.c */
 enum status pack_evidence(struct job_run *run) MUST_USE;        /* evidence_job.c */
 enum status rewrap_keys(struct job_run *run) MUST_USE;          /* rotation.c */
+enum status promote_vectors(struct job_run *run) MUST_USE;      /* promotion.c */
+enum status reembed(struct job_run *run) MUST_USE;              /* reembed.c */
 
 #endif

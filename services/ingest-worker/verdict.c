@@ -19,6 +19,7 @@ static const struct {
     { STEP_ORIGINAL, ST_INVALID,     ERR_DOC_TOO_COMPLEX, VERDICT_PERMANENT, NULL },
     { STEP_DATABASE, ST_NOT_FOUND,   ERR_NONE,            VERDICT_PERMANENT, "document_deleted" },
     { STEP_ORIGINAL, ST_NOT_FOUND,   ERR_NONE,            VERDICT_COUNTED,   "STORE_002" },     /* ERR_STORE_MISSING */
+    { STEP_MODEL,    ST_CONFLICT,    ERR_MODEL_NAME,      VERDICT_OUTAGE,    NULL },              /* until an operator sets it up again */
     { ANYWHERE,      ST_UNAVAILABLE, ERR_NONE,            VERDICT_OUTAGE,    NULL },
     { ANYWHERE,      ST_TIMEOUT,     ERR_NONE,            VERDICT_OUTAGE,    NULL },
     { ANYWHERE,      ST_LIMITED,     ERR_NONE,            VERDICT_OUTAGE,    NULL },

@@ -17,18 +17,6 @@ char *column_text(struct arena *mem, const PGresult *rows, int row, int column) 
     return arena_strdup(mem, db_text(rows, row, column));
 }
 
-const char *uuid_array(struct arena *mem, const struct uuid ids[], size_t count) {
-    char *out = arena_alloc(mem, count * UUID_TEXT_BYTES + 3), *p = out;
-    *p++ = '{';
-    for (size_t i = 0; i < count; i++) {
-        (void)uuid_format(&ids[i], p);
-        p += UUID_TEXT_BYTES - 1;
-        *p++ = ',';
-    }
-    p[count > 0 ? -1 : 0] = '}';
-    return out;
-}
-
 uint32_t column_count(const PGresult *rows, int row, int column) {
     return db_is_null(rows, row, column) ? 0 : (uint32_t)db_i64(rows, row, column);
 }

@@ -6,12 +6,11 @@
 
 #include "core/uuid.h"
 #include "db/rows.h"
+#include "db/sql.h"
 
 ProtobufCBinaryData column_id(struct arena *mem, const PGresult *rows, int row, int column);        /* empty for NULL */
 ProtobufCBinaryData column_bytes(struct arena *mem, const PGresult *rows, int row, int column);     /* empty for NULL */
 char *column_text(struct arena *mem, const PGresult *rows, int row, int column);                    /* "" for NULL */
-/* Ids as a uuid[] in text form, for a parameter. */
-const char *uuid_array(struct arena *mem, const struct uuid ids[], size_t count);
 uint32_t column_count(const PGresult *rows, int row, int column);                                   /* 0 for NULL */
 
 #endif

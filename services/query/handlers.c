@@ -1,5 +1,6 @@
 /* query/handlers — the table of what this process answers, and its life. The handlers are in documents.c,
  * answers.c and audit_events.c. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/clock.h"
@@ -31,6 +32,7 @@ static const struct route ROUTES[] = {
     { "query.ListEvidence",    PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &query__list_evidence_request__descriptor,    &query__list_evidence_reply__descriptor,     on_list_evidence },
     { "query.GetEvidence",     PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &query__get_evidence_request__descriptor,     &query__get_evidence_reply__descriptor,      on_get_evidence },
     { "query.GetEvidenceContent", PEER_EDGE, SCOPE_EVIDENCE_MANAGE, &query__get_evidence_content_request__descriptor, &query__get_evidence_content_reply__descriptor, on_get_evidence_content },
+    { "query.GetVectors",      PEER_EDGE,    SCOPE_VECTORS_MANAGE, &query__get_vectors_request__descriptor,      &query__get_vectors_reply__descriptor,       on_get_vectors },
     { "query.ListHolds",       PEER_EDGE,    SCOPE_HOLDS_MANAGE,   &query__list_holds_request__descriptor,       &query__list_holds_reply__descriptor,        on_list_holds },
     { "query.GetAuditReceipt", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__get_audit_receipt_request__descriptor, &query__get_receipt_reply__descriptor,       on_get_audit_receipt },
     { "query.ListAuditEvents", PEER_EDGE,    SCOPE_AUDIT_READ,     &query__list_audit_events_request__descriptor, &query__list_audit_events_reply__descriptor, on_list_audit_events },
@@ -64,6 +66,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_WITNESS_KEYS",       SET_TEXT,   "",       0,  16384,   "",   OFF(witness_keys),         "Verifier keys of witnesses (type 4), with commas between them, whose cosignatures are taken; empty: nobody's." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000", 0,  3600000, "ms", OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" , 0,  3600000, "ms", OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
+    { "CORDON_SEARCH_EFFORT",      SET_INT,    "400",    10, 1000,    "",   OFF(search_effort_count),  "Candidates that a search by an index compares (hnsw.ef_search): more finds more, and takes longer." },
     { 0 }
 };
 
@@ -108,8 +111,11 @@ static void query_close(void **self_p) {
 
 static enum status open_databases(struct query *q, struct why *why) {
     const struct query_settings *s = q->settings;
+    (void)snprintf(q->search_effort, sizeof q->search_effort, "hnsw.ef_search=%d", (int)s->search_effort_count);
+    q->search_settings[0] = q->search_effort;
+    q->search_settings[1] = "hnsw.iterative_scan=relaxed_order";       /* go on when filters and labels take candidates away */
     struct db_options reads = { .live_url = s->database_url, .password = s->database_password, .process = "query", .connections = (int)s->db_connections_count,
-                                .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
+                                .is_production = q->runtime->is_production, .metrics = q->runtime->metrics, .settings = q->search_settings };
     struct db_options audit = { .live_url = s->audit_database_url, .password = s->audit_database_password, .process = "query audit", .connections = 2,
                                 .is_production = q->runtime->is_production, .metrics = q->runtime->metrics };
     int64_t deadline_ms = clock_mono_ms() + BOOT_BUDGET_MS;

@@ -19,7 +19,7 @@ struct query_settings {
     struct live_secret *database_url, *database_password, *audit_database_url, *audit_database_password;
     int64_t db_connections_count;
     const char *bucket, *share_bucket, *anchor_bucket;
-    int64_t key_cache_ms, share_cache_ms;
+    int64_t key_cache_ms, share_cache_ms, search_effort_count;
     struct aws_settings aws;
     const char *s3_endpoint, *kms_endpoint;
     const char *witness_keys;
@@ -28,6 +28,8 @@ struct query_settings {
 struct query {
     const struct query_settings *settings;
     struct runtime *runtime;
+    char search_effort[32];         /* settings of db's connections: how an index of vectors is searched */
+    const char *search_settings[3];
     struct db_pool *db;             /* cordon_query */
     struct db_pool *audit_db;       /* cordon_audit_reader */
     struct keyring *keyring;
@@ -47,6 +49,8 @@ extern const struct sql NEAREST_CHUNKS;         /* retrieval.c; tests/bench meas
 enum status on_list_documents(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_document(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_content(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* vectors.c */
+enum status on_get_vectors(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* subjects.c */
 enum status on_find_subject(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* jobs.c */

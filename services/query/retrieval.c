@@ -5,13 +5,14 @@
 #include "audit/client.h"
 #include "columns.h"
 #include "core/fault.h"
+#include "core/str.h"
 #include "core/utf8.h"
 #include "db/halfvec.h"
 #include "db/tenant_tx.h"
 #include "embedding.pb-c.h"
 #include "json/writer.h"
 
-enum { TOP_K_DEFAULT = 8, FILTER_MAX = 100 };
+enum { TOP_K_DEFAULT = 8, FILTER_MAX = 100, ROUNDS_MAX = 3 };
 
 void retrieval_end(struct retrieval *r) {
     pgrows_destroy(&r->rows);
@@ -52,13 +53,15 @@ static enum status record_question(struct call *call, const struct asked *asked)
     return audit_append(call, &(struct audit_record){ .action = AUDIT_QUESTION_ASK, .resource_id = asked->answer_id, .detail_json = detail }, NULL);
 }
 
-static enum status embed_question(struct call *call, const char *question, const Embedding__Vector **ret_vector,
+/* model: its name; "": the present one. */
+static enum status embed_question(struct call *call, const char *question, const char *model, const Embedding__Vector **ret_vector,
                                   const char **ret_model) {
     Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
     char *texts[] = { (char *)question };
     req.texts = texts;
     req.n_texts = 1;
     req.purpose = EMBEDDING__PURPOSE__QUESTION;
+    req.model = (char *)model;
     ProtobufCMessage *message = NULL;
     enum status st = bus_ask(call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
     if (st != ST_OK)
@@ -89,33 +92,63 @@ static void keep_candidates(struct arena *mem, struct retrieval *r) {
     }
 }
 
-/* $1 tenant, $2 question, $3 model, $4 how many, $5 documents or {}, $6 patient or NULL. The tenant stands in the statement as well as in
- * the policies: it prunes the partitions. Whether a document is ready is asked before the LIMIT: what is left of one
- * that failed must not take the place of a hit. */
-const struct sql NEAREST_CHUNKS = { "nearest_chunks",
-    "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, d.name_enc "
-    "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
-    "FROM app.chunk_vectors n WHERE n.tenant_id = $1 AND n.model = $3 "
-    "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
-    "AND EXISTS (SELECT FROM app.documents r WHERE r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready' "
-    "AND ($6::uuid IS NULL OR r.subject_id = $6::uuid)) "
-    "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT $4) v "
-    "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id "
-    "JOIN app.documents d ON d.tenant_id = $1 AND d.id = v.document_id AND d.status = 'ready' "
-    "ORDER BY v.distance, v.chunk_id", 6 };
+/* $1 tenant, $2 question, $3 model, $4 how many. The tenant stands in the statements as well as in the policies: it prunes the
+ * partitions. A tenant that is searched by another model finds nothing. */
+#define VECTORS "WHERE n.tenant_id = $1 AND n.home = ANY (ARRAY['00000000-0000-0000-0000-000000000000', $1]::uuid[]) AND n.model = $3 "
+#define WITH_TEXTS \
+    "JOIN app.vector_sets s ON s.tenant_id = $1 AND s.model = $3 " \
+    "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id ORDER BY v.distance, v.chunk_id"
+#define COLUMNS "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, v.name_enc "
 
-/* The r->top_k nearest chunks that the ticket may see, nearest first. */
+/* Of all documents. Nothing stands between LIMIT and the vectors, so an index may give their order. Documents that are not ready are
+ * few, and taken away afterwards: some more are fetched for that. */
+const struct sql NEAREST_CHUNKS = { "nearest_chunks",
+    COLUMNS "FROM (SELECT x.chunk_id, x.document_id, x.distance, d.name_enc FROM ("
+    "SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
+    "FROM app.chunk_vectors n " VECTORS "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT 2 * $4::bigint + 16) x "
+    "JOIN app.documents d ON d.tenant_id = $1 AND d.id = x.document_id AND d.status = 'ready' "
+    "ORDER BY x.distance, x.chunk_id LIMIT $4::bigint) v " WITH_TEXTS, 4 };
+
+/* $5 of these documents, or {}, $6 of this patient, or NULL. All of them are compared. Whether a document is ready is asked before the
+ * LIMIT: what is left of one that failed must not take the place of a hit. */
+static const struct sql EXACTLY_NEAREST_CHUNKS = { "exactly_nearest_chunks",
+    COLUMNS "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance, r.name_enc "
+    "FROM app.chunk_vectors n JOIN app.documents r ON r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready' "
+    "AND ($6::uuid IS NULL OR r.subject_id = $6::uuid) "
+    VECTORS "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
+    "ORDER BY (n.embedding OPERATOR(ext.<=>) $2::ext.halfvec) + 0 LIMIT $4::bigint) v " WITH_TEXTS, 6 };
+
+/* In the transaction of a search that found too little: the model that the tenant is searched by, and whether an index searched. */
+static enum status ask_vector_set(struct tenant_tx *tx, struct call *call, const char **ret_model, bool *ret_has_index) {
+    static const struct sql ASK = { "vector_set", "SELECT s.model, s.home = s.tenant_id FROM app.vector_sets s WHERE s.tenant_id = $1", 1 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_run(tx, &ASK, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id) }, &rows, &call->why);
+    bool is_there = st == ST_OK && db_count(rows) == 1;
+    *ret_model = is_there ? arena_strdup(call->mem, db_text(rows, 0, 0)) : NULL;
+    *ret_has_index = is_there && db_bool(rows, 0, 1);
+    return st;
+}
+
+/* The r->top_k nearest chunks that the ticket may see, nearest first. Where an index gives fewer, because labels hide many, all are
+ * compared, as with a filter. *ret_other: the model that the question must be embedded by, and nothing was found for that; else NULL. */
 static enum status find_candidates(struct query *q, struct call *call, const Embedding__Vector *vector, const Query__Filter *filter,
-                                   struct retrieval *r) {
+                                   struct retrieval *r, const char **ret_other) {
     uint8_t halfvec[HALFVEC_BYTES];
-    bool has_subject = filter && filter->subject_id.len > 0;
+    bool has_subject = filter && filter->subject_id.len > 0, has_index = false, is_filtered = has_subject || (filter && filter->n_document_ids > 0);
+    const char *model = r->model;
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_QUERY, call->deadline_ms, &call->why);
+    const struct db_param params[] = { DB_UUID(&tx.claims.tenant_id), db_halfvec_param(vector->values, halfvec), DB_TEXT(r->model), DB_INT(r->top_k),
+                                       DB_TEXT(filter_array(call->mem, filter)), has_subject ? DB_BYTES(filter->subject_id.data, UUID_BYTES) : DB_NULL };
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &NEAREST_CHUNKS, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id),
-                           db_halfvec_param(vector->values, halfvec), DB_TEXT(r->model), DB_INT(r->top_k),
-                           DB_TEXT(filter_array(call->mem, filter)),
-                           has_subject ? DB_BYTES(filter->subject_id.data, UUID_BYTES) : DB_NULL }, &r->rows, &call->why);
+        st = tenant_tx_run(&tx, is_filtered ? &EXACTLY_NEAREST_CHUNKS : &NEAREST_CHUNKS, params, &r->rows, &call->why);
+    if (st == ST_OK && (uint32_t)db_count(r->rows) < r->top_k)
+        st = ask_vector_set(&tx, call, &model, &has_index);
+    *ret_other = st == ST_OK && model && !str_equal(model, r->model) ? model : NULL;
+    if (st == ST_OK && has_index && !is_filtered && !*ret_other) {
+        pgrows_destroy(&r->rows);
+        st = tenant_tx_run(&tx, &EXACTLY_NEAREST_CHUNKS, params, &r->rows, &call->why);
+    }
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
     if (st == ST_OK)
@@ -130,13 +163,17 @@ enum status retrieve(struct query *q, struct call *call, const struct asked *ask
     const Embedding__Vector *vector = NULL;
     r->top_k = asked->top_k ? asked->top_k : TOP_K_DEFAULT;
     st = record_question(call, asked);
-    if (st == ST_OK)
-        st = embed_question(call, asked->before ? arena_printf(call->mem, "%s\n%s", asked->before, asked->question) : asked->question, &vector,
-                            &r->model);
-    if (st == ST_OK)
-        st = fault_status(FAULT_QUERY_EMBEDDED, &call->why);
-    if (st == ST_OK)
-        st = find_candidates(q, call, vector, asked->filter, r);
+    const char *text = asked->before ? arena_printf(call->mem, "%s\n%s", asked->before, asked->question) : asked->question, *other = "";
+    for (int round = 0; st == ST_OK && other && round < ROUNDS_MAX; round++) {     /* again for a tenant whose vectors another model made */
+        pgrows_destroy(&r->rows);
+        st = embed_question(call, text, other, &vector, &r->model);
+        if (st == ST_OK)
+            st = fault_status(FAULT_QUERY_EMBEDDED, &call->why);
+        if (st == ST_OK)
+            st = find_candidates(q, call, vector, asked->filter, r, &other);
+    }
+    if (st == ST_OK && other)
+        st = fail(&call->why, ST_UNAVAILABLE, "the tenant's model changed again and again");
     return st == ST_OK ? fault_status(FAULT_QUERY_FOUND, &call->why) : st;
 }
 

@@ -19,7 +19,7 @@ ROUTES = re.findall(r'\{ "([A-Z]+)", "([^"]+)".*?\n\s*\w+, \w+, (NULL|"[^"]+")',
 ELSEWHERE = {"/api/v1/auth/callback", "auth.Logout", "auth.EndSession", "auth.ListSessions", "auth.ListUserSessions", "auth.EndUserSessions",
              "auth.ApproveOffboarding", "auth.RotateTenantKey", "auth.CreateTenant", "auth.UpdateTenant", "auth.CreateLabelGrant", "auth.RevokeLabelGrant",
              "auth.BreakGlass", "auth.ListBreakGlass", "auth.EndBreakGlass", "auth.ReviewBreakGlass", "ingest.UpdateDocument", "ingest.CancelJob", "ingest.RetryJob",
-             "ingest.CreateErasure", "ingest.PlaceHold", "ingest.ReleaseHold", "query.ListErasures", "query.GetErasure", "query.GetErasureCertificate", "query.ListHolds",
+             "ingest.CreateErasure", "ingest.CreateReembedding", "ingest.PlaceHold", "ingest.ReleaseHold", "query.ListErasures", "query.GetErasure", "query.GetErasureCertificate", "query.ListHolds",
              "query.GetEvidenceContent", "query.AddCosignatures", "query.GetReceipt", "query.GetAuditReceipt", "query.GetConversation", "query.DeleteConversation"}
 
 

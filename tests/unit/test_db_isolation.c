@@ -134,21 +134,23 @@ Test(db_isolation, constraints_do_not_tell_about_other_tenants) {
 
 Test(db_isolation, a_partition_named_directly_is_refused) {
     two_tenants_with_documents();
-    pg_ask(pg_admin(), "BEGIN; DELETE FROM app.chunk_vectors WHERE tenant_id = '" PG_TENANT_B "'; SET LOCAL ROLE cordon_owner;"
-                       "SELECT app.add_vector_partition('" PG_TENANT_B "'); COMMIT");
+    pg_ask(pg_admin(), "BEGIN; SET LOCAL ROLE cordon_keys_definer; SELECT app.make_vector_partition('" PG_TENANT_B "');"
+                       "SELECT app.index_vectors('" PG_TENANT_B "', 'm'); UPDATE app.chunk_vectors SET home = tenant_id WHERE tenant_id = '" PG_TENANT_B "'; COMMIT");
     const char *own = "app.chunk_vectors_22222222222272228222222222222222";
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_policy WHERE polrelid = '%s'::regclass", own), "5");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM %s", own), "1");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = '%s'::regclass", own), "t");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_policy WHERE polrelid = '%s'::regclass", own), "6");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attstorage FROM pg_attribute WHERE attrelid = '%s'::regclass AND attname = 'embedding'", own), "p");
     for (int i = 0; i < LOGIN_COUNT; i++) {
         PGconn *conn = pg_connect(LOGINS[i]);
         cr_expect_str_eq(pg_try(conn, "SELECT * FROM %s", own), "42501", "%s", LOGINS[i]);
-        cr_expect_str_eq(pg_try(conn, "SELECT * FROM app.chunk_vectors_default"), "42501", "%s", LOGINS[i]);
+        cr_expect_str_eq(pg_try(conn, "SELECT * FROM app.chunk_vectors_shared"), "42501", "%s", LOGINS[i]);
         PQfinish(conn);
     }
     /* and if somebody granted it by mistake, the partition's own policies still hold */
-    pg_ask(pg_admin(), "GRANT SELECT ON app.chunk_vectors_default TO cordon_query");
+    pg_ask(pg_admin(), "GRANT SELECT ON app.chunk_vectors_shared TO cordon_query");
     PGconn *query = entered("cordon_query", PG_SLUG_B, "clinician");
-    cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.chunk_vectors_default"), "0");
+    cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.chunk_vectors_shared"), "0");
     PQfinish(query);
 }
 
@@ -156,7 +158,7 @@ Test(db_isolation, the_owner_sees_nothing) {
     two_tenants_with_documents();
     pg_ask(pg_admin(), "SET ROLE cordon_owner");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.documents) + (SELECT count(*) FROM app.chunks) + (SELECT count(*) FROM app.chunk_vectors) "
-                            "+ (SELECT count(*) FROM app.chunk_vectors_default) + (SELECT count(*) FROM keys.document_keys) + (SELECT count(*) FROM auth.users) "
+                            "+ (SELECT count(*) FROM app.chunk_vectors_shared) + (SELECT count(*) FROM keys.document_keys) + (SELECT count(*) FROM auth.users) "
                             "+ (SELECT count(*) FROM authz.ticket_keys) + (SELECT count(*) FROM jobs.jobs)"), "0");
     cr_expect_str_eq(pg_try(pg_admin(), "INSERT INTO app.subjects (tenant_id, id, mrn_blind, mrn_enc) VALUES ('" PG_TENANT_A "', gen_random_uuid(), sha256('x'), 'x')"), "42501");
 }
@@ -187,7 +189,7 @@ Test(db_isolation, roles_cannot_make_anything) {
         "COPY app.documents TO PROGRAM 'id'", "COPY (SELECT 1) TO '/tmp/x'", "SELECT pg_read_file('/etc/passwd')", "SELECT pg_ls_dir('/')",
         "ALTER TABLE app.documents DISABLE ROW LEVEL SECURITY", "DROP POLICY query_reads ON app.documents", "ALTER ROLE CURRENT_USER BYPASSRLS",
         "CREATE TRIGGER t BEFORE INSERT ON app.documents FOR EACH ROW EXECUTE FUNCTION app.check_document_move()",
-        "SELECT app.add_vector_partition('" PG_TENANT_A "')",
+        "SELECT app.make_vector_partition('" PG_TENANT_A "')",
     };
     for (int r = 0; r < LOGIN_COUNT; r++) {
         PGconn *conn = pg_connect(LOGINS[r]);

@@ -2,11 +2,33 @@
 
 #include "audit.pb-c.h"
 #include "core/wire.h"
+#include "db/halfvec.h"
+#include "db/sql.h"
 #include "embedding.pb-c.h"
 
 struct rig rig;
 
 /* ---- the players ---- */
+
+/* As audit-writer does, but for the tree: for keys that are handed out for what is on the record. */
+static void record_disclosure(struct call *call, const Audit__Event *e) {
+    struct uuid *ids = arena_alloc(call->mem, (e->n_document_ids + 1) * sizeof *ids), event_id = { { 0 } };
+    char event[UUID_TEXT_BYTES];
+    PGconn *conn = PQconnectdb(pg_url(NULL));
+    (void)uuid_from_bytes(e->event_id.data, e->event_id.len, &event_id);
+    for (size_t i = 0; i < e->n_document_ids; i++)
+        (void)uuid_from_bytes(e->document_ids[i].data, e->document_ids[i].len, &ids[i]);
+    const char *const values[] = { uuid_format(&event_id, event), e->action, uuid_array(call->mem, ids, e->n_document_ids), call->ticket };
+    PGresult *done = PQexecParams(conn, "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, actor_id,"
+        " document_ids, ticket_digest, content_digest, event, leaf_hash)"
+        " SELECT $1::uuid, c.tenant_id, (SELECT count(*) FROM audit.audit_logs l WHERE l.tenant_id = c.tenant_id), clock_timestamp(), clock_timestamp(),"
+        " 'disclosure', $2, 'success', c.user_id, $3::uuid[], sha256(convert_to($4, 'UTF8')), sha256(''), '{}', sha256('\\x007b7d') FROM authz.check($4) c",
+        4, NULL, values, NULL, NULL, 0);
+    if (PQresultStatus(done) != PGRES_COMMAND_OK)
+        fprintf(stderr, "the record: %s", PQerrorMessage(conn));
+    PQclear(done);
+    PQfinish(conn);
+}
 
 static enum status on_append(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
     (void)ctx;
@@ -20,6 +42,8 @@ static enum status on_append(void *ctx, struct call *call, ProtobufCBinaryData b
     reply->n_seqs = req->n_events;
     reply->seqs = arena_alloc(call->mem, req->n_events * sizeof *reply->seqs);
     rig.audited++;
+    for (size_t i = 0; rig.records_disclosures && i < req->n_events; i++)
+        record_disclosure(call, req->events[i]);
     *ret_reply = &reply->base;
     return ST_OK;
 }
@@ -42,6 +66,14 @@ static Embedding__Vector *vector_of(struct arena *mem, const char *text) {
 
 static enum status on_embed(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
     (void)ctx;
+    if (str_equal(call->method, "embedding.Models")) {
+        Embedding__ModelsReply *models = arena_alloc(call->mem, sizeof *models);
+        embedding__models_reply__init(models);
+        models->embed_model = (char *)rig.model_name;
+        models->dimensions = VECTOR_DIMENSIONS;
+        *ret_reply = &models->base;
+        return ST_OK;
+    }
     const Embedding__EmbedRequest *req = embedding__embed_request__unpack(arena_wire(call->mem), body.len, body.data);
     if (!req)
         return fail(&call->why, ST_INVALID, "does not decode");
@@ -54,7 +86,7 @@ static enum status on_embed(void *ctx, struct call *call, ProtobufCBinaryData bo
         return fail(&call->why, (enum status)rig.model_status, "away");
     Embedding__EmbedReply *reply = arena_alloc(call->mem, sizeof *reply);
     embedding__embed_reply__init(reply);
-    reply->model = arena_strdup(call->mem, "m");
+    reply->model = arena_strdup(call->mem, *req->model ? req->model : rig.model_name);
     reply->n_vectors = req->n_texts;
     reply->vectors = arena_alloc(call->mem, req->n_texts * sizeof *reply->vectors);
     pthread_mutex_lock(&rig.lock);
@@ -113,6 +145,7 @@ void rig_open(void) {
     fill_settings(&rig.settings);
     make_keys();
     start(&rig.writer, PEER_AUDIT_WRITER, PEER_INGEST_WORKER, on_append);
+    rig.model_name = "m";
     start(&rig.model, PEER_EMBEDDING_WORKER, PEER_INGEST_WORKER, on_embed);
     rig.runtime = (struct runtime){ .process = "ingest-worker", .metrics = metrics_new() };
     struct why why = { 0 };
@@ -228,4 +261,16 @@ void rig_database(bool is_away) {
     pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I CONNECTION LIMIT %s', current_database()); END $$", is_away ? "0" : "-1");
     pg_ask(pg_admin(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE 'cordon_%%' "
                        "AND pid <> pg_backend_pid()");
+}
+
+enum status rig_ask(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *reply, struct why *ret_why) {
+    struct asker a;
+    asker_start(&a, &rig.edge, PATIENCE_MS);
+    a.call.ticket = ticket;
+    ProtobufCMessage *got = NULL;
+    enum status st = bus_ask(&a.call, method, req, reply, &got);
+    if (ret_why)
+        *ret_why = a.call.why;
+    asker_end(&a);
+    return st;
 }

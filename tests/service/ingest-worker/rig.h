@@ -18,6 +18,8 @@ struct rig {
     struct runtime runtime;
     struct ingest *ingest;
 
+    const char *model_name;                     /* of the present model: "m" */
+    bool records_disclosures;                   /* on the log itself, too */
     atomic_int audit_status, model_status;      /* what the players answer with; ST_OK: as they should */
     atomic_uint audited, embedded_calls;
     atomic_uint fails_at_call;                  /* this call of embed and those after it answer model_status; 0: all do */
@@ -37,6 +39,7 @@ void rig_start_jobs(void);
 void rig_stop_jobs(void);
 
 /* Ask one of the service's rpcs as edge does. */
+enum status rig_ask(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *reply, struct why *ret_why);
 struct rig_upload { const char *type, *name, *metadata, *mrn, *end_ticket; int64_t announced_bytes; const uint8_t *sha256; size_t sha256_len;
                     const char *key, *priority; const void *id; size_t id_len; };
 /* Upload len bytes with tenant A's clinician "ann"'s ticket, in parts. u: NULL for a plain text of the right length. */

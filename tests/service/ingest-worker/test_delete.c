@@ -3,22 +3,10 @@
 
 TestSuite(ingest_delete, .init = rig_open, .fini = rig_close, .timeout = 60);
 
-static enum status ask(const char *method, const char *ticket, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *reply, struct why *ret_why) {
-    struct asker a;
-    asker_start(&a, &rig.edge, PATIENCE_MS);
-    a.call.ticket = ticket;
-    ProtobufCMessage *got = NULL;
-    enum status st = bus_ask(&a.call, method, req, reply, &got);
-    if (ret_why)
-        *ret_why = a.call.why;
-    asker_end(&a);
-    return st;
-}
-
 static enum status delete_bytes(const char *ticket, const void *id, size_t len, struct why *ret_why) {
     Ingest__DeleteDocumentRequest req = INGEST__DELETE_DOCUMENT_REQUEST__INIT;
     req.document_id = (ProtobufCBinaryData){ len, (uint8_t *)id };
-    return ask("ingest.DeleteDocument", ticket, &req.base, &ingest__delete_document_reply__descriptor, ret_why);
+    return rig_ask("ingest.DeleteDocument", ticket, &req.base, &ingest__delete_document_reply__descriptor, ret_why);
 }
 
 static enum status delete_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
@@ -78,7 +66,7 @@ static enum status move_as(const char *method, const char *ticket, const struct 
     Ingest__RetryJobRequest retry = INGEST__RETRY_JOB_REQUEST__INIT;
     req.job_id = retry.job_id = (ProtobufCBinaryData){ UUID_BYTES, id.bytes };
     bool is_cancel = str_equal(method, "ingest.CancelJob");
-    return ask(method, ticket, is_cancel ? &req.base : &retry.base,
+    return rig_ask(method, ticket, is_cancel ? &req.base : &retry.base,
                is_cancel ? &ingest__cancel_job_reply__descriptor : &ingest__retry_job_reply__descriptor, ret_why);
 }
 
@@ -90,7 +78,7 @@ static enum status relabel_as(const char *ticket, const struct uuid *id, char *l
     req.document_id = (ProtobufCBinaryData){ UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
     req.labels = &label;
     req.n_labels = label ? 1 : 0;
-    return ask("ingest.UpdateDocument", ticket, &req.base, &ingest__update_document_reply__descriptor, ret_why);
+    return rig_ask("ingest.UpdateDocument", ticket, &req.base, &ingest__update_document_reply__descriptor, ret_why);
 }
 
 static enum status unlabel_as(const char *ticket, const struct uuid *id, struct why *ret_why) { return relabel_as(ticket, id, NULL, ret_why); }
@@ -101,14 +89,14 @@ static enum status erase_as(const char *ticket, const struct uuid *id, struct wh
     req.document_ids = &document;
     req.n_document_ids = 1;
     req.reason = (char *)"court_order";
-    return ask("ingest.CreateErasure", ticket, &req.base, &ingest__create_erasure_reply__descriptor, ret_why);
+    return rig_ask("ingest.CreateErasure", ticket, &req.base, &ingest__create_erasure_reply__descriptor, ret_why);
 }
 
 static enum status hold_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
     Ingest__PlaceHoldRequest req = INGEST__PLACE_HOLD_REQUEST__INIT;
     req.document_id = (ProtobufCBinaryData){ UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
     req.reason = (char *)"litigation";
-    return ask("ingest.PlaceHold", ticket, &req.base, &ingest__place_hold_reply__descriptor, ret_why);
+    return rig_ask("ingest.PlaceHold", ticket, &req.base, &ingest__place_hold_reply__descriptor, ret_why);
 }
 
 /* The hold on the document, which is placed first; that id when there is no such document. */
@@ -119,7 +107,7 @@ static enum status release_as(const char *ticket, const struct uuid *document_id
                        "FROM app.documents d WHERE d.id = '%s' ON CONFLICT DO NOTHING", uuid_format(document_id, text));
     Ingest__ReleaseHoldRequest req = INGEST__RELEASE_HOLD_REQUEST__INIT;
     req.hold_id = (ProtobufCBinaryData){ UUID_BYTES, id.bytes };
-    return ask("ingest.ReleaseHold", ticket, &req.base, &ingest__release_hold_reply__descriptor, ret_why);
+    return rig_ask("ingest.ReleaseHold", ticket, &req.base, &ingest__release_hold_reply__descriptor, ret_why);
 }
 
 static enum status pack_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
@@ -128,13 +116,19 @@ static enum status pack_as(const char *ticket, const struct uuid *id, struct why
     req.document_ids = &document;
     req.n_document_ids = 1;
     req.reason = (char *)"audit";
-    return ask("ingest.CreateEvidence", ticket, &req.base, &ingest__create_evidence_reply__descriptor, ret_why);
+    return rig_ask("ingest.CreateEvidence", ticket, &req.base, &ingest__create_evidence_reply__descriptor, ret_why);
 }
 
 static enum status unpack_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
     Ingest__DeleteEvidenceRequest req = INGEST__DELETE_EVIDENCE_REQUEST__INIT;
     req.evidence_id = (ProtobufCBinaryData){ UUID_BYTES, (uint8_t *)(uintptr_t)id->bytes };
-    return ask("ingest.DeleteEvidence", ticket, &req.base, &ingest__delete_evidence_reply__descriptor, ret_why);
+    return rig_ask("ingest.DeleteEvidence", ticket, &req.base, &ingest__delete_evidence_reply__descriptor, ret_why);
+}
+
+static enum status reembed_as(const char *ticket, const struct uuid *id, struct why *ret_why) {
+    Ingest__CreateReembeddingRequest req = INGEST__CREATE_REEMBEDDING_REQUEST__INIT;
+    (void)id;
+    return rig_ask("ingest.CreateReembedding", ticket, &req.base, &ingest__create_reembedding_reply__descriptor, ret_why);
 }
 
 static const struct { const char *method; enum status (*ask)(const char *ticket, const struct uuid *id, struct why *ret_why); bool has_id; } ASKS[] = {
@@ -146,6 +140,7 @@ static const struct { const char *method; enum status (*ask)(const char *ticket,
     { "ingest.CreateErasure", erase_as, true },
     { "ingest.CreateEvidence", pack_as, true },
     { "ingest.DeleteEvidence", unpack_as, true },
+    { "ingest.CreateReembedding", reembed_as, false },
     { "ingest.PlaceHold", hold_as, true },
     { "ingest.ReleaseHold", release_as, true },
 };

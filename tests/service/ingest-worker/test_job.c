@@ -28,7 +28,7 @@ Test(ingest_job, makes_a_document_ready) {
     cr_expect(rig.was_audited_first, "text goes to the model when that is on the record");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT state || ' ' || attempt FROM jobs.jobs"), "succeeded 1");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.chunks c WHERE c::text LIKE '%%' || encode('potassium', 'hex') || '%%'"), "0", "sealed");
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(action, ' ' ORDER BY id) FROM audit.audit_outbox WHERE job_id IS NOT NULL"), "document.status job.complete");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(action, ' ' ORDER BY id) FROM audit.audit_outbox WHERE job_id IS NOT NULL"), "vectors.create document.status job.complete");
 }
 
 Test(ingest_job, several_documents_of_two_tenants) {

@@ -44,7 +44,7 @@ Test(verdict, every_failure_has_a_reason_and_only_documents_are_to_blame_at_once
             enum status st = error_status((enum error_code)code);
             struct job_verdict got = job_verdict((enum job_step)step, st, (enum error_code)code);
             cr_expect(*got.reason && strspn(got.reason, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == strlen(got.reason));
-            cr_expect(got.verdict != VERDICT_OUTAGE || st == ST_UNAVAILABLE || st == ST_TIMEOUT || st == ST_LIMITED);
+            cr_expect(got.verdict != VERDICT_OUTAGE || st == ST_UNAVAILABLE || st == ST_TIMEOUT || st == ST_LIMITED || code == ERR_MODEL_NAME);
             cr_expect(got.verdict != VERDICT_PERMANENT || strncmp(got.reason, "DOC_", 4) == 0 || strcmp(got.reason, "document_deleted") == 0);
         }
 }

@@ -310,6 +310,14 @@ static struct outcome get_certificate(const char *ticket, const char *id) {
     return after(rig_call("query.GetErasureCertificate", ticket, &req.base, &reply), 1);
 }
 
+static struct outcome get_vectors(const char *ticket, const char *id) {
+    Query__GetVectorsRequest req = QUERY__GET_VECTORS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    (void)id;
+    enum status st = rig_call("query.GetVectors", ticket, &req.base, &reply);
+    return after(st, reply && *((Query__GetVectorsReply *)reply)->model);
+}
+
 static struct outcome list_holds(const char *ticket, const char *id) {
     Query__ListHoldsRequest req = QUERY__LIST_HOLDS_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
@@ -366,6 +374,7 @@ static const struct sample {
     { "query.ListEvidence",    "admin",     "clinician", PACK_A, NULL, list_evidence,     "evidence.read" },
     { "query.GetEvidence",     "admin",     "clinician", PACK_A, PACK_B, get_evidence,    "evidence.read" },
     { "query.GetEvidenceContent", "admin",  "clinician", PACK_A, PACK_B, get_evidence_content, "evidence.download" },
+    { "query.GetVectors",      "admin",     "clinician", DOC_A, NULL,  get_vectors,       NULL },
     { "query.ListHolds",       "admin",     "clinician", DOC_A, NULL,  list_holds,        "hold.list" },
     { "query.ListAuditEvents", "auditor",   "clinician", DOC_A, DOC_B, list_audit_events, "audit.read" },
     { "query.FindSubject",     "clinician", "auditor",   PATIENT_A, PATIENT_B, find_subject, "subject.find" },

@@ -1,0 +1,175 @@
+#include "vectors.h"
+
+#include <string.h>
+
+#include "core/buffer.h"
+#include "core/str.h"
+#include "core/text_codec.h"
+#include "embedding.pb-c.h"
+
+static const char REUSED[] = "cordon_embed_reused_texts_total", REUSED_HELP[] = "Texts that the tenant had vectors of already, and no model was asked for.";
+
+char *vectors_text(struct arena *mem, const char *file_name, const char *text, size_t len) {
+    return *file_name ? arena_printf(mem, "%s\n%.*s", file_name, (int)len, text) : arena_strndup(mem, text, len);
+}
+
+void vectors_blind(const struct tenant_key *search_key, const char *text, uint8_t out[BLIND_BYTES]) {
+    tenant_key_blind(search_key, "embedded-text", text, strlen(text), out);
+}
+
+/* The next of them, as an element of a bytea[]. */
+static bool add_blind(struct buffer *out, const uint8_t blind[BLIND_BYTES]) {
+    char hex[2 * BLIND_BYTES + 1];
+    return buffer_printf(out, "%s\"\\\\x%s\"", out->len > 1 ? "," : "", hex_encode(blind, BLIND_BYTES, hex));
+}
+
+static enum status known(struct job_run *run, const struct sql *q, const char *model, struct buffer *blinds, PGresult **ret_rows) {
+    if (!buffer_add_str(blinds, "}"))
+        return fail(&run->call.why, ST_INTERNAL, "tokens of texts");
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = job_run_tx(run, &tx);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, q, (struct db_param[]){ DB_TEXT(model), DB_TEXT(blinds->data) }, ret_rows, &run->call.why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
+}
+
+enum status vectors_known(struct job_run *run, const char *model, const uint8_t blinds[][BLIND_BYTES], size_t n, bool ret_is_known[],
+                          size_t *ret_known_count) {
+    static const struct sql KNOWN = { "known_texts",
+        "SELECT b.n FROM pg_catalog.unnest($2::bytea[]) WITH ORDINALITY b (blind, n) "
+        "WHERE b.blind IN (SELECT k.text_blind FROM keys.known_vectors($1, $2::bytea[]) k)", 2 };
+    CLEANUP(buffer_end) struct buffer list = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    *ret_known_count = 0;
+    if (!*model)
+        return ST_OK;
+    bool is_good = buffer_add_str(&list, "{");
+    for (size_t i = 0; is_good && i < n; i++)
+        is_good = add_blind(&list, blinds[i]);
+    enum status st = is_good ? known(run, &KNOWN, model, &list, &rows) : fail(&run->call.why, ST_INTERNAL, "tokens of texts");
+    for (int row = 0; st == ST_OK && row < db_count(rows); row++)
+        ret_is_known[db_i64(rows, row, 0) - 1] = true;
+    *ret_known_count = st == ST_OK ? (size_t)db_count(rows) : 0;
+    return st;
+}
+
+static size_t take_known(const PGresult *rows, struct vector_text texts[], size_t n) {
+    size_t taken = 0;
+    for (int row = 0; row < db_count(rows); row++) {
+        size_t len = 0, vector_len = 0;
+        const uint8_t *blind = db_bytea(rows, row, 0, &len), *vector = db_bytea(rows, row, 1, &vector_len);
+        for (size_t i = 0; i < n && len == BLIND_BYTES && vector_len == HALFVEC_BYTES; i++)
+            if (!texts[i].is_made && memcmp(texts[i].blind, blind, BLIND_BYTES) == 0) {
+                memcpy(texts[i].halfvec, vector, HALFVEC_BYTES);
+                texts[i].is_made = true;
+                taken++;
+            }
+    }
+    return taken;
+}
+
+enum status vectors_recall(struct job_run *run, const char *model, struct vector_text texts[], size_t n) {
+    static const struct sql KNOWN = { "known_vectors", "SELECT text_blind, embedding FROM keys.known_vectors($1, $2::bytea[])", 2 };
+    CLEANUP(buffer_end) struct buffer list = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    if (!*model)
+        return ST_OK;
+    bool is_good = buffer_add_str(&list, "{");
+    for (size_t i = 0; is_good && i < n; i++)
+        is_good = texts[i].is_made || add_blind(&list, texts[i].blind);
+    enum status st = is_good ? known(run, &KNOWN, model, &list, &rows) : fail(&run->call.why, ST_INTERNAL, "tokens of texts");
+    if (st == ST_OK)
+        counter_add(metrics_counter(run->ingest->runtime->metrics, REUSED, REUSED_HELP, ""), take_known(rows, texts, n));
+    return st;
+}
+
+/* texts[i] is the first of its kind that is wanted, or its vector is that of an earlier one. */
+static size_t first_equal(const struct vector_text texts[], size_t i) {
+    for (size_t j = 0; j < i; j++)
+        if (memcmp(texts[j].blind, texts[i].blind, BLIND_BYTES) == 0)
+            return j;
+    return i;
+}
+
+enum status vectors_ask(struct job_run *run, const char *model, struct vector_text texts[], size_t n, const char **ret_model) {
+    Embedding__EmbedRequest req = EMBEDDING__EMBED_REQUEST__INIT;
+    size_t places[VECTORS_AT_ONCE], repeated = 0;
+    req.texts = arena_alloc(run->call.mem, n * sizeof *req.texts);
+    req.purpose = EMBEDDING__PURPOSE__DOCUMENT;
+    req.model = (char *)model;
+    *ret_model = model;
+    for (size_t i = 0; i < n; i++) {
+        if (texts[i].is_made)
+            continue;
+        if (first_equal(texts, i) < i) {
+            repeated++;
+            continue;
+        }
+        places[req.n_texts] = i;
+        req.texts[req.n_texts++] = (char *)texts[i].text;
+    }
+    if (req.n_texts == 0)
+        return ST_OK;
+    ProtobufCMessage *message = NULL;
+    enum status st = bus_ask(&run->call, "embedding.Embed", &req.base, &embedding__embed_reply__descriptor, &message);
+    if (st != ST_OK)
+        return st;
+    const Embedding__EmbedReply *reply = (const void *)message;
+    if (reply->n_vectors != req.n_texts || (*model && !str_equal(model, reply->model)))
+        return fail(&run->call.why, ST_INTERNAL, "the model gave %zu vectors for %zu texts", reply->n_vectors, req.n_texts);
+    for (size_t k = 0; k < req.n_texts; k++) {
+        if (reply->vectors[k]->n_values != VECTOR_DIMENSIONS)
+            return fail(&run->call.why, ST_INTERNAL, "a vector of %zu dimensions", reply->vectors[k]->n_values);
+        (void)db_halfvec_param(reply->vectors[k]->values, texts[places[k]].halfvec);
+        texts[places[k]].is_made = true;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!texts[i].is_made) {
+            memcpy(texts[i].halfvec, texts[first_equal(texts, i)].halfvec, HALFVEC_BYTES);
+            texts[i].is_made = true;
+        }
+    counter_add(metrics_counter(run->ingest->runtime->metrics, REUSED, REUSED_HELP, ""), repeated);
+    *ret_model = reply->model;
+    return ST_OK;
+}
+
+enum status vectors_hold(struct job_run *run, struct tenant_tx *tx, const struct vector_models *models, const char *model, struct uuid *ret_home,
+                         bool *ret_is_same) {
+    static const struct sql HOLD = { "hold_vector_set", "SELECT model, next_model, home FROM keys.hold_vector_set($1)", 1 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_run(tx, &HOLD, (struct db_param[]){ DB_TEXT(model) }, &rows, &run->call.why);
+    if (st != ST_OK)
+        return st;
+    const char *wanted = *models->names[0] ? models->names[0] : model;
+    *ret_is_same = str_equal(wanted, db_text(rows, 0, 0)) && str_equal(models->count > 1 ? models->names[1] : "", db_text(rows, 0, 1));
+    *ret_home = db_uuid(rows, 0, 2);
+    return ST_OK;
+}
+
+/* Policies are asked once a statement, and each answer is a ticket verified, so there is one for several rows. Rows that a short one
+ * does not have are NULL. */
+enum { SHARED = 3, PER_ROW = 4, PARAMS = 35 };
+static const struct sql ADD_VECTORS = { "add_vectors",
+    "INSERT INTO app.chunk_vectors (tenant_id, model, home, document_id, chunk_id, text_blind, embedding) SELECT $1::uuid, $2::text, $3::uuid, v.* FROM (VALUES "
+    "($4::uuid, $5::uuid, $6::bytea, $7::ext.halfvec), ($8, $9, $10, $11), ($12, $13, $14, $15), ($16, $17, $18, $19), "
+    "($20, $21, $22, $23), ($24, $25, $26, $27), ($28, $29, $30, $31), ($32, $33, $34, $35)) v (document_id) "
+    "WHERE v.document_id IS NOT NULL ON CONFLICT DO NOTHING", PARAMS };
+_Static_assert(PARAMS == SHARED + VECTOR_ROWS * PER_ROW, "a row of ADD_VECTORS for each of a batch");
+
+enum status vectors_store(struct job_run *run, struct tenant_tx *tx, const char *model, const struct uuid *home, const struct vector_text texts[],
+                          size_t n) {
+    enum status st = ST_OK;
+    for (size_t at = 0; st == ST_OK && at < n; at += VECTOR_ROWS) {
+        struct db_param params[PARAMS] = { DB_UUID(&run->claims.tenant_id), DB_TEXT(model), DB_UUID(home) };
+        for (size_t i = 0; i < VECTOR_ROWS && at + i < n; i++) {
+            const struct vector_text *t = &texts[at + i];
+            struct db_param *p = params + SHARED + i * PER_ROW;
+            *p++ = DB_UUID(&t->document_id);
+            *p++ = DB_UUID(&t->chunk_id);
+            *p++ = DB_BYTES(t->blind, BLIND_BYTES);
+            *p++ = DB_BYTES(t->halfvec, HALFVEC_BYTES);
+        }
+        st = tenant_tx_run(tx, &ADD_VECTORS, params, NULL, &run->call.why);
+    }
+    return st;
+}
