@@ -6,7 +6,7 @@
 #include "core/wire.h"
 #include "service/skeleton.h"
 
-enum { ASK_MS = 3000, AGAIN_MS = 1000 };
+enum { ASK_MS = 3000, AGAIN_MS = 1000, REPLY_CAP_BYTES = 4096 };
 
 struct announce {
     const struct runtime *rt;
@@ -17,7 +17,7 @@ struct announce {
 };
 
 static enum status say(struct announce *a, struct why *why) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(REPLY_CAP_BYTES);
     CLEANUP(bus_client_destroy) struct bus_client *client = bus_client_new(a->rt->bus);
     Audit__RecordStartRequest req = AUDIT__RECORD_START_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
