@@ -62,7 +62,7 @@ static bool converse_stream(struct fake_bedrock *fake, const char *body, int fd)
         add_event(&out, "event", ":event-type", "contentBlockDelta", piece.data);
     }
     if (fake->ends == STREAM_EXCEPTION)
-        add_event(&out, "exception", ":exception-type", "modelStreamErrorException", "{\"message\":\"no\"}");
+        add_event(&out, "exception", ":exception-type", fake->exception, "{\"message\":\"no\"}");
     if (fake->ends == STREAM_WHOLE || fake->ends == STREAM_GUARDED) {
         add_event(&out, "event", ":event-type", "messageStop",
                   fake->ends == STREAM_GUARDED ? "{\"stopReason\":\"guardrail_intervened\"}" : "{\"stopReason\":\"end_turn\"}");
@@ -103,6 +103,7 @@ void fake_bedrock_start(struct fake_bedrock *fake) {
     memset(fake, 0, sizeof *fake);
     fake->answer = "Yes [1].";
     fake->piece_bytes = 3;
+    fake->exception = "modelStreamErrorException";
     fake->server = loopback_start(answer, fake);
 }
 

@@ -16,6 +16,7 @@ struct fake_bedrock {
     const char *answer;                     /* of converse, and of converse-stream in pieces of piece_bytes */
     size_t piece_bytes;
     enum { STREAM_WHOLE, STREAM_EXCEPTION, STREAM_CUT, STREAM_HANG, STREAM_SILENT, STREAM_GUARDED } ends;   /* after the last piece; SILENT: before the first */
+    const char *exception;                  /* of STREAM_EXCEPTION */
     atomic_bool was_left;                   /* a stream that hung was closed by the client */
     char last_body[65536];                  /* of both */
 };

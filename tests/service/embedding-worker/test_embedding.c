@@ -341,6 +341,16 @@ Test(embedding, an_answer_that_breaks_off_is_none) {
     cr_expect_eq(fake.converses, 2, "not repeated: half of it may have been shown");
 }
 
+Test(embedding, an_answer_that_is_throttled_in_its_middle_is_not_begun_again) {
+    Embedding__GenerateRequest req = generate_request();
+    Embedding__GenerateReply *reply = NULL;
+    fake.ends = STREAM_EXCEPTION;
+    fake.exception = "throttlingException";
+    cr_assert_eq(generate(&req, &reply), ST_UNAVAILABLE);
+    cr_expect_eq(call.why.code, ERR_MODEL_BROKE_OFF, "%s", call.why.text);
+    cr_expect_eq(fake.converses, 1);
+}
+
 Test(embedding, not_found_is_not_an_answer) {
     static const char *const SAID[] = { "NOT_FOUND", "NOT_FOUND.", "\nNOT_FOUND\n\nThe excerpts say nothing of it.", "", "  ", NULL };
     for (int i = 0; SAID[i]; i++) {
