@@ -1,6 +1,7 @@
 /* breaker — a model that is away is not asked again and again by everybody. After some failures in a row, and five seconds
- * without a success (of one that is overloaded some calls succeed), it is open: calls are refused at once, with when to come back. When that time is over, one call is let through; its success closes the
- * breaker, its failure opens it for twice as long. Pure state: times are clock_mono_us(). Not thread-safe. */
+ * without a success (of one that is overloaded some calls succeed), it is open: calls are refused at once, with when to come
+ * back. When that time is over, one call is let through; its success closes the breaker, its failure opens it for twice as
+ * long. Pure state: times are clock_mono_us(). Not thread-safe. */
 #ifndef CORDON_EMBEDDING_BREAKER_H
 #define CORDON_EMBEDDING_BREAKER_H
 
