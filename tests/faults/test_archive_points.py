@@ -71,7 +71,7 @@ def test_the_log_with_its_archived_months_is_exported_whole_and_verifies(archivi
     assert export.status_code == 200, export.text[:500]
     done = subprocess.run([e2e.ROOT / ".cordon/build/release/services/verify/cordon-verify", "--no-key", "-"], input=export.content, capture_output=True)
     assert done.returncode == 0, done.stdout
-    assert ask(archiving, "SELECT count(*) FROM audit.audit_logs WHERE event IS NULL") >= len(OURS)
+    assert ask(archiving, "SELECT count(*) FROM audit.audit_logs WHERE event IS NULL") > 0
     listed = archiving.call("GET", "/api/v1/audit/events?limit=200", **AUDITOR)
     assert listed.status_code == 200 and all(e["event"]["v"] == 1 for e in listed.json()["events"])
 
