@@ -250,20 +250,20 @@ static const char *format_default(const struct setting *row) {
     return !row->fallback ? "required" : *row->fallback ? row->fallback : "optional";
 }
 
-/* Is there one by which Secrets Manager can be asked? */
-static bool has_credentials(const struct setting *const tables[]) {
+/* Is there a setting that says where Secrets Manager is? */
+static bool has_manager(const struct setting *const tables[]) {
     for (const struct setting *const *table = tables; *table; table++)
         for (const struct setting *row = *table; row->name; row++)
-            if (row->type == SET_CREDENTIAL)
+            if (str_equal(row->name, "AWS_ENDPOINT_URL_SECRETS_MANAGER"))
                 return true;
     return false;
 }
 
 /* " Or named by ...", or "" where it can only be given. tick: "`" or "". */
-static const char *format_reference(const struct setting *row, bool has_credentials, const char *tick, char *out, size_t size) {
+static const char *format_reference(const struct setting *row, bool can_ask, const char *tick, char *out, size_t size) {
     char name[CONFIG_NAME_BYTES];
     *out = '\0';
-    if (has_credentials && is_nameable(row))
+    if (can_ask && is_nameable(row))
         (void)snprintf(out, size, " Or in Secrets Manager: %s%s%s%s.", tick, config_reference_name(row, name), tick,
                        row->type == SET_LIVE_SECRET ? ", read again while running" : ", read at start");
     return out;
@@ -274,7 +274,7 @@ void config_print_help(FILE *out, const char *process, const char *about, const 
         out,
         "%s - %s\n\nusage: %s [--help | --settings-markdown | --version]\n\nSettings come from the environment:\n\n",
         process, about, process);
-    bool can_ask = has_credentials(tables);
+    bool can_ask = has_manager(tables);
     for (const struct setting *const *table = tables; *table; table++)
         for (const struct setting *row = *table; row->name; row++) {
             char limits[96], named[192];
@@ -287,7 +287,7 @@ void config_print_help(FILE *out, const char *process, const char *about, const 
 void config_print_markdown(FILE *out, const char *process, const char *about, const struct setting *const tables[]) {
     (void)fprintf(out, "## %s\n\n%s\n\n| Variable | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n",
                   process, about);
-    bool can_ask = has_credentials(tables);
+    bool can_ask = has_manager(tables);
     for (const struct setting *const *table = tables; *table; table++)
         for (const struct setting *row = *table; row->name; row++) {
             char limits[96], named[192];

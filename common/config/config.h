@@ -76,8 +76,8 @@ void config_describe(const struct setting *table, const void *settings, struct b
 /* Release texts and secrets of settings; may run twice. */
 void config_release(const struct setting *table, void *settings);
 
-/* Help for a terminal, and a Markdown table for docs/settings.md. tables: NULL-terminated list. Where one of them has a
- * SET_CREDENTIAL, the names of secrets are told too. */
+/* Help for a terminal, and a Markdown table for docs/settings.md. tables: NULL-terminated list. Where one of them says
+ * where Secrets Manager is, the names of secrets are told too. */
 void config_print_help(FILE *out, const char *process, const char *about, const struct setting *const tables[]);
 void config_print_markdown(FILE *out, const char *process, const char *about, const struct setting *const tables[]);
 
