@@ -103,7 +103,11 @@ def test_rules_and_dashboard_ask_only_for_what_is_there(shown):
 
 
 def test_labels_hold_no_ids_and_no_words_of_anybody(shown):
+    """But for whose tokens they were: a tenant's id, of so many tenants."""
     for process, text in shown.items():
+        for tenant in re.findall(r'^cordon_model_tenant_\w+\{tenant="([^"]*)"', text, re.M):
+            assert process == "embedding-worker" and re.fullmatch(r"other|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", tenant), tenant
+        text = re.sub(r"^cordon_model_tenant_.*$", "", text, flags=re.M)
         for value in re.findall(r'\w+="([^"]*)"', text):
             assert re.fullmatch(r"[A-Za-z0-9_./{}*:+ -]{0,80}", value), (process, value)
             assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}|[0-9a-f]{16}", value), (process, value)
