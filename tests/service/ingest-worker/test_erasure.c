@@ -112,6 +112,18 @@ Test(ingest_erasure, of_a_patient_takes_every_document_and_the_patients_row) {
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.audit_outbox WHERE action = 'subject.erase'"), "1");
 }
 
+Test(ingest_erasure, a_hold_is_of_a_document_a_patient_or_the_log) {
+    Ingest__PlaceHoldRequest req = INGEST__PLACE_HOLD_REQUEST__INIT;
+    req.reason = (char *)"litigation";
+    req.log = true;
+    cr_assert_eq(ask("ingest.PlaceHold", &req.base, &ingest__place_hold_reply__descriptor, admin(), NULL), ST_OK);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT is_log || ' ' || num_nulls(document_id, subject_id) FROM app.holds"), "true 2");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT detail ->> 'log' FROM audit.audit_outbox WHERE action = 'hold.place'"), "true");
+    struct uuid id = uuid_v7();
+    req.document_id = (ProtobufCBinaryData){ UUID_BYTES, id.bytes };
+    cr_expect_eq(ask("ingest.PlaceHold", &req.base, &ingest__place_hold_reply__descriptor, admin(), NULL), ST_INVALID, "one of the three");
+}
+
 Test(ingest_erasure, a_hold_refuses_deletion_and_erasure_until_it_is_released) {
     struct uuid id = add_ready("MRN-1"), subject;
     const char *text = pg_ask(pg_admin(), "SELECT id FROM app.subjects");
