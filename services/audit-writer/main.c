@@ -6,6 +6,7 @@
  *           heads, drain the outbox and check tickets. It cannot change or delete what is on
  *           the log; it reads events of closed months, to archive them, and nothing else of a tenant. The key that heads of the log are signed with. S3 Put,
  *           Get and legal holds in the anchor bucket, where nothing can be removed. KMS Sign and GetPublicKey of one key, when configured.
+ *           Its own settings' secrets in Secrets Manager, when they are named (common/secrets).
  * Fails:    an event is acknowledged only after COMMIT; anything else is a failed call, and its caller
  *           shows nothing. A lost database is ST_UNAVAILABLE until it returns; changes then wait in
  *           audit_outbox. A log that ends before a head that was signed is appended to by nobody (AUDIT_002)

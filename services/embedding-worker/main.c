@@ -6,6 +6,7 @@
  *           database, no store, no tenant's keys; texts live in memory for the length of one call. From the ticket it
  *           reads whose call it is, for accounts and fair shares only (ADR 0029). A link to audit-writer, which takes its start
  *           for the record and nothing else (ADR 0033).
+ *           Its own settings' secrets in Secrets Manager, when they are named (common/secrets).
  * Fails:    a throttled model is asked less and then ST_LIMITED, a tenant over its budget likewise; an absent model is
  *           ST_UNAVAILABLE, and left alone for a while. Another AWS identity, or an account that logs or sends text
  *           where nobody has declared it, refuses to start; a model that does not answer makes the process not ready. */
