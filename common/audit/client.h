@@ -6,7 +6,8 @@
 #include "audit/record.h"
 #include "bus/bus.h"
 
-/* Put one event on the log of the ticket's tenant; waits 800 ms at most, counted from when call was taken (500 ms of them in any case). *ret_event_id (may be NULL) is what keys.open() wants.
+/* Put one event on the log of the ticket's tenant; waits 800 ms at most, counted from when call was taken, of
+ * which it has 500 ms in any case. *ret_event_id (may be NULL) is what keys.open() wants.
  * ST_UNAVAILABLE (AUDIT_001): not on record, or not known to be: show nothing. ST_UNAUTHENTICATED: the
  * ticket has expired or was revoked meanwhile. ST_INTERNAL: the record breaks the rules of record.h. */
 enum status audit_append(struct call *call, const struct audit_record *record, struct uuid *ret_event_id) MUST_USE;

@@ -141,6 +141,6 @@ enum status db_record_start(struct db_pool *pool, const char *process, const cha
 enum status db_record_reported_start(struct db_pool *pool, const char *process, const struct uuid *instance, const char *version,
                                      const char *settings_sha256, const char *settings_changed, int64_t deadline_ms, struct why *why) {
     static const struct sql RECORD = { "record_reported_start", "SELECT audit.process_reported($1, $2, $3, $4, $5)", 5 };
-    return db_run(pool, &RECORD, (struct db_param[]){ DB_TEXT(process), DB_UUID(instance), DB_TEXT(version), DB_TEXT(settings_sha256), DB_TEXT(settings_changed) },
-                  deadline_ms, NULL, why);
+    return db_run(pool, &RECORD, (struct db_param[]){ DB_TEXT(process), DB_UUID(instance), DB_TEXT(version), DB_TEXT(settings_sha256),
+                  DB_TEXT(settings_changed) }, deadline_ms, NULL, why);
 }

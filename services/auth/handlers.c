@@ -32,7 +32,8 @@ static enum status on_record_start(void *self, struct call *call, const Protobuf
     (void)out;
     if (!uuid_from_bytes(req->instance_id.data, req->instance_id.len, &instance))
         return fail(&call->why, ST_INVALID, "a start without its id");
-    return db_record_reported_start(a->db, peer_name(call->peer), &instance, req->version, req->settings_sha256, req->settings_changed, call->deadline_ms, &call->why);
+    return db_record_reported_start(a->db, peer_name(call->peer), &instance, req->version, req->settings_sha256, req->settings_changed,
+                                    call->deadline_ms, &call->why);
 }
 
 static const struct route ROUTES[] = {
