@@ -140,6 +140,7 @@ CALLS = {
     "s3:ListBucketMultipartUploads": lambda c: c.client("s3").list_multipart_uploads(Bucket=c.bucket),
     "s3:PutObjectRetention": lambda c: c.client("s3").put_object(
         Bucket=c.bucket, Key=f"kept/{uuid.uuid4()}", Body=b"x", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate="2040-01-01T00:00:00Z"),
+    "s3:PutObjectLegalHold": lambda c: c.client("s3").put_object_legal_hold(Bucket=c.bucket, Key=OWN, LegalHold={"Status": "OFF"}),
     "sts:AssumeRole": lambda c: c.client("sts").assume_role(
         RoleArn=f"arn:aws:iam::123456789012:role/{c.who if c.who in ROLES else c.who + '-tenant'}", RoleSessionName="x2",
         Tags=[{"Key": "tenant_id", "Value": TENANT}]),
