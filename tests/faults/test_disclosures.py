@@ -206,39 +206,93 @@ def test_no_byte_is_shown_that_is_not_on_the_record(detoured, seed):
     assert not late, late[:5]
 
 
+KILLS = 60 if IS_LONG else 6
+
+
 def test_an_export_made_after_storms_is_whole_where_there_is_nothing_else(detoured, tmp_path):
     """Copied with the program into an empty folder, entered by chroot where that is allowed: no database, no network, no key but the one from elsewhere."""
     hand = killer.Killer(detoured)
-    for _ in range(6 if not IS_LONG else 60):
+    for _ in range(KILLS):
         detoured.upload(b"A note of the storm.")
         hand.kill("audit-writer", awaits=False)
         time.sleep(0.3)
-    detoured.wait_for("ready", detoured.is_ready, 60)
-    detoured.wait_for("an empty outbox", lambda: size_of(detoured, "SELECT count(*) = 0 FROM audit.audit_outbox"), 60)
     home = killer.e2e.pathlib.Path(os.environ.get("CORDON_DETOURS_HOME", str(killer.e2e.ROOT / ".cordon" / "detours")))
+    assert_whole(detoured, home, tmp_path)
+
+
+class Appending:
+    """Threads that put events on the log as fast as they may, and remember what was acknowledged."""
+
+    def __init__(self, stack):
+        self.stack, self.shown, self.stopping = stack, [], threading.Event()
+        self.threads = [threading.Thread(target=self.play) for _ in range(CLIENTS)]
+
+    def play(self):
+        token = self.stack.token()
+        with requests.Session() as session:
+            while not self.stopping.is_set():
+                try:
+                    answer = session.get(f"{self.stack.url}/api/v1/documents?limit=1", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+                except requests.RequestException:
+                    continue
+                if answer.status_code == 200:
+                    self.shown.append(answer.headers["X-Request-ID"])
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(60)
+
+
+def test_several_audit_writers_killed_in_the_middle_of_batches_leave_one_log_whole(stack, seed, tmp_path):
+    """Two of them append to the same trees by turns, each from where it remembers them, and die at any moment."""
+    rng, hand = random.Random(seed), killer.Killer(stack)
+    writers = killer.instances(stack, "audit-writer")
+    assert len(writers) > 1
+    with Appending(stack) as clients:
+        for _ in range(2 * KILLS):
+            before = len(clients.shown)
+            hand.kill(rng.choice(writers), awaits=False)
+            killer.e2e.wait_for("appended again", lambda: len(clients.shown) > before + 3, 30, 0.02)
+            time.sleep(rng.uniform(0, 0.2))
+    events = assert_whole(stack, killer.e2e.STATE, tmp_path)
+    told = collections.Counter(e.get("request_id") for e in events if e["action"] == "document.list")
+    assert clients.shown and all(told[request] == 1 for request in clients.shown), "each that was shown is on the log once"
+
+
+def assert_whole(stack, home, folder):
+    """The log at rest is one without gap or double, and cordon-verify says so where there is nothing else. Its exported events."""
+    killer.e2e.wait_for("ready", stack.is_ready, 60)
+    killer.e2e.wait_for("an empty outbox", lambda: size_of(stack, "SELECT count(*) = 0 FROM audit.audit_outbox"), 60)
     key = subprocess.run(["cat", home / "secrets/.made/checkpoint.verifier"], capture_output=True, text=True, check=True).stdout.strip()
 
     def whole():
-        head = detoured.call("GET", "/api/v1/audit/checkpoint", role="auditor").json()
-        count = size_of(detoured, "SELECT count(*) FROM audit.audit_logs l JOIN auth.tenants t ON t.id = l.tenant_id WHERE t.slug = 'demo'")
+        head = stack.call("GET", "/api/v1/audit/checkpoint", role="auditor").json()
+        count = size_of(stack, "SELECT count(*) FROM audit.audit_logs l JOIN auth.tenants t ON t.id = l.tenant_id WHERE t.slug = 'demo'")
         return head.get("size", 0) >= count > 0 and head["size"]
     signed = killer.e2e.wait_for("a checkpoint over all of it", whole, 60)
-    export = detoured.call("GET", "/api/v1/audit/export", role="auditor").content
-    with detoured.database() as db, db.cursor() as cursor:
+    export = stack.call("GET", "/api/v1/audit/export", role="auditor").content
+    with stack.database() as db, db.cursor() as cursor:
         cursor.execute("SELECT l.event FROM audit.audit_logs l JOIN auth.tenants t ON t.id = l.tenant_id WHERE t.slug = 'demo' ORDER BY l.seq")
         stored = [bytes(row[0]) for row in cursor]
     exported = [line for line in export.splitlines() if not line.startswith(b'{"cordon"')]
     assert exported == stored[:len(exported)] and len(exported) >= signed, "the export is the log, without a gap and without a double"
     assert [json.loads(line)["seq"] for line in exported] == list(range(len(exported)))
 
-    (tmp_path / "log.jsonl").write_bytes(export)
+    (folder / "log.jsonl").write_bytes(export)
     verify = killer.e2e.ROOT / ".cordon/build/release/services/verify/cordon-verify"
-    said = alone(verify, tmp_path, "--key", key, "/log.jsonl")
+    said = alone(verify, folder, "--key", key, "/log.jsonl")
     assert said.returncode == 0, said.stdout + said.stderr
     cut = export.splitlines(keepends=True)
     del cut[len(cut) // 2]
-    (tmp_path / "log.jsonl").write_bytes(b"".join(cut))
-    assert alone(verify, tmp_path, "--key", key, "/log.jsonl").returncode == 1
+    (folder / "log.jsonl").write_bytes(b"".join(cut))
+    assert alone(verify, folder, "--key", key, "/log.jsonl").returncode == 1
+    return [json.loads(line) for line in exported]
 
 
 def size_of(stack, query):
