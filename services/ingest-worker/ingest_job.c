@@ -522,6 +522,7 @@ static struct counter *ended(struct metrics *m, const char *kind, enum outcome o
 }
 
 void ingest_job_metrics(struct metrics *m) {
+    vectors_metrics(m);
     for (const struct job_kind *k = KINDS; k->name; k++)
         for (int i = 0; i < OUTCOME_COUNT; i++)
             (void)ended(m, k->name, (enum outcome)i);

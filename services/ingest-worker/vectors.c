@@ -7,7 +7,13 @@
 #include "core/text_codec.h"
 #include "embedding.pb-c.h"
 
-static const char REUSED[] = "cordon_embed_reused_texts_total", REUSED_HELP[] = "Texts that the tenant had vectors of already, and no model was asked for.";
+static struct counter *reused(struct metrics *m) {
+    return metrics_counter(m, "cordon_embed_reused_texts_total", "Texts that the tenant had vectors of already, and no model was asked for.", "");
+}
+
+void vectors_metrics(struct metrics *m) {
+    (void)reused(m);
+}
 
 char *vectors_text(struct arena *mem, const char *file_name, const char *text, size_t len) {
     return *file_name ? arena_printf(mem, "%s\n%.*s", file_name, (int)len, text) : arena_strndup(mem, text, len);
@@ -79,7 +85,7 @@ enum status vectors_recall(struct job_run *run, const char *model, struct vector
         is_good = texts[i].is_made || add_blind(&list, texts[i].blind);
     enum status st = is_good ? known(run, &KNOWN, model, &list, &rows) : fail(&run->call.why, ST_INTERNAL, "tokens of texts");
     if (st == ST_OK)
-        counter_add(metrics_counter(run->ingest->runtime->metrics, REUSED, REUSED_HELP, ""), take_known(rows, texts, n));
+        counter_add(reused(run->ingest->runtime->metrics), take_known(rows, texts, n));
     return st;
 }
 
@@ -128,7 +134,7 @@ enum status vectors_ask(struct job_run *run, const char *model, struct vector_te
             memcpy(texts[i].halfvec, texts[first_equal(texts, i)].halfvec, HALFVEC_BYTES);
             texts[i].is_made = true;
         }
-    counter_add(metrics_counter(run->ingest->runtime->metrics, REUSED, REUSED_HELP, ""), repeated);
+    counter_add(reused(run->ingest->runtime->metrics), repeated);
     *ret_model = reply->model;
     return ST_OK;
 }

@@ -22,6 +22,9 @@ struct vector_text {
     uint8_t halfvec[HALFVEC_BYTES];     /* then; the wire form */
 };
 
+/* The counter of texts that no model was asked for exists from the start. */
+void vectors_metrics(struct metrics *m);
+
 /* What is embedded of a chunk: its document's name says what it is about when the chunk itself does not. */
 char *vectors_text(struct arena *mem, const char *file_name, const char *text, size_t len);
 void vectors_blind(const struct tenant_key *search_key, const char *text, uint8_t out[BLIND_BYTES]);
