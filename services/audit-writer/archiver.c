@@ -21,6 +21,8 @@
 enum { TURN_EVERY_MS = 100, LOOK_EVERY_MS = 3600 * 1000, RETRY_EVERY_MS = 5000, ASK_MS = 15000, DETACH_MS = 15 * 60 * 1000, BUCKET_MS = 60000,
        PAGE_EVENTS = 256, HOLDS_A_TURN = 64 };
 
+static const int64_t DAY_US = INT64_C(86400) * 1000000;
+
 struct archiver {
     struct db_pool *pool;
     struct anchor anchor;
@@ -267,7 +269,8 @@ static enum status archive_part(struct archiver *a, struct part *p, const char *
     char key[ARCHIVE_KEY_BYTES], until[CLOCK_TEXT_BYTES];
     struct signed_head head;
     int64_t number = 0;
-    clock_format(month_us(month, 1 + 12 * a->terms.retention_years), until);
+    /* a day more: six years have 2191 days or 2192, and the database wants 2192 */
+    clock_format(month_us(month, 1 + 12 * a->terms.retention_years) + DAY_US, until);
     archive_key(key, &p->tenant_id, month, p->lines[0].seq);
     enum status st = find_head(a, p, &head, &number, why);
     if (st == ST_OK)
