@@ -159,7 +159,8 @@ const struct rig_event *rig_last(const char *action) {
 
 /* ---- embedding-worker ---- */
 
-static enum status on_embed(struct call *call, ProtobufCMessage **ret_reply) {
+static enum status on_embed(struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    const Embedding__EmbedRequest *req = embedding__embed_request__unpack(arena_wire(call->mem), body.len, body.data);
     rig.embed_count++;
     if (rig.embed_failure != ERR_NONE)
         return fail_as(&call->why, rig.embed_failure, "scripted");
@@ -170,7 +171,7 @@ static enum status on_embed(struct call *call, ProtobufCMessage **ret_reply) {
     vector->n_values = DIMENSIONS;
     vector->values = arena_alloc(call->mem, vector->n_values * sizeof *vector->values);
     vector->values[0] = 1;
-    reply->model = arena_strdup(call->mem, RIG_MODEL);
+    reply->model = arena_strdup(call->mem, req && *req->model ? req->model : RIG_MODEL);
     reply->n_vectors = 1;
     reply->vectors = arena_alloc(call->mem, sizeof *reply->vectors);
     reply->vectors[0] = vector;
@@ -226,7 +227,7 @@ static enum status on_generate(struct call *call, ProtobufCBinaryData body, Prot
 
 static enum status on_model(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
     (void)ctx;
-    return str_equal(call->method, "embedding.Generate") ? on_generate(call, body, ret_reply) : on_embed(call, ret_reply);
+    return str_equal(call->method, "embedding.Generate") ? on_generate(call, body, ret_reply) : on_embed(call, body, ret_reply);
 }
 
 /* ---- KMS and the document store ---- */
