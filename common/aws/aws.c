@@ -307,8 +307,9 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
         reply->http.status = 0;
         CLEANUP(credentials_release) struct credentials *c = NULL;
         enum status st = sign_as(aws, request, &c, why);
+        bool is_signed = st == ST_OK;       /* else whoever gives credentials has been asked often enough */
         struct tap tap = { .request = request, .as = c };
-        if (st == ST_OK)
+        if (is_signed)
             st = attempt(aws, request, payload, &tap, reply, why);
         bool was_answered = st == ST_OK;
         if (was_answered)
@@ -327,7 +328,7 @@ enum status aws_send(struct aws *aws, const struct aws_request *request, struct 
         if (st != ST_OK && was_answered)
             why->retry_after_ms = (int)asked_wait_ms(reply);
         bool is_renewed = was_answered && st != ST_OK && reply->kind == AWS_EXPIRED && reject(aws, request, c);
-        bool is_worth_it = st != ST_OK && !tap.was_used &&
+        bool is_worth_it = st != ST_OK && is_signed && !tap.was_used &&
                            (was_answered ? aws_kind_is_retryable(reply->kind) || is_renewed : status_is_retryable(st) && st != ST_TIMEOUT);
         if (st == ST_OK)
             budget_earn(aws);

@@ -394,6 +394,25 @@ Test(aws_credentials, objects_of_a_tenant_are_asked_for_in_a_session_tagged_with
     aws_destroy(&aws);
 }
 
+Test(aws_credentials, a_session_that_is_not_to_be_had_is_asked_for_once_per_request_and_not_once_per_attempt) {
+    struct aws *aws = open_for_tenants();
+    struct s3 *s3 = s3_new(aws, loopback_url(server), "docs");
+    char key[80];
+    struct s3_head head;
+    (void)snprintf(key, sizeof key, "tenants/%s/d", TENANT_A);
+    fake.answers[0].method = "POST";
+    fake.answers[0].target = "/";
+    fake.answers[0].status = 503;
+    cr_expect_eq(s3_head(s3, key, clock_mono_ms() + 20000, &head, &why), ST_UNAVAILABLE);
+    cr_expect_eq(why.code, ERR_STORE_UNAVAILABLE, "in the words of who needed it: %s", why.text);
+    unsigned sts = 0;
+    for (const char *at = fake.log; (at = strstr(at, "Action=AssumeRole")); at++)
+        sts++;
+    cr_expect_eq(sts, 3, "%s", fake.log);
+    s3_destroy(&s3);
+    aws_destroy(&aws);
+}
+
 static void *ask_as_tenant(void *arg) {
     struct uuid tenant;
     struct credentials *c = NULL;
