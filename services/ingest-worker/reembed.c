@@ -11,7 +11,7 @@
 #include "keystore/keystore.h"
 #include "vectors.h"
 
-enum { BATCH_CHUNKS = 32, EMBED_BUDGET_MS = 120000, CLEAN_ROWS = 500, WIRE_CAP_BYTES = 8 << 20 };
+enum { BATCH_CHUNKS = 32, EMBED_BUDGET_MS = 120000, CLEAN_ROWS = 500, PASSES_MAX = 3, WIRE_CAP_BYTES = 8 << 20 };
 enum { COL_DOCUMENT, COL_CHUNK, COL_VERSION, COL_WRAPPED, COL_NAME, COL_TEXT };
 
 /* ---- what people ask for ---- */
@@ -269,8 +269,10 @@ enum status reembed(struct job_run *run) {
         return st;
     bool is_done = db_is_null(rows, 0, 0);
     const char *next = arena_strdup(run->mem, db_text(rows, 0, 0));
-    while (st == ST_OK && !is_done)
+    for (int pass = 0; st == ST_OK && !is_done && pass < PASSES_MAX; pass++)
         st = change_over(run, next, &is_done);
+    if (st == ST_OK && !is_done)
+        st = fail(&run->call.why, ST_UNAVAILABLE, "chunks that cannot be embedded");
     for (int64_t gone = 1; st == ST_OK && gone > 0;) {
         CLEANUP(pgrows_destroy) PGresult *left = NULL;
         st = ask(run, &CLEAN, (struct db_param[]){ DB_INT(CLEAN_ROWS) }, &left);

@@ -66,6 +66,18 @@ def timed(path, **body):
     return began, time.time()
 
 
+def first_token(question):
+    """When a streamed answer was asked for, and when its first token came; the rest of it is read as well."""
+    began, came = time.time(), None
+    with session.post(EDGE + "/api/v1/query", json={"question": question}, headers={"Accept": "text/event-stream"}, timeout=60, stream=True) as answer:
+        for line in answer.iter_lines(chunk_size=1):
+            if came is None and line.startswith(b"event: token"):
+                came = time.time()
+    if came is None:
+        sys.exit(f"bench: a streamed answer without a token: {answer.status_code}")
+    return began, came
+
+
 def model_seconds(spans):
     """For each span, how much of it one or more calls of the model's stand-in were running."""
     calls = [(began, ended) for service, began, ended in log_of_calls() if service == "bedrock"]
@@ -128,6 +140,7 @@ def main():
     uploads = [upload(n)[1] for n in range(DOCUMENTS)]
     searches = [timed("/api/v1/search", question=ASKED[n % 4]) for n in range(QUESTIONS)]
     answers = [timed("/api/v1/query", question=ASKED[n % 4]) for n in range(QUESTIONS)]
+    streams = [first_token(ASKED[n % 4]) for n in range(QUESTIONS)]
     print(f"### system\n\nThe six processes, PostgreSQL and the stand-ins on one machine, {os.cpu_count()} cores, load "
           f"{os.environ['BENCH_LOAD_BEFORE']} before the start; one client, notes of {len(note(0))} bytes. "
           "*model* is the time that the model's stand-in took, by its log; *own* is the rest.\n")
@@ -135,7 +148,8 @@ def main():
     rows = [row("upload: POST until 202", [answered - began for began, answered, _ in uploads], [0] * len(uploads)),
             row("upload: POST until ready", [ready - began for began, _, ready in uploads], model_seconds(uploads)),
             row("POST /api/v1/search", [span[1] - span[0] for span in searches], model_seconds(searches)),
-            row("POST /api/v1/query", [span[1] - span[0] for span in answers], model_seconds(answers))]
+            row("POST /api/v1/query", [span[1] - span[0] for span in answers], model_seconds(answers)),
+            row("the same as a stream, until the first token", [span[1] - span[0] for span in streams], model_seconds(streams))]
     print(flush=True)
     many = tokens()
     subprocess.run([os.environ["BENCH_PROGRAM"]], check=True, env={**os.environ, "BENCH_JOB_ID": made["job_id"], "BENCH_TOKENS": many})
