@@ -87,7 +87,8 @@ enum status s3_put_legal_hold(struct s3 *s3, const char *key, bool is_held, int6
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     CLEANUP(aws_reply_end) struct aws_reply reply = { 0 };
     uint8_t digest[SHA256_BYTES];
-    const char *body = arena_printf(mem, "<LegalHold xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>%s</Status></LegalHold>", is_held ? "ON" : "OFF");
+    const char *body = arena_printf(mem, "<LegalHold xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>%s</Status></LegalHold>",
+                                     is_held ? "ON" : "OFF");
     char *checksum = s3_checksum(mem, body, strlen(body), digest);
     struct aws_request request = {
         .service = "s3", .operation = "PutObjectLegalHold", .method = "PUT", .endpoint = s3->endpoint, .path = s3_path(s3, mem, key),
