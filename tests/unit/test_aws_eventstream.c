@@ -225,12 +225,22 @@ Test(bedrock_stream, pieces_come_as_the_model_writes_them) {
 Test(bedrock_stream, an_exception_before_the_first_word_is_repeated) {
     struct converse_reply reply;
     model.stream_count = 2;
-    add_event(&model.streams[0], "exception", ":exception-type", "throttlingException", "{\"message\":\"slow\"}");
+    add_event(&model.streams[0], "exception", ":exception-type", "serviceUnavailableException", "{\"message\":\"busy\"}");
     add_answer(&model.streams[1]);
     add_end(&model.streams[1]);
     cr_assert_eq(converse(&reply), ST_OK, "%s", why.text);
     cr_assert_eq(model.asked, 2);
     cr_assert_str_eq(heard, "Two |words. [1]|");
+}
+
+Test(bedrock_stream, a_throttle_before_the_first_word_is_left_to_whoever_paces) {
+    struct converse_reply reply;
+    model.stream_count = 2;
+    add_event(&model.streams[0], "exception", ":exception-type", "throttlingException", "{\"message\":\"slow\"}");
+    cr_assert_eq(converse(&reply), ST_LIMITED);
+    cr_assert_eq(why.code, ERR_MODEL_LIMITED);
+    cr_assert_eq(model.asked, 1);
+    cr_assert_str_eq(heard, "");
 }
 
 Test(bedrock_stream, an_exception_after_the_first_word_is_the_end) {

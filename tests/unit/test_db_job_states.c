@@ -67,9 +67,12 @@ Test(db_job_states, scopes_are_the_same) {
 #include "core/scopes.def"
 #undef SCOPE
     };
+    int granted = 0;        /* those that roles may hold: jobs have theirs from the queue */
     for (size_t i = 0; i < sizeof scopes / sizeof *scopes; i++)
-        if (strncmp(scopes[i], "job:", 4) != 0)
+        if (strncmp(scopes[i], "job:", 4) != 0) {
+            granted++;
             cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM auth.scopes WHERE name = '%s'", scopes[i]), "1", "%s", scopes[i]);
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM auth.scopes"), "13");
+        }
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (count(*) = %d)::text FROM auth.scopes", granted), "true");
     cr_expect_eq(scope_from_text("query", 5), (uint64_t)SCOPE_QUERY);
 }

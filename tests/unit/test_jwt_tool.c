@@ -26,7 +26,7 @@ static int judge(const char *token, size_t token_len, const char *key, const cha
     (void)snprintf(path[1], sizeof path[1], "%s/keys", folder);
     put(path[0], token, token_len);
     put(path[1], key, strlen(key));
-    (void)snprintf(command, sizeof command, CORDON_BINARY_DIR "/tests/jws_verify %s %s %s >/dev/null 2>&1", path[0], path[1], more);
+    (void)snprintf(command, sizeof command, CORDON_BINARY_DIR "/tests/tools/jws_verify %s %s %s >/dev/null 2>&1", path[0], path[1], more);
     int status = system(command);
     (void)unlink(path[0]);
     (void)unlink(path[1]);
