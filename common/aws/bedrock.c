@@ -322,7 +322,7 @@ static enum status stream_once(struct bedrock *bedrock, const struct converse_re
         return fail_as(why, ERR_MODEL_BROKE_OFF, "bedrock ConverseStream: the stream ended before the answer did");
     if (st == ST_OK && strcmp(s->stop_reason, GUARDED) == 0)
         return guarded("ConverseStream", why);
-    if (s->has_delivered && (st == ST_LIMITED || why->code == ERR_MODEL_UNAVAILABLE)) {     /* it was reached, and began */
+    if (st != ST_OK && s->has_delivered && (st == ST_LIMITED || why->code == ERR_MODEL_UNAVAILABLE)) {     /* it was reached, and began */
         struct why below = *why;
         return fail_as(why, ERR_MODEL_BROKE_OFF, "%s", below.text);
     }

@@ -129,7 +129,7 @@ static void fill_settings(struct ingest_settings *s) {
         .db_connections_count = 4, .bucket = "docs", .share_bucket = "shares", .upload_max_bytes = RIG_UPLOAD_MAX_BYTES, .upload_lease_ms = RIG_UPLOAD_LEASE_MS,
         .sandbox_path = CORDON_BINARY_DIR "/services/ingest-worker/cordon-sandbox", .pdftotext_path = "/usr/bin/pdftotext",
         .extract_memory_bytes = 1 << 30, .extract_time_ms = 10000, .text_max_bytes = 8 << 20, .job_threads_count = 2,
-        .lease_ms = RIG_LEASE_MS, .poll_ms = RIG_POLL_MS, .s3_endpoint = loopback_url(rig.cloud.server),
+        .lease_ms = RIG_LEASE_MS, .poll_ms = RIG_POLL_MS, .key_rotation_days = 365, .s3_endpoint = loopback_url(rig.cloud.server),
         .kms_endpoint = loopback_url(rig.cloud.server),
         .aws = { .region = "us-east-1", .identity = "ingest-worker", .access_key_id = "AKIDTEST", .secret_access_key = secret_of("s"), .session_token = secret_of("t"), .proxy = "",
                  .sts_endpoint = loopback_url(rig.cloud.server) } };

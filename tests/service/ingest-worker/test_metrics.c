@@ -43,8 +43,8 @@ Test(ingest_metrics, a_long_queue_is_not_counted_at_each_scrape_and_again_when_i
 
 #define ERASING "INSERT INTO app.erasures (tenant_id, id, reason_code, reference, requested_by, requested_at) SELECT '" PG_TENANT_A "', '%s', 'court_order', '', u.id, " \
                 "now() - interval '1 h' FROM auth.users u WHERE u.tenant_id = '" PG_TENANT_A "' LIMIT 1"
-#define JOB "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id, state, done_at) SELECT '" PG_TENANT_A "', '%s', 'ingest', '%s', " \
-            "'00000000-0000-0000-0000-000000000000', gen_random_uuid(), '%s', CASE WHEN '%s' <> 'queued' THEN now() END"
+#define JOB "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id, state, done_at, reason_code) SELECT '" PG_TENANT_A "', '%s', 'ingest', '%s', " \
+            "'00000000-0000-0000-0000-000000000000', gen_random_uuid(), '%s', CASE WHEN '%s' <> 'queued' THEN now() END, 'INT_001'"
 
 Test(ingest_metrics, erasures_and_rotations_are_counted_and_those_that_stopped_and_keys_that_are_due) {
     static const char *const ids[] = { "01a30000-0000-7000-8000-000000000001", "01a30000-0000-7000-8000-000000000002", "01a30000-0000-7000-8000-000000000003" };
