@@ -41,8 +41,8 @@ Test(ingest_metrics, a_long_queue_is_not_counted_at_each_scrape_and_again_when_i
     cr_expect(scrape_shows("\ncordon_jobs{queue=\"ingest\",state=\"queued\"} 20001\n"));
 }
 
-#define ERASING "INSERT INTO app.erasures (tenant_id, id, reason_code, reference, requested_by, requested_at) SELECT '" PG_TENANT_A "', '%s', 'court_order', '', u.id, " \
-                "now() - interval '1 h' FROM auth.users u WHERE u.tenant_id = '" PG_TENANT_A "' LIMIT 1"
+#define ERASING "INSERT INTO app.erasures (tenant_id, id, reason_code, reference, requested_by, requested_at) " \
+                "VALUES ('" PG_TENANT_A "', '%s', 'court_order', '', gen_random_uuid(), now() - interval '1 h')"
 #define JOB "INSERT INTO jobs.jobs (tenant_id, id, queue, kind, document_id, user_id, state, done_at, reason_code) SELECT '" PG_TENANT_A "', '%s', 'ingest', '%s', " \
             "'00000000-0000-0000-0000-000000000000', gen_random_uuid(), '%s', CASE WHEN '%s' <> 'queued' THEN now() END, 'INT_001'"
 
