@@ -217,8 +217,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT d.month, EXISTS (SELECT FROM audit.held_logs() h (tenant_id) CROSS JOIN LATERAL (SELECT FROM audit.audit_logs l
             WHERE l.tenant_id = h.tenant_id AND l.event_id >= audit.month_floor(d.month)
               AND l.event_id < audit.month_floor((d.month + interval '1 month')::date) LIMIT 1) has)
-        FROM (SELECT to_date(right(c.relname, 7), 'YYYY_MM') AS month FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-              WHERE i.inhparent = 'audit.audit_logs'::regclass) d
+        -- substring gives nothing for another's name: PostgreSQL may look at names before it knows whose child has them
+        FROM (SELECT to_date(substring(c.relname FROM '\d{4}_(?:0[1-9]|1[0-2])$'), 'YYYY_MM') AS month
+              FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit.audit_logs'::regclass) d
         WHERE d.month < date_trunc('month', timezone('UTC', clock_timestamp())) - make_interval(months => greatest(p_live_months, 1))
           AND NOT EXISTS (SELECT FROM audit.archive_months a WHERE a.month = d.month AND a.detached_at IS NOT NULL)
           AND NOT EXISTS (SELECT FROM audit.audit_outbox o WHERE o.event_id < audit.month_floor((d.month + interval '1 month')::date))

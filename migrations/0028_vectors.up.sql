@@ -202,6 +202,9 @@ BEGIN
         PERFORM FROM app.chunk_vectors v WHERE v.tenant_id = own.tenant_id AND v.home = nil
             OFFSET CASE WHEN own.home = nil THEN greatest(p_threshold, 1) ELSE 0 END LIMIT 1;
         CONTINUE WHEN NOT FOUND;
+        -- Thousands of equal vectors fill each other's lists of neighbours, and the index finds little else: compare all.
+        CONTINUE WHEN own.home = nil AND (SELECT count(*) > 2 * count(DISTINCT coalesce(v.text_blind, uuid_send(v.chunk_id)))
+                                          FROM app.chunk_vectors v WHERE v.tenant_id = own.tenant_id AND v.home = nil);
         made := made + coalesce((SELECT jobs.enqueue_promotion(own.tenant_id, d.created_by)::integer FROM app.documents d
                                  WHERE d.tenant_id = own.tenant_id ORDER BY d.id DESC LIMIT 1), 0);
     END LOOP;

@@ -242,6 +242,8 @@ def check_log(s):
     logs, heads = collections.defaultdict(list), {h["tenant_id"]: h for h in s.heads}
     for e in s.events:
         logs[e["tenant_id"]].append(e)
+        if e["bytes"] is None:
+            continue            # in the bucket, where an export finds it (test_archive_points.py)
         said = json.loads(e["bytes"])
         if (said["event_id"], said["tenant_id"], said["seq"], said["action"]) != (e["id"], e["tenant_id"], e["seq"], e["action"]):
             yield f"event {e['id']}: its row says something else than its bytes"
@@ -252,7 +254,7 @@ def check_log(s):
         if [e["seq"] for e in log] != list(range(len(log))):
             yield f"the log of tenant {tenant_id} has gaps or repeats"
         head = heads.get(tenant_id)
-        if not head or head["size"] != len(log) or head["root"] != root_of([leaf_of(e["bytes"]) for e in log]):
+        if not head or head["size"] != len(log) or head["root"] != root_of([leaf_of(e["bytes"]) if e["bytes"] else e["leaf"] for e in log]):
             yield f"the head of tenant {tenant_id} is not that of its log"
     ids = collections.Counter(e["id"] for e in s.events)
     yield from (f"event {event_id} is on the log {count} times" for event_id, count in ids.items() if count > 1)

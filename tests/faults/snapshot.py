@@ -127,7 +127,8 @@ def take(stack):
         s.outbox = rows(cursor, "SELECT count(*) n FROM audit.audit_outbox")[0]["n"]
         cursor.execute("COMMIT")
     for event in s.events:
-        event["bytes"], event["leaf"] = bytes(event["bytes"]), bytes(event["leaf"])
+        event["leaf"] = bytes(event["leaf"])
+        event["bytes"] = event["bytes"] and bytes(event["bytes"])       # None: its month is archived
     for head in s.heads:
         head["root"] = bytes(head["root"])
     s.objects, s.uploads = objects_of(stack)

@@ -156,6 +156,10 @@ Test(audit_archive, a_closed_month_goes_to_the_bucket_and_its_hashes_stay) {
     cr_assert_str_eq(pg_ask(pg_admin(), "SELECT min(retain_until) >= '%s-01'::timestamptz + interval '7 years' FROM audit.archives", month), "t");
 }
 
+Test(audit_archive, a_month_is_due_however_the_catalog_is_joined) {
+    cr_expect_str_eq(ask("SET enable_nestloop = off; SET enable_mergejoin = off; SELECT count(*) FROM audit.archive_due(2)"), "1");
+}
+
 Test(audit_archive, the_log_and_its_objects_are_read_again_and_the_old_table_can_go_after_that) {
     fill();
     sign();
