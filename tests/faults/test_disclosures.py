@@ -309,4 +309,4 @@ def alone(program, folder, *args):
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-L", source, target], check=True)
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    return subprocess.run([*root, "unshare", "--net", "--mount", "chroot", str(folder), "/cordon-verify", *args], capture_output=True, text=True)
+    return subprocess.run([*root, "unshare", "--net", "--mount", "--propagation", "unchanged", "chroot", str(folder), "/cordon-verify", *args], capture_output=True, text=True)

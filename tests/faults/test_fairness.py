@@ -52,17 +52,21 @@ def a_long_note(number):
 
 
 @pytest.fixture
-def busy_model(stack):
+def busy_model(detoured):
+    """On the stack whose clients nobody compares with the database afterwards."""
+    stack = detoured
+    control(stack, words_only=True)                     # the small model would take the processors for itself
     stack.ingest(b"The cat Hieronymus takes no medicines. It is fed at noon.", tenant="lakeside")
     control(stack, latency_ms=CALL_MS, most_at_once=BEARS)
     uploaded = []
     yield uploaded
-    control(stack, latency_ms=0, most_at_once=0)
+    control(stack, latency_ms=0, most_at_once=0, words_only=0)
     for document in uploaded:
         stack.call("DELETE", f"/api/v1/documents/{document}")
 
 
-def test_a_question_does_not_wait_for_another_tenants_documents(stack, busy_model):
+def test_a_question_does_not_wait_for_another_tenants_documents(detoured, busy_model):
+    stack = detoured
     ask(stack)                                          # keys and plans are there
     idle = [ask(stack) for _ in range(QUESTIONS)]
     before = waits(stack)
