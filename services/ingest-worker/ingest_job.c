@@ -66,6 +66,16 @@ enum status job_run_tx(struct job_run *run, struct tenant_tx *tx) {
     return st;
 }
 
+enum status job_run_ask(struct job_run *run, const struct sql *q, const struct db_param params[], PGresult **ret_rows) {
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    if (job_should_stop(run->pool, run->job))
+        return fail(&run->call.why, ST_UNAVAILABLE, "stopping");
+    enum status st = job_run_tx(run, &tx);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, q, params, ret_rows, &run->call.why);
+    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
+}
+
 static enum status run_progress(struct tenant_tx *tx, struct work *w, const struct sql *q, const char *stage) {
     bool knows = w->chunks;         /* before, what an earlier attempt has said stands */
     return tenant_tx_run(tx, q, (struct db_param[]){ DB_TEXT(stage), knows ? DB_INT(w->page_count) : DB_NULL,

@@ -25,6 +25,8 @@ struct job_run {
 enum status job_run_step(struct job_run *run, enum job_step step, int64_t budget_ms) MUST_USE;
 /* A step that is a transaction. Statuses of job_run_step and tenant_tx_begin. */
 enum status job_run_tx(struct job_run *run, struct tenant_tx *tx) MUST_USE;
+/* One statement and its COMMIT. A job made of many such ends between two of them when it is to stop. ret_rows may be NULL. */
+enum status job_run_ask(struct job_run *run, const struct sql *q, const struct db_param params[], PGresult **ret_rows) MUST_USE;
 
 /* The kinds of work. ST_OK: the job is over in the database, too. */
 enum status ingest_document(struct job_run *run) MUST_USE;      /* ingest_job.c */

@@ -8,27 +8,10 @@ enum { BATCH_COUNT = 64 };
 static const struct sql PROGRESS = { "promote_progress",
     "SELECT jobs.progress('move', NULL, p.done::integer, p.total::integer) FROM keys.promote_progress() p", 0 };
 
-static enum status one(struct job_run *run, const struct sql *q) {
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = job_run_step(run, STEP_MODEL, STEP_BUDGET_MS);       /* not a step that a stop waits for */
-    if (st == ST_OK)
-        st = job_run_tx(run, &tx);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, q, NULL, NULL, &run->call.why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
-}
-
 static enum status move(struct job_run *run, int64_t *ret_moved, bool *ret_is_over) {
     static const struct sql STEP = { "promote_step", "SELECT moved, is_over FROM keys.promote_step($1)", 1 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = job_run_step(run, STEP_MODEL, STEP_BUDGET_MS);
-    if (st == ST_OK)
-        st = job_run_tx(run, &tx);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &STEP, (struct db_param[]){ DB_INT(BATCH_COUNT) }, &rows, &run->call.why);
-    if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &run->call.why);
+    enum status st = job_run_ask(run, &STEP, (struct db_param[]){ DB_INT(BATCH_COUNT) }, &rows);
     if (st != ST_OK)
         return st;
     *ret_moved = db_i64(rows, 0, 0);
@@ -40,14 +23,14 @@ enum status promote_vectors(struct job_run *run) {
     static const struct sql BEGIN = { "promote_begin", "SELECT keys.promote_begin()", 0 };
     static const struct sql COMPLETE = { "promote_complete", "SELECT jobs.complete()", 0 };
     bool is_over = false;
-    enum status st = one(run, &BEGIN);
+    enum status st = job_run_ask(run, &BEGIN, NULL, NULL);
     for (unsigned batch = 0; st == ST_OK && !is_over; batch++) {
         int64_t moved = 0;
         st = move(run, &moved, &is_over);
         if (st == ST_OK && moved == 0 && !is_over)
             st = fail(&run->call.why, ST_UNAVAILABLE, "documents that somebody else holds");
         if (st == ST_OK && (batch % 16 == 0 || is_over))
-            st = one(run, &PROGRESS);
+            st = job_run_ask(run, &PROGRESS, NULL, NULL);
     }
-    return st == ST_OK ? one(run, &COMPLETE) : st;
+    return st == ST_OK ? job_run_ask(run, &COMPLETE, NULL, NULL) : st;
 }

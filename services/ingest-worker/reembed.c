@@ -232,29 +232,18 @@ static enum status embed_all(struct job_run *run, const struct vector_models *mo
     return st;
 }
 
-/* A step in the database with one answer. */
-static enum status ask(struct job_run *run, const struct sql *q, const struct db_param params[], PGresult **ret_rows) {
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = job_run_step(run, STEP_MODEL, STEP_BUDGET_MS);       /* not a step that a stop waits for */
-    if (st == ST_OK)
-        st = job_run_tx(run, &tx);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, q, params, ret_rows, &run->call.why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
-}
-
 static enum status change_over(struct job_run *run, const char *next, bool *ret_is_done) {
     static const struct sql SEARCHED = { "reembed_searched", "SELECT s.model FROM app.vector_sets s WHERE s.tenant_id = $1", 1 };
     static const struct sql SWITCH = { "reembed_switch", "SELECT keys.reembed_switch()", 0 };
     CLEANUP(pgrows_destroy) PGresult *searched = NULL;
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = ask(run, &SEARCHED, (struct db_param[]){ DB_UUID(&run->claims.tenant_id) }, &searched);
+    enum status st = job_run_ask(run, &SEARCHED, (struct db_param[]){ DB_UUID(&run->claims.tenant_id) }, &searched);
     if (st != ST_OK)
         return st;
     struct vector_models models = { { arena_strdup(run->mem, db_text(searched, 0, 0)), next }, 2 };
     st = embed_all(run, &models);
     if (st == ST_OK)
-        st = ask(run, &SWITCH, NULL, &rows);
+        st = job_run_ask(run, &SWITCH, NULL, &rows);
     if (st == ST_OK)
         *ret_is_done = db_bool(rows, 0, 0);
     return st;
@@ -264,7 +253,7 @@ enum status reembed(struct job_run *run) {
     static const struct sql BEGIN = { "reembed_begin", "SELECT keys.reembed_begin()", 0 };
     static const struct sql CLEAN = { "reembed_clean", "SELECT keys.reembed_clean($1)", 1 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = ask(run, &BEGIN, NULL, &rows);
+    enum status st = job_run_ask(run, &BEGIN, NULL, &rows);
     if (st != ST_OK)
         return st;
     bool is_done = db_is_null(rows, 0, 0);
@@ -275,7 +264,7 @@ enum status reembed(struct job_run *run) {
         st = fail(&run->call.why, ST_UNAVAILABLE, "chunks that cannot be embedded");
     for (int64_t gone = 1; st == ST_OK && gone > 0;) {
         CLEANUP(pgrows_destroy) PGresult *left = NULL;
-        st = ask(run, &CLEAN, (struct db_param[]){ DB_INT(CLEAN_ROWS) }, &left);
+        st = job_run_ask(run, &CLEAN, (struct db_param[]){ DB_INT(CLEAN_ROWS) }, &left);
         gone = st == ST_OK ? db_i64(left, 0, 0) : 0;
     }
     return st;
