@@ -205,7 +205,7 @@ Test(audit_archive, an_object_that_comes_back_otherwise_is_no_object) {
     struct uuid tenant = rig_uuid(PG_TENANT_A);
     char name[ARCHIVE_KEY_BYTES];
     (void)snprintf(bucket.objects[bucket.count].key, sizeof bucket.objects[0].key, "%s", archive_key(name, &tenant, month, 0));
-    bucket.objects[bucket.count++].data = strcpy(xalloc(16), "{\"v\":1}\n");
+    bucket.objects[bucket.count++].data = memcpy(xalloc(16), "{\"v\":1}\n", 9);
     cr_assert_eq(archive_all(&why), ST_CONFLICT, "%s", why.text);
     cr_assert(!is_detached());
     cr_assert_str_eq(ask("SELECT count(*) FROM audit.archives"), "0");

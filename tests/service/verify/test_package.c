@@ -44,7 +44,7 @@ static const char *hex_of(const void *data, size_t len, bool is_hash) {
     else
         EVP_Digest(data, len, sum, NULL, EVP_sha256(), NULL);
     for (int i = 0; i < 32; i++)
-        sprintf(out + 2 * i, "%02x", sum[i]);
+        (void)snprintf(out + 2 * i, 3, "%02x", sum[i]);
     return out;
 }
 
@@ -70,21 +70,17 @@ static void add_hashes(struct bytes *b, uint8_t hashes[][32], size_t count) {
 static void add_member(struct bytes *b, const char *name, const void *data, size_t len) {
     char header[512] = { 0 };
     unsigned sum = 0;
-    strcpy(header, name);
-    strcpy(header + 100, "0000444");
-    strcpy(header + 108, "0000000");
-    strcpy(header + 116, "0000000");
-    sprintf(header + 124, "%011zo", len);
-    strcpy(header + 136, "00000000000");
+    const struct { size_t at; const char *text; } FIELDS[] = { { 0, name }, { 100, "0000444" }, { 108, "0000000" }, { 116, "0000000" },
+        { 136, "00000000000" }, { 257, "ustar" }, { 329, "0000000" }, { 337, "0000000" } };
+    for (size_t i = 0; i < sizeof FIELDS / sizeof *FIELDS; i++)
+        (void)snprintf(header + FIELDS[i].at, sizeof header - FIELDS[i].at, "%s", FIELDS[i].text);
+    (void)snprintf(header + 124, 12, "%011zo", len);
     memset(header + 148, ' ', 8);
     header[156] = '0';
-    strcpy(header + 257, "ustar");
     memcpy(header + 263, "00", 2);
-    strcpy(header + 329, "0000000");
-    strcpy(header + 337, "0000000");
     for (int i = 0; i < 512; i++)
         sum += (unsigned char)header[i];
-    sprintf(header + 148, "%06o", sum);
+    (void)snprintf(header + 148, 8, "%06o", sum);
     static const char zeros[512];
     add_bytes(b, header, 512);
     add_bytes(b, data, len);
@@ -214,7 +210,7 @@ static const char *member_at(const struct bytes *archive, size_t at, bool *ret_i
 static void mutate(struct bytes *archive, size_t at, uint8_t by) {
     bool is_name;
     char name[101], was = archive->data[at];
-    strcpy(name, member_at(archive, at, &is_name));
+    (void)snprintf(name, sizeof name, "%s", member_at(archive, at, &is_name));
     archive->data[at] = (char)(was ^ by);
     struct package_report r = check(archive->data, archive->len);
     archive->data[at] = was;
