@@ -14,6 +14,7 @@ enum { RETRY_ADVICE_MS = 1000 };
 /* A frame that came for a stream, until its thread looks at it. */
 struct arrival {
     struct arrival *next;
+    zmq_msg_t frame;                    /* e's body lies in it */
     struct arena *mem;
     Bus__Envelope *e;
 };
@@ -66,6 +67,7 @@ static void arrival_free(struct arrival **a_p) {
     if (!*a_p)
         return;
     arena_destroy(&(*a_p)->mem);
+    (void)zmq_msg_close(&(*a_p)->frame);
     free(*a_p);
     *a_p = NULL;
 }
@@ -77,12 +79,14 @@ static struct bus_stream *find_stream(struct bus_client *c, uint64_t id) {
     return s;
 }
 
-/* Keep what a frame says. The network thread has opened it once, so it opens. */
+/* Keep what a frame says; takes it. The network thread has opened it once, so it opens. */
 static void keep_frame(struct bus_stream *s, zmq_msg_t *frame) {
     size_t len = zmq_msg_size(frame);
     struct arrival *a = xalloc(sizeof *a);
+    (void)zmq_msg_init(&a->frame);
+    (void)zmq_msg_move(&a->frame, frame);
     a->mem = arena_new(envelope_cap_bytes(len));
-    a->e = envelope_open(a->mem, zmq_msg_data(frame), len);
+    a->e = envelope_open(a->mem, zmq_msg_data(&a->frame), len);
     if (a->e && a->e->kind == BUS__KIND__REPLY && !s->reply) {
         s->reply = a;
     } else if (a->e && a->e->kind == BUS__KIND__PART && s->is_stream && s->part_count < BUS_WINDOW_PARTS) {

@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the wire format, as far as an Envelope needs it; a field of another kind is left to protobuf-c. */
+enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, BODY_TAG = 12 << 3 | WIRE_BYTES };
+
 size_t envelope_cap_bytes(size_t len) {
     return 2 * len + (4 << 10);
 }
@@ -15,10 +18,53 @@ static bool is_sized(const Bus__Envelope *e) {
            (!is_part || e->body.len <= BUS_PART_MAX_BYTES);
 }
 
+static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *ret_value) {
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
+        uint8_t byte = *(*at)++;
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            *ret_value = value;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The body of a frame in which nothing stands behind it, as in DATA and PART: where its field begins; NULL when it is not
+ * so. Whether the rest of the frame is good, protobuf-c says. */
+static const uint8_t *find_last_body(const uint8_t *data, size_t len, ProtobufCBinaryData *ret_body) {
+    const uint8_t *end = data + len;
+    for (const uint8_t *at = data; at < end;) {
+        const uint8_t *field = at;
+        uint64_t tag, skip = 0;
+        if (!read_varint(&at, end, &tag) || ((tag & 7) != WIRE_FIXED64 && !read_varint(&at, end, &skip)))
+            return NULL;
+        if ((tag & 7) == WIRE_VARINT)
+            continue;
+        if ((tag & 7) == WIRE_FIXED64)
+            skip = 8;
+        else if ((tag & 7) != WIRE_BYTES)
+            return NULL;
+        if (skip > (uint64_t)(end - at))
+            return NULL;
+        if (tag == BODY_TAG && skip == (uint64_t)(end - at)) {
+            *ret_body = (ProtobufCBinaryData){ skip, (uint8_t *)at };
+            return field;
+        }
+        at += skip;
+    }
+    return NULL;
+}
+
 Bus__Envelope *envelope_open(struct arena *mem, const void *data, size_t len) {
     if (len > BUS_FRAME_MAX_BYTES)
         return NULL;
-    Bus__Envelope *e = bus__envelope__unpack(arena_wire(mem), len, data);
+    ProtobufCBinaryData body = { 0 };
+    const uint8_t *field = find_last_body(data, len, &body);
+    Bus__Envelope *e = bus__envelope__unpack(arena_wire(mem), field ? (size_t)(field - (const uint8_t *)data) : len, data);
+    if (e && field)
+        e->body = body;         /* not copied: a stream is all body */
     if (!e || e->kind < BUS__KIND__CALL || e->kind > BUS__KIND__GOAWAY || !is_sized(e))
         return NULL;
     return e;

@@ -23,7 +23,7 @@ enum {
 size_t envelope_cap_bytes(size_t len);
 
 /* Unpack and check sizes and kind; NULL when the frame is no envelope. The version is not checked: a
- * callee answers a wrong one. Lives in mem, which needs a wire cap of envelope_cap_bytes. */
+ * callee answers a wrong one. Lives in mem, which needs a wire cap of envelope_cap_bytes; its body may lie in data. */
 Bus__Envelope *envelope_open(struct arena *mem, const void *data, size_t len);
 
 /* What makes a CALL acceptable beyond envelope_open: version, method, request id. NULL, or what is wrong. */

@@ -10,6 +10,7 @@
 /* A DATA part that came, until the handler reads it. */
 struct part {
     struct part *next;
+    zmq_msg_t frame;                    /* e's body lies in it */
     struct arena *mem;
     Bus__Envelope *e;
 };
@@ -53,6 +54,7 @@ static void part_free(struct part **part_p) {
     if (!*part_p)
         return;
     arena_destroy(&(*part_p)->mem);
+    (void)zmq_msg_close(&(*part_p)->frame);
     free(*part_p);
     *part_p = NULL;
 }
@@ -88,7 +90,7 @@ static void begin_call(struct bus_worker *w, const struct note *note, zmq_msg_t 
                            .deadline_ms = note->deadline_ms,
                            .incoming = &w->incoming };
     (void)uuid_from_bytes(e->request_id.data, e->request_id.len, &call->request_id);
-    *ret_body = e->body;
+    *ret_body = (ProtobufCBinaryData){ e->body.len, arena_memdup(mem, e->body.data, e->body.len) };
 }
 
 bool bus_worker_take(struct bus_worker *w, struct call *ret_call, ProtobufCBinaryData *ret_body) {
@@ -149,8 +151,10 @@ enum status bus_worker_reply(struct bus_worker *w, struct call *call, enum statu
 static void keep_part(struct incoming *in, zmq_msg_t *frame) {
     size_t len = zmq_msg_size(frame);
     struct part *p = xalloc(sizeof *p);
+    (void)zmq_msg_init(&p->frame);
+    (void)zmq_msg_move(&p->frame, frame);
     p->mem = arena_new(envelope_cap_bytes(len));
-    p->e = envelope_open(p->mem, zmq_msg_data(frame), len);
+    p->e = envelope_open(p->mem, zmq_msg_data(&p->frame), len);
     if (!p->e) {
         part_free(&p);
         return;
