@@ -48,14 +48,20 @@ static bool reserve(struct buffer *b, size_t more) {
     return true;
 }
 
-bool buffer_add(struct buffer *b, const void *data, size_t len) {
+void *buffer_grow(struct buffer *b, size_t len) {
     if (!reserve(b, len))
-        return false;
-    if (len)
-        memcpy(b->data + b->len, data, len);
+        return NULL;
+    char *at = b->data + b->len;
     b->len += len;
     b->data[b->len] = '\0';
-    return true;
+    return at;
+}
+
+bool buffer_add(struct buffer *b, const void *data, size_t len) {
+    void *at = buffer_grow(b, len);
+    if (at && len)
+        memcpy(at, data, len);
+    return at != NULL;
 }
 
 bool buffer_add_str(struct buffer *b, const char *s) {

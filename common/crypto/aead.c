@@ -10,11 +10,6 @@
 enum { BLOB_VERSION = 1 };
 enum part_type { PART_PURPOSE = 1, PART_UUID, PART_U64, PART_TEXT, PART_BYTES };
 
-static void cipher_destroy(EVP_CIPHER_CTX **ctx_p) {
-    EVP_CIPHER_CTX_free(*ctx_p);
-    *ctx_p = NULL;
-}
-
 static void add_part(struct aad *aad, enum part_type type, const void *data, size_t len) {
     if (aad->is_overfull || len > AAD_MAX_BYTES || aad->len + 5 + len > AAD_MAX_BYTES) {
         aad->is_overfull = true;
@@ -63,29 +58,50 @@ struct secret *aead_key_new(void) {
     return key;
 }
 
-bool gcm_seal(const struct gcm *gcm, const void *plain, size_t len, uint8_t *out) {
-    if (len > INT_MAX || gcm->aad_len > INT_MAX || gcm->key->len != AEAD_KEY_BYTES)
-        return false;
-    CLEANUP(cipher_destroy) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+struct gcm_cipher { EVP_CIPHER_CTX *ctx; };
+
+struct gcm_cipher *gcm_cipher_new(const struct secret *key, bool is_sealing) {
+    struct gcm_cipher *c = xalloc(sizeof *c);
+    c->ctx = EVP_CIPHER_CTX_new();
+    bool is_ready = key->len == AEAD_KEY_BYTES && c->ctx &&
+                    EVP_CipherInit_ex(c->ctx, EVP_aes_256_gcm(), NULL, key->bytes, NULL, is_sealing) == 1;
+    if (!is_ready)
+        gcm_cipher_destroy(&c);
+    return c;
+}
+
+void gcm_cipher_destroy(struct gcm_cipher **cipher_p) {
+    if (!*cipher_p)
+        return;
+    EVP_CIPHER_CTX_free((*cipher_p)->ctx);      /* wipes the key */
+    free(*cipher_p);
+    *cipher_p = NULL;
+}
+
+/* Nonce and associated data of the next operation. */
+static bool begin(const struct gcm *gcm) {
     int n = 0;
-    return ctx && EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, gcm->key->bytes, gcm->nonce) == 1 &&
-           EVP_EncryptUpdate(ctx, NULL, &n, gcm->aad, (int)gcm->aad_len) == 1 &&
-           (len == 0 || EVP_EncryptUpdate(ctx, out, &n, plain, (int)len) == 1) &&
+    return gcm->aad_len <= INT_MAX && EVP_CipherInit_ex(gcm->cipher->ctx, NULL, NULL, NULL, gcm->nonce, -1) == 1 &&
+           EVP_CipherUpdate(gcm->cipher->ctx, NULL, &n, gcm->aad, (int)gcm->aad_len) == 1;
+}
+
+bool gcm_seal(const struct gcm *gcm, const void *plain, size_t len, uint8_t *out) {
+    EVP_CIPHER_CTX *ctx = gcm->cipher->ctx;
+    int n = 0;
+    return len <= INT_MAX && begin(gcm) && (len == 0 || EVP_EncryptUpdate(ctx, out, &n, plain, (int)len) == 1) &&
            EVP_EncryptFinal_ex(ctx, out + len, &n) == 1 &&
            EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, AEAD_TAG_BYTES, out + len) == 1;
 }
 
 bool gcm_open(const struct gcm *gcm, const void *sealed, size_t len, uint8_t *out) {
-    if (len < AEAD_TAG_BYTES || len > INT_MAX || gcm->aad_len > INT_MAX || gcm->key->len != AEAD_KEY_BYTES)
+    EVP_CIPHER_CTX *ctx = gcm->cipher->ctx;
+    if (len < AEAD_TAG_BYTES || len > INT_MAX)
         return false;
     size_t text_len = len - AEAD_TAG_BYTES;
     uint8_t tag[AEAD_TAG_BYTES];
     memcpy(tag, (const uint8_t *)sealed + text_len, sizeof tag);
-    CLEANUP(cipher_destroy) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int n = 0;
-    bool is_ours = ctx && EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, gcm->key->bytes, gcm->nonce) == 1 &&
-                   EVP_DecryptUpdate(ctx, NULL, &n, gcm->aad, (int)gcm->aad_len) == 1 &&
-                   (text_len == 0 || EVP_DecryptUpdate(ctx, out, &n, sealed, (int)text_len) == 1) &&
+    bool is_ours = begin(gcm) && (text_len == 0 || EVP_DecryptUpdate(ctx, out, &n, sealed, (int)text_len) == 1) &&
                    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, AEAD_TAG_BYTES, tag) == 1 &&
                    EVP_DecryptFinal_ex(ctx, out + text_len, &n) == 1;
     if (!is_ours)
@@ -121,8 +137,9 @@ enum status aead_seal(const struct secret *key, const struct aad *aad, const voi
     blob[0] = BLOB_VERSION;
     if (RAND_bytes(blob + 1, AEAD_NONCE_BYTES) != 1)
         abort();
-    struct gcm gcm = { key, blob + 1, bound, bound_len };
-    if (!gcm_seal(&gcm, plain, len, blob + 1 + AEAD_NONCE_BYTES))
+    CLEANUP(gcm_cipher_destroy) struct gcm_cipher *cipher = gcm_cipher_new(key, true);
+    struct gcm gcm = { cipher, blob + 1, bound, bound_len };
+    if (!cipher || !gcm_seal(&gcm, plain, len, blob + 1 + AEAD_NONCE_BYTES))
         return fail(why, ST_INTERNAL, "aead: cannot seal");
     *ret_sealed = (struct blob){ blob, len + AEAD_OVERHEAD_BYTES };
     return ST_OK;
@@ -137,10 +154,11 @@ enum status aead_open(const struct secret *key, const struct aad *aad, const voi
     if (len < AEAD_OVERHEAD_BYTES || len > INT_MAX || blob[0] != BLOB_VERSION)
         return fail(why, ST_INTERNAL, "aead: not a blob of version %d", BLOB_VERSION);
     uint8_t bound[1 + AAD_MAX_BYTES];
-    struct gcm gcm = { key, blob + 1, bound, whole_aad(aad, bound) };
+    CLEANUP(gcm_cipher_destroy) struct gcm_cipher *cipher = gcm_cipher_new(key, false);
+    struct gcm gcm = { cipher, blob + 1, bound, whole_aad(aad, bound) };
     size_t text_len = len - AEAD_OVERHEAD_BYTES;
     uint8_t *plain = arena_alloc(mem, text_len + 1);
-    if (!gcm_open(&gcm, blob + 1 + AEAD_NONCE_BYTES, text_len + AEAD_TAG_BYTES, plain))
+    if (!cipher || !gcm_open(&gcm, blob + 1 + AEAD_NONCE_BYTES, text_len + AEAD_TAG_BYTES, plain))
         return fail(why, ST_INTERNAL, "aead: does not authenticate");
     plain[text_len] = 0;
     *ret_plain = (struct blob){ plain, text_len };

@@ -44,8 +44,14 @@ enum status aead_seal(const struct secret *key, const struct aad *aad, const voi
 enum status aead_open(const struct secret *key, const struct aad *aad, const void *sealed, size_t len,
                       struct arena *mem, struct blob *ret_plain, struct why *why) MUST_USE;
 
-/* One GCM operation for those who lay out their own nonces: out has len (+ tag) bytes. Used by frames. */
-struct gcm { const struct secret *key; const uint8_t *nonce; const void *aad; size_t aad_len; };
+/* GCM for those who lay out their own nonces: one cipher under one key for any number of operations of one thread, so that the
+ * key is prepared once. Used by frames. */
+struct gcm_cipher;
+struct gcm_cipher *gcm_cipher_new(const struct secret *key, bool is_sealing);      /* NULL: the key has not 32 bytes */
+void gcm_cipher_destroy(struct gcm_cipher **cipher_p);
+
+/* One operation: out has len (+ tag) bytes and does not overlap. */
+struct gcm { struct gcm_cipher *cipher; const uint8_t *nonce; const void *aad; size_t aad_len; };
 bool gcm_seal(const struct gcm *gcm, const void *plain, size_t len, uint8_t *out);      /* out: len + 16 */
 bool gcm_open(const struct gcm *gcm, const void *sealed, size_t len, uint8_t *out);     /* len incl. tag; out: len - 16 */
 

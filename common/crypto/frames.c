@@ -11,14 +11,14 @@ static const char MAGIC[4] = { 'C', 'R', 'D', 'N' };
 
 /* What sealing and opening share: the position in the file and the frame being gathered. */
 struct stream {
-    struct secret *key;
+    struct gcm_cipher *cipher;
+    bool is_sealing;
     uint8_t aad[FRAMES_HEADER_BYTES + AAD_MAX_BYTES];   /* header | caller's */
     size_t aad_len;
     uint32_t number;            /* of the frame being gathered */
     size_t header_len;          /* opening: how much of the header came */
     size_t gathered, frame_bytes;
     uint8_t *frame;             /* frame_bytes (+ tag when opening) */
-    uint8_t *work;              /* the other side of one GCM operation */
     bool is_dead;               /* ended or failed */
 };
 
@@ -33,18 +33,16 @@ struct frames_opener {
 static void stream_end(struct stream *s) {
     if (s->frame)
         OPENSSL_cleanse(s->frame, s->frame_bytes + AEAD_TAG_BYTES);
-    if (s->work)
-        OPENSSL_cleanse(s->work, s->frame_bytes + AEAD_TAG_BYTES);
     free(s->frame);
-    free(s->work);
-    s->frame = s->work = NULL;
-    secret_destroy(&s->key);
+    s->frame = NULL;
+    gcm_cipher_destroy(&s->cipher);
 }
 
-static enum status stream_begin(struct stream *s, const struct secret *key, const struct aad *aad, struct why *why) {
-    if (!key || key->len != AEAD_KEY_BYTES || aad->is_overfull)
+static enum status stream_begin(struct stream *s, const struct secret *key, const struct aad *aad, bool is_sealing, struct why *why) {
+    s->is_sealing = is_sealing;
+    s->cipher = key && !aad->is_overfull ? gcm_cipher_new(key, is_sealing) : NULL;
+    if (!s->cipher)
         return fail(why, ST_INTERNAL, "frames: no usable key or associated data");
-    s->key = secret_new(key->bytes, key->len);
     memcpy(s->aad + FRAMES_HEADER_BYTES, aad->bytes, aad->len);
     s->aad_len = FRAMES_HEADER_BYTES + aad->len;
     return ST_OK;
@@ -53,7 +51,6 @@ static enum status stream_begin(struct stream *s, const struct secret *key, cons
 static void stream_size(struct stream *s, unsigned log2) {
     s->frame_bytes = (size_t)1 << log2;
     s->frame = xalloc(s->frame_bytes + AEAD_TAG_BYTES);
-    s->work = xalloc(s->frame_bytes + AEAD_TAG_BYTES);
 }
 
 static enum status dead(struct stream *s, struct why *why, const char *text) {
@@ -67,46 +64,57 @@ static enum status damaged(struct stream *s, struct why *why, const char *text) 
     return fail_as(why, ERR_STORE_DAMAGED, "frames: %s", text);
 }
 
-/* Seal or open the gathered frame and count it. */
-static enum status turn(struct stream *s, bool is_sealing, bool is_last, struct buffer *out, struct why *why) {
+/* Seal or open one frame into out and count it. */
+static enum status turn(struct stream *s, const uint8_t *frame, size_t len, bool is_last, struct buffer *out, struct why *why) {
     uint8_t nonce[AEAD_NONCE_BYTES];
     memcpy(nonce, s->aad + PREFIX_AT, PREFIX_BYTES);
     for (int i = 0; i < 4; i++)
         nonce[PREFIX_BYTES + i] = (uint8_t)(s->number >> (24 - 8 * i));
     nonce[AEAD_NONCE_BYTES - 1] = is_last;
-    struct gcm gcm = { s->key, nonce, s->aad, s->aad_len };
-    bool is_good = is_sealing ? gcm_seal(&gcm, s->frame, s->gathered, s->work)
-                              : gcm_open(&gcm, s->frame, s->gathered, s->work);
-    if (!is_good)
-        return is_sealing ? dead(s, why, "cannot seal") : damaged(s, why, "a frame does not authenticate");
-    size_t len = is_sealing ? s->gathered + AEAD_TAG_BYTES : s->gathered - AEAD_TAG_BYTES;
-    if (!buffer_add(out, s->work, len))
+    struct gcm gcm = { s->cipher, nonce, s->aad, s->aad_len };
+    size_t before = out->len, out_len = s->is_sealing ? len + AEAD_TAG_BYTES : len - AEAD_TAG_BYTES;
+    uint8_t *at = buffer_grow(out, out_len);
+    if (!at)
         return dead(s, why, "the output is over its limit");
+    if (s->is_sealing ? !gcm_seal(&gcm, frame, len, at) : !gcm_open(&gcm, frame, len, at)) {
+        out->len = before;
+        out->data[before] = '\0';
+        return s->is_sealing ? dead(s, why, "cannot seal") : damaged(s, why, "a frame does not authenticate");
+    }
     if (!is_last && s->number == UINT32_MAX)
         return dead(s, why, "too many frames");
     s->number++;
-    s->gathered = 0;
     return ST_OK;
 }
 
-/* Gather len bytes into frames of `size`; a full frame is turned only when more follows, for only then is it
- * known not to be the last. */
-static enum status gather(struct stream *s, bool is_sealing, const uint8_t *data, size_t len, struct buffer *out,
-                          struct why *why) {
-    size_t size = s->frame_bytes + (is_sealing ? 0 : AEAD_TAG_BYTES);
-    while (len > 0) {
+/* The frame that was gathered. */
+static enum status turn_gathered(struct stream *s, bool is_last, struct buffer *out, struct why *why) {
+    enum status st = turn(s, s->frame, s->gathered, is_last, out, why);
+    s->gathered = 0;
+    return st;
+}
+
+/* Frames out of len bytes; a full one is turned only when more follows, for only then is it known not to be the last. Those
+ * that lie whole in data are turned where they are. */
+static enum status gather(struct stream *s, const uint8_t *data, size_t len, struct buffer *out, struct why *why) {
+    size_t size = s->frame_bytes + (s->is_sealing ? 0 : AEAD_TAG_BYTES);
+    enum status st = ST_OK;
+    while (st == ST_OK && len > 0) {
         if (s->gathered == size) {
-            enum status st = turn(s, is_sealing, false, out, why);
-            if (st != ST_OK)
-                return st;
+            st = turn_gathered(s, false, out, why);
+        } else if (s->gathered == 0 && len > size) {
+            st = turn(s, data, size, false, out, why);
+            data += size;
+            len -= size;
+        } else {
+            size_t take = size - s->gathered < len ? size - s->gathered : len;
+            memcpy(s->frame + s->gathered, data, take);
+            s->gathered += take;
+            data += take;
+            len -= take;
         }
-        size_t take = size - s->gathered < len ? size - s->gathered : len;
-        memcpy(s->frame + s->gathered, data, take);
-        s->gathered += take;
-        data += take;
-        len -= take;
     }
-    return ST_OK;
+    return st;
 }
 
 uint64_t frames_sealed_bytes(uint64_t plain_bytes, unsigned log2) {
@@ -120,7 +128,7 @@ enum status frames_seal_begin(const struct secret *key, const struct aad *aad, u
     if (log2 < FRAME_LOG2_MIN || log2 > FRAME_LOG2_MAX)
         return fail(why, ST_INTERNAL, "frames: no frames of 2^%u bytes", log2);
     CLEANUP(frames_sealer_destroy) struct frames_sealer *sealer = xalloc(sizeof *sealer);
-    enum status st = stream_begin(&sealer->s, key, aad, why);
+    enum status st = stream_begin(&sealer->s, key, aad, true, why);
     if (st != ST_OK)
         return st;
     stream_size(&sealer->s, log2);
@@ -147,7 +155,7 @@ enum status frames_seal_add(struct frames_sealer *sealer, const void *plain, siz
     if (sealer->s.is_dead)
         return fail(why, ST_INTERNAL, "frames: added after the end");
     enum status st = put_header(sealer, out, why);
-    return st != ST_OK ? st : gather(&sealer->s, true, plain, len, out, why);
+    return st != ST_OK ? st : gather(&sealer->s, plain, len, out, why);
 }
 
 enum status frames_seal_end(struct frames_sealer *sealer, struct buffer *out, struct why *why) {
@@ -156,7 +164,7 @@ enum status frames_seal_end(struct frames_sealer *sealer, struct buffer *out, st
     enum status st = put_header(sealer, out, why);
     if (st != ST_OK)
         return st;
-    st = turn(&sealer->s, true, true, out, why);
+    st = turn_gathered(&sealer->s, true, out, why);
     sealer->s.is_dead = true;
     return st;
 }
@@ -172,7 +180,7 @@ void frames_sealer_destroy(struct frames_sealer **sealer_p) {
 enum status frames_open_begin(const struct secret *key, const struct aad *aad, struct frames_opener **ret_opener,
                               struct why *why) {
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = xalloc(sizeof *opener);
-    enum status st = stream_begin(&opener->s, key, aad, why);
+    enum status st = stream_begin(&opener->s, key, aad, false, why);
     if (st != ST_OK)
         return st;
     *ret_opener = opener;
@@ -208,7 +216,7 @@ enum status frames_open_add(struct frames_opener *opener, const void *sealed, si
     enum status st = take_header(s, &data, &len, why);
     if (st != ST_OK || len == 0)
         return st;
-    return gather(s, false, data, len, out, why);
+    return gather(s, data, len, out, why);
 }
 
 enum status frames_open_end(struct frames_opener *opener, struct buffer *out, struct why *why) {
@@ -221,7 +229,7 @@ enum status frames_open_end(struct frames_opener *opener, struct buffer *out, st
         return damaged(s, why, "an empty last frame, which no sealer writes");
     if (opener->is_part && s->number != opener->last)
         return damaged(s, why, "frames are missing, or too many");
-    enum status st = turn(s, false, !opener->has_more, out, why);
+    enum status st = turn_gathered(s, !opener->has_more, out, why);
     s->is_dead = true;
     return st;
 }
