@@ -1,16 +1,13 @@
 #include "outbox.h"
 
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "batch.h"
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/fault.h"
+#include "core/worker.h"
 #include "db/listen.h"
 #include "obs/log.h"
 
@@ -27,9 +24,7 @@ struct outbox {
     struct db_listener *listener;
     struct signer *signer;
     struct batch_memory *memory;
-    int stop_fd;                    /* eventfd, readable once we stop */
-    bool is_running;
-    pthread_t thread;
+    struct worker worker;
     int64_t partitions_at_ms;
     struct counter *moved, *failures;
 };
@@ -142,7 +137,6 @@ static bool drain_all(struct outbox *o) {
     size_t moved = 0;
     do {
         struct why why = { 0 };
-        struct pollfd stop = { .fd = o->stop_fd, .events = POLLIN };
         enum status st = signer_permits(o->signer, &why);
         if (st == ST_OK)
             st = outbox_drain(o->pool, o->memory, DRAIN_EVENTS, &moved, &why);
@@ -152,9 +146,7 @@ static bool drain_all(struct outbox *o) {
             return false;
         }
         counter_add(o->moved, moved);
-        if (poll(&stop, 1, 0) > 0)
-            break;
-    } while (moved == DRAIN_EVENTS);
+    } while (moved == DRAIN_EVENTS && !worker_is_stopping(&o->worker));
     return true;
 }
 
@@ -171,11 +163,7 @@ static void keep_partitions(struct outbox *o) {
 static void *run(void *arg) {
     struct outbox *o = arg;
     int wait_ms = 0;
-    for (;;) {
-        struct pollfd fds[2] = { { .fd = o->stop_fd, .events = POLLIN },
-                                 { .fd = db_listener_fd(o->listener), .events = POLLIN } };
-        if (poll(fds, 2, wait_ms) > 0 && (fds[0].revents & POLLIN))
-            return NULL;
+    while (worker_rests_unless(&o->worker, db_listener_fd(o->listener), wait_ms)) {
         bool is_woken = false;          /* or time has passed: we look either way */
         struct why ignored = { 0 };     /* not listening only means that we look every second */
         if (db_listener_turn(o->listener, clock_mono_ms() + LOOK_EVERY_MS, &is_woken, &ignored) != ST_OK)
@@ -183,20 +171,19 @@ static void *run(void *arg) {
         keep_partitions(o);
         wait_ms = drain_all(o) ? LOOK_EVERY_MS : RETRY_EVERY_MS;
     }
+    return NULL;
 }
 
 enum status outbox_new(struct db_pool *pool, const struct db_options *options, struct metrics *metrics,
                        struct outbox **ret_outbox, struct why *why) {
     struct outbox *o = xalloc(sizeof *o);
     o->pool = pool;
-    o->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     o->moved = metrics_counter(metrics, "cordon_audit_outbox_events_total",
                                "Records moved from the outbox onto the log.", "");
     o->failures = metrics_counter(metrics, "cordon_audit_outbox_failures_total",
                                   "Batches of the outbox that failed and wait.", "");
     o->partitions_at_ms = clock_mono_ms() + PARTITIONS_EVERY_MS;    /* open() has made them once */
-    enum status st = o->stop_fd < 0 ? fail(why, ST_INTERNAL, "audit: no eventfd")
-                                    : db_listener_new(options, "audit_outbox", &o->listener, why);
+    enum status st = db_listener_new(options, "audit_outbox", &o->listener, why);
     if (st != ST_OK) {
         outbox_destroy(&o);
         return st;
@@ -208,17 +195,11 @@ enum status outbox_new(struct db_pool *pool, const struct db_options *options, s
 void outbox_start(struct outbox *o, struct signer *signer, struct batch_memory *memory) {
     o->memory = memory;
     o->signer = signer;
-    if (pthread_create(&o->thread, NULL, run, o) != 0)
-        abort();
-    o->is_running = true;
+    worker_start(&o->worker, run, o);
 }
 
 void outbox_stop(struct outbox *o) {
-    if (!o->is_running)
-        return;
-    eventfd_write(o->stop_fd, 1);
-    pthread_join(o->thread, NULL);
-    o->is_running = false;
+    worker_stop(&o->worker);
 }
 
 void outbox_destroy(struct outbox **outbox_p) {
@@ -227,8 +208,6 @@ void outbox_destroy(struct outbox **outbox_p) {
         return;
     outbox_stop(o);
     db_listener_destroy(&o->listener);
-    if (o->stop_fd >= 0)
-        close(o->stop_fd);
     free(o);
     *outbox_p = NULL;
 }

@@ -1,15 +1,13 @@
 #include "signer.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/worker.h"
 #include "obs/log.h"
 
 enum { TURN_EVERY_MS = 1000 };
@@ -20,9 +18,7 @@ struct signer {
     struct anchor anchor;
     struct countersigner kms;
     struct checkpoint_pace pace;
-    int stop_fd;
-    bool is_running;
-    pthread_t thread;
+    struct worker worker;
     int64_t checked_at_ms;
     pthread_mutex_t lock;       /* of the two below */
     bool is_permitted;
@@ -39,9 +35,6 @@ struct signer *signer_new(struct db_pool *pool, const struct note_key *key, cons
     s->anchor = *anchor;
     s->kms = kms ? *kms : (struct countersigner){ 0 };
     s->pace = *pace;
-    s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->stop_fd < 0)
-        abort();
     pthread_mutex_init(&s->lock, NULL);
     s->is_permitted = !key;
     (void)!fail(&s->refusal, ST_UNAVAILABLE, "not compared with the anchor yet");
@@ -129,28 +122,21 @@ static void countersign_turn(struct signer *s) {
 
 static void *run(void *arg) {
     struct signer *s = arg;
-    struct pollfd stop = { .fd = s->stop_fd, .events = POLLIN };
     do {
         signer_turn(s);
         countersign_turn(s);
-    } while (poll(&stop, 1, TURN_EVERY_MS) == 0);
+    } while (worker_rests(&s->worker, TURN_EVERY_MS));
     return NULL;
 }
 
 void signer_start(struct signer *s) {
     if (!s->key)
         return;
-    if (pthread_create(&s->thread, NULL, run, s) != 0)
-        abort();
-    s->is_running = true;
+    worker_start(&s->worker, run, s);
 }
 
 void signer_stop(struct signer *s) {
-    if (!s->is_running)
-        return;
-    eventfd_write(s->stop_fd, 1);
-    pthread_join(s->thread, NULL);
-    s->is_running = false;
+    worker_stop(&s->worker);
 }
 
 void signer_destroy(struct signer **signer_p) {
@@ -159,7 +145,6 @@ void signer_destroy(struct signer **signer_p) {
         return;
     signer_stop(s);
     countersigner_end(&s->kms);
-    close(s->stop_fd);
     pthread_mutex_destroy(&s->lock);
     free(s);
     *signer_p = NULL;
