@@ -235,7 +235,7 @@ static enum status auth_open(void **ret_self, const void *settings, struct runti
 
 static enum status auth_start(void *self, struct runtime *rt, struct why *why) {
     struct auth *a = self;
-    a->sweeper = sweeper_new(a->db, rt);
+    a->sweeper = sweeper_new(a->db);
     return refusals_start(self, rt, why);
 }
 

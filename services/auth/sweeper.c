@@ -1,20 +1,18 @@
 #include "sweeper.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
+#include "core/arena.h"
 #include "core/clock.h"
+#include "core/worker.h"
 #include "db/plain_tx.h"
 #include "obs/log.h"
 
-enum { NAP_MS = 200, SWEEP_MS = 5000 };
+enum { SWEEP_MS = 5000 };
 
 struct sweeper {
     struct db_pool *db;
-    const struct runtime *rt;
-    pthread_t thread;
-    atomic_bool is_closing;
+    struct worker worker;
 };
 
 static void sweep(struct sweeper *s) {
@@ -24,28 +22,17 @@ static void sweep(struct sweeper *s) {
         log_event(LOG_WARN, "sweep_failed", LOG_TEXT("why", why.text));
 }
 
-/* True when the thread shall end. */
-static bool rest(struct sweeper *s) {
-    int64_t until_ms = clock_mono_ms() + SWEEPER_PAUSE_MS;
-    while (!atomic_load(&s->is_closing) && clock_mono_ms() < until_ms)
-        if (runtime_wait_stop(s->rt, NAP_MS))
-            return true;
-    return atomic_load(&s->is_closing);
-}
-
 static void *run(void *arg) {
     struct sweeper *s = arg;
-    while (!rest(s))
+    while (worker_rests(&s->worker, SWEEPER_PAUSE_MS))
         sweep(s);
     return NULL;
 }
 
-struct sweeper *sweeper_new(struct db_pool *db, const struct runtime *rt) {
+struct sweeper *sweeper_new(struct db_pool *db) {
     struct sweeper *s = xalloc(sizeof *s);
     s->db = db;
-    s->rt = rt;
-    if (pthread_create(&s->thread, NULL, run, s) != 0)
-        abort();
+    worker_start(&s->worker, run, s);
     return s;
 }
 
@@ -53,8 +40,7 @@ void sweeper_destroy(struct sweeper **sweeper_p) {
     struct sweeper *s = *sweeper_p;
     if (!s)
         return;
-    atomic_store(&s->is_closing, true);
-    (void)pthread_join(s->thread, NULL);
+    worker_stop(&s->worker);
     free(s);
     *sweeper_p = NULL;
 }

@@ -4,13 +4,12 @@
 #define CORDON_AUTH_SWEEPER_H
 
 #include "db/pool.h"
-#include "service/service.h"
 
 enum { SWEEPER_PAUSE_MS = 10000 };
 
 struct sweeper;
 
-struct sweeper *sweeper_new(struct db_pool *db, const struct runtime *rt);
+struct sweeper *sweeper_new(struct db_pool *db);
 void sweeper_destroy(struct sweeper **sweeper_p);
 
 #endif

@@ -413,7 +413,7 @@ static struct preflight_options preflight_of(const struct embedding_worker *w) {
     return (struct preflight_options){ .aws = w->aws, .bedrock = w->bedrock, .control_endpoint = has_control ? s->bedrock_control_endpoint : NULL,
                                        .log_places = s->log_places, .regions = *s->regions ? s->regions : s->aws.region,
                                        .embed_model = s->embed_model, .old_embed_model = s->old_embed_model, .chat_model = s->chat_model,
-                                       .guardrail_id = s->guardrail_id, .guardrail_version = s->guardrail_version, .runtime = w->runtime };
+                                       .guardrail_id = s->guardrail_id, .guardrail_version = s->guardrail_version };
 }
 
 static enum status embedding_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {

@@ -8,13 +8,14 @@
 #include "aws/bedrock_control.h"
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/worker.h"
 
-enum { ASK_MS = 20000, AGAIN_MS = 3000, KEEP_MS = 600000, NAP_MS = 200 };
+enum { ASK_MS = 20000, AGAIN_MS = 3000, KEEP_MS = 600000 };
 
 struct preflight {
     struct preflight_options options;
-    pthread_t thread;
-    atomic_bool is_closing, is_otherwise;   /* than declared */
+    struct worker worker;
+    atomic_bool is_otherwise;               /* than declared */
     pthread_mutex_t lock;                   /* guards status and why */
     enum status status;
     struct why why;
@@ -77,15 +78,6 @@ static enum status ask_models(struct preflight *p, struct why *why) {
     return st == ST_LIMITED || (st != ST_OK && why->code == ERR_MODEL_GUARDED) ? ST_OK : st;
 }
 
-/* True when the thread shall end. */
-static bool rest(struct preflight *p, int64_t ms) {
-    int64_t until_ms = clock_mono_ms() + ms;
-    while (!atomic_load(&p->is_closing) && clock_mono_ms() < until_ms)
-        if (runtime_wait_stop(p->options.runtime, NAP_MS))
-            return true;
-    return atomic_load(&p->is_closing);
-}
-
 static void *watch(void *arg) {
     struct preflight *p = arg;
     enum status st;
@@ -100,7 +92,7 @@ static void *watch(void *arg) {
         p->status = st;
         p->why = why;
         (void)pthread_mutex_unlock(&p->lock);
-    } while (!rest(p, st == ST_OK ? KEEP_MS : AGAIN_MS));
+    } while (worker_rests(&p->worker, st == ST_OK ? KEEP_MS : AGAIN_MS));
     return NULL;
 }
 
@@ -108,8 +100,8 @@ struct preflight *preflight_new(const struct preflight_options *options) {
     struct preflight *p = xalloc(sizeof *p);
     p->options = *options;
     p->status = fail_as(&p->why, ERR_MODEL_UNAVAILABLE, "the models were not asked yet");
-    if (pthread_mutex_init(&p->lock, NULL) != 0 || pthread_create(&p->thread, NULL, watch, p) != 0)
-        abort();
+    pthread_mutex_init(&p->lock, NULL);
+    worker_start(&p->worker, watch, p);
     return p;
 }
 
@@ -117,8 +109,7 @@ void preflight_destroy(struct preflight **preflight_p) {
     struct preflight *p = *preflight_p;
     if (!p)
         return;
-    atomic_store(&p->is_closing, true);
-    (void)pthread_join(p->thread, NULL);
+    worker_stop(&p->worker);
     (void)pthread_mutex_destroy(&p->lock);
     free(p);
     *preflight_p = NULL;

@@ -6,7 +6,6 @@
 #define CORDON_EMBEDDING_PREFLIGHT_H
 
 #include "aws/bedrock.h"
-#include "service/service.h"
 
 struct preflight;
 
@@ -18,7 +17,6 @@ struct preflight_options {
     const char *log_places, *regions;   /* as in the settings; regions not "" */
     const char *embed_model, *old_embed_model, *chat_model;     /* old "": none */
     const char *guardrail_id, *guardrail_version;
-    const struct runtime *runtime;
 };
 
 /* ST_FORBIDDEN: logging, or a profile, goes where nobody has declared it. Else as bedrock_control.h. */
