@@ -201,10 +201,8 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
 static enum status ingest_start(void *self, struct runtime *rt, struct why *why) {
     struct ingest *g = self;
     const struct ingest_settings *s = g->settings;
-    enum status st = schedule_start(&(struct schedule_options){ .rows = HOUSEKEEPING, .db = g->jobs_db, .metrics = rt->metrics, .poll_ms = SCHEDULE_POLL_MS,
-                                    .run_ms = SCHEDULE_RUN_MS, .self = g }, &g->schedule, why);
-    if (st != ST_OK)
-        return st;
+    g->schedule = schedule_start(&(struct schedule_options){ .rows = HOUSEKEEPING, .db = g->jobs_db, .metrics = rt->metrics, .poll_ms = SCHEDULE_POLL_MS,
+                                                             .run_ms = SCHEDULE_RUN_MS, .self = g });
     ingest_job_metrics(rt->metrics);
     return job_pool_start(&(struct job_pool_options){ .queue = QUEUE, .threads_count = (int)s->job_threads_count, .lease_ms = s->lease_ms,
                           .poll_ms = s->poll_ms, .db = g->jobs_db, .listener = g->listener, .runtime = rt, .run = ingest_job_run,

@@ -1,15 +1,14 @@
 #include "schedule.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/worker.h"
 #include "db/plain_tx.h"
 #include "obs/log.h"
 
@@ -19,17 +18,11 @@ struct schedule {
     struct schedule_options options;
     char worker_name[128];
     char names[NAMES_BYTES];        /* of the rows, as text[] */
-    pthread_mutex_t lock;
-    pthread_cond_t ending;
-    bool is_ending;
-    pthread_t thread;
+    struct worker worker;
 };
 
 bool schedule_should_stop(struct schedule *s) {
-    pthread_mutex_lock(&s->lock);
-    bool is_ending = s->is_ending;
-    pthread_mutex_unlock(&s->lock);
-    return is_ending;
+    return worker_is_stopping(&s->worker);
 }
 
 static const struct schedule_row *find_row(const struct schedule *s, const char *name) {
@@ -82,40 +75,16 @@ static bool run_due(struct schedule *s) {
 
 static void *thread_main(void *arg) {
     struct schedule *s = arg;
-    pthread_mutex_lock(&s->lock);
-    while (!s->is_ending) {
-        pthread_mutex_unlock(&s->lock);
-        bool again = run_due(s);
-        int64_t until_ms = clock_mono_ms() + s->options.poll_ms;
-        struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
-        pthread_mutex_lock(&s->lock);
-        while (!again && !s->is_ending && pthread_cond_timedwait(&s->ending, &s->lock, &until) == 0)
-            ;
-    }
-    pthread_mutex_unlock(&s->lock);
+    bool again;
+    do
+        again = run_due(s);
+    while (worker_rests(&s->worker, again ? 0 : s->options.poll_ms));
     return NULL;
 }
 
-static bool join(struct schedule *s, int64_t deadline_ms) {
-    struct timespec end = { deadline_ms / 1000, deadline_ms % 1000 * 1000000 };
-    return pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &end) == 0;
-}
-
-static void destroy(struct schedule *s) {
-    pthread_cond_destroy(&s->ending);
-    pthread_mutex_destroy(&s->lock);
-    free(s);
-}
-
-enum status schedule_start(const struct schedule_options *options, struct schedule **ret_schedule, struct why *why) {
+struct schedule *schedule_start(const struct schedule_options *options) {
     struct schedule *s = xalloc(sizeof *s);
     s->options = *options;
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->ending, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     char host[64] = "";
     (void)gethostname(host, sizeof host - 1);
     (void)snprintf(s->worker_name, sizeof s->worker_name, "%s:%ld", host, (long)getpid());
@@ -123,25 +92,17 @@ enum status schedule_start(const struct schedule_options *options, struct schedu
     for (const struct schedule_row *r = options->rows; r->name; r++)
         used += (size_t)snprintf(s->names + used, sizeof s->names - used, "%s%s", r == options->rows ? "{" : ",", r->name);
     (void)snprintf(s->names + used, sizeof s->names - used, "%s", used ? "}" : "{}");
-    if (pthread_create(&s->thread, NULL, thread_main, s) != 0) {
-        destroy(s);
-        return fail(why, ST_INTERNAL, "schedule thread");
-    }
-    *ret_schedule = s;
-    return ST_OK;
+    worker_start(&s->worker, thread_main, s);
+    return s;
 }
 
 bool schedule_destroy(struct schedule **s_p, int64_t deadline_ms) {
     struct schedule *s = *s_p;
     if (!s)
         return true;
-    pthread_mutex_lock(&s->lock);
-    s->is_ending = true;
-    pthread_cond_signal(&s->ending);
-    pthread_mutex_unlock(&s->lock);
-    if (!join(s, deadline_ms))
+    if (!worker_stop_by(&s->worker, deadline_ms))
         return false;
-    destroy(s);
+    free(s);
     *s_p = NULL;
     return true;
 }

@@ -27,8 +27,8 @@ struct schedule_options {
 
 struct schedule;
 
-/* Starts the thread. ST_INTERNAL. */
-enum status schedule_start(const struct schedule_options *options, struct schedule **ret_schedule, struct why *why) MUST_USE;
+/* Starts the thread. */
+struct schedule *schedule_start(const struct schedule_options *options);
 /* For the running function, from its thread: the process stops. */
 bool schedule_should_stop(struct schedule *s);
 /* Ends the thread and frees the schedule. False: at deadline_ms a run goes on, so all that it uses must stay; it may be
