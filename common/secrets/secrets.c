@@ -1,17 +1,16 @@
 #include "secrets/secrets.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "aws/secretsmanager.h"
 #include "aws/sts.h"
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/worker.h"
 #include "json/reader.h"
 
 enum { START_MS = 20000, READ_MS = 8000, REFUSED_MS = 3000, PAUSE_MS = 1000 };
@@ -25,15 +24,12 @@ struct secrets {
     struct config_references references;
     struct secret_name names[CONFIG_REFERENCES_MAX];
     struct tally tally;
-    pthread_t thread;
-    bool has_thread;
+    struct worker worker;
     pthread_mutex_t reading;            /* held while AWS is asked */
     int64_t read_at_ms;                 /* under it: when the last reading for a refused value ended */
     pthread_mutex_t lock;
-    pthread_cond_t stopped;             /* on the monotonic clock */
     /* under the lock */
     struct aws *aws;                    /* the process's; NULL: nothing is read again */
-    bool is_stopping;
 };
 
 /* ---- names ---- */
@@ -171,7 +167,7 @@ static void count(struct secrets *s, enum status st, const struct found *found) 
 
 static struct aws *aws_now(struct secrets *s) {
     pthread_mutex_lock(&s->lock);
-    struct aws *aws = s->is_stopping ? NULL : s->aws;
+    struct aws *aws = s->aws;
     pthread_mutex_unlock(&s->lock);
     return aws;
 }
@@ -227,20 +223,7 @@ static bool wait_interval(struct secrets *s) {
     if (getrandom(&bits, sizeof bits, 0) != sizeof bits)
         abort();
     int64_t ms = s->settings->secrets_reread_s * 1000, wait_ms = ms - ms / 10 + (int64_t)(bits % (uint32_t)(ms / 5 + 1));
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    pthread_mutex_lock(&s->lock);
-    while (!s->is_stopping && pthread_cond_timedwait(&s->stopped, &s->lock, &until) != ETIMEDOUT)
-        continue;
-    bool goes_on = !s->is_stopping;
-    pthread_mutex_unlock(&s->lock);
-    return goes_on;
+    return worker_rests(&s->worker, wait_ms);
 }
 
 static void *read_again(void *arg) {
@@ -267,31 +250,25 @@ static struct tally make_tally(struct metrics *metrics) {
         .outdated = metrics_gauge(metrics, "cordon_secrets_outdated", "Named secrets that are another by now and wait for a restart.", "") };
 }
 
-static enum status keep(struct secrets *s, struct aws *aws, const struct tally *tally, struct why *why) {
+static void keep(struct secrets *s, struct aws *aws, const struct tally *tally) {
     s->tally = *tally;
-    bool rereads = s->settings->secrets_reread_s > 0;
-    if (rereads && pthread_create(&s->thread, NULL, read_again, s) != 0)
-        return fail(why, ST_UNAVAILABLE, "secrets: no thread");
-    s->has_thread = rereads;
     pthread_mutex_lock(&s->lock);
     s->aws = aws;
     pthread_mutex_unlock(&s->lock);
+    if (s->settings->secrets_reread_s > 0)
+        worker_start(&s->worker, read_again, s);
     for (size_t i = 0; i < s->references.count; i++)
         if (is_live(&s->references.list[i]))
             live_secret_keep(*(struct live_secret **)value_of(&s->references.list[i]), look, s);
-    return ST_OK;
 }
 
 /* ---- life ---- */
 
 static void secrets_stop(struct secrets *s) {
     pthread_mutex_lock(&s->lock);
-    s->is_stopping = true;
-    pthread_cond_broadcast(&s->stopped);
+    s->aws = NULL;
     pthread_mutex_unlock(&s->lock);
-    if (s->has_thread)
-        pthread_join(s->thread, NULL);
-    s->has_thread = false;
+    worker_stop(&s->worker);
     pthread_mutex_lock(&s->reading);        /* a reading under way is the last */
     pthread_mutex_unlock(&s->reading);
 }
@@ -302,7 +279,6 @@ static void secrets_destroy(struct secrets **secrets_p) {
         return;
     secrets_stop(s);
     config_references_end(&s->references);
-    pthread_cond_destroy(&s->stopped);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->reading);
     free(s);
@@ -321,11 +297,6 @@ static enum status secrets_fetch(struct config_references *references, const voi
                                  struct secrets **ret_secrets, struct why *why) {
     CLEANUP(secrets_destroy) struct secrets *s = xalloc(sizeof *s);
     CLEANUP(aws_destroy) struct aws *aws = NULL;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->stopped, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->reading, NULL);
     s->settings = aws_settings;
@@ -356,10 +327,10 @@ enum status secrets_open_aws(const struct aws_settings *settings, struct runtime
     if (st == ST_OK)
         st = check_identity(settings, rt->is_production, aws, why);
     struct tally tally = make_tally(rt->metrics);       /* also where nothing is named: 0 is an answer */
-    if (st == ST_OK && rt->secrets)
-        st = keep(rt->secrets, aws, &tally, why);
     if (st != ST_OK)
         return st;
+    if (rt->secrets)
+        keep(rt->secrets, aws, &tally);
     *ret_aws = aws;
     aws = NULL;
     return ST_OK;
