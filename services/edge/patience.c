@@ -7,19 +7,17 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/worker.h"
 
 enum { TICK_MS = 200, HURRY_MS = 1000, CUTS_PER_TICK = 256, SCAN_MAX_COUNT = 16384 };
 
 struct patience {
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    pthread_t thread;
+    struct worker worker;
+    pthread_mutex_t lock;           /* guards the list */
     struct vigil *head;
-    bool is_stopping;
     atomic_bool is_crowded;
 };
 
@@ -98,26 +96,18 @@ static void look(struct patience *p) {
 
 static void *watch(void *arg) {
     struct patience *p = arg;
-    (void)pthread_mutex_lock(&p->lock);
-    while (!p->is_stopping) {
+    do {
+        (void)pthread_mutex_lock(&p->lock);
         look(p);
-        struct timespec until;
-        (void)clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += TICK_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        (void)pthread_cond_timedwait(&p->wake, &p->lock, &until);
-    }
-    (void)pthread_mutex_unlock(&p->lock);
+        (void)pthread_mutex_unlock(&p->lock);
+    } while (worker_rests(&p->worker, TICK_MS));
     return NULL;
 }
 
 struct patience *patience_new(void) {
     struct patience *p = xalloc(sizeof *p);
     (void)pthread_mutex_init(&p->lock, NULL);
-    (void)pthread_cond_init(&p->wake, NULL);
-    if (pthread_create(&p->thread, NULL, watch, p) != 0)
-        abort();
+    worker_start(&p->worker, watch, p);
     return p;
 }
 
@@ -125,12 +115,7 @@ void patience_destroy(struct patience **p_p) {
     struct patience *p = *p_p;
     if (!p)
         return;
-    (void)pthread_mutex_lock(&p->lock);
-    p->is_stopping = true;
-    (void)pthread_cond_signal(&p->wake);
-    (void)pthread_mutex_unlock(&p->lock);
-    (void)pthread_join(p->thread, NULL);
-    (void)pthread_cond_destroy(&p->wake);
+    worker_stop(&p->worker);
     (void)pthread_mutex_destroy(&p->lock);
     free(p);
     *p_p = NULL;

@@ -3,11 +3,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "auth.pb-c.h"
 #include "core/clock.h"
 #include "core/wire.h"
+#include "core/worker.h"
 #include "obs/log.h"
 #include "patience.h"
 
@@ -15,12 +15,10 @@ enum { ASK_MS = 3000, ASKED_AT_ONCE = 2048 /* more than there are threads */, CU
 
 struct watch {
     struct bus *bus;
-    pthread_mutex_t lock;           /* guards everything below */
-    pthread_cond_t wake;
-    pthread_t thread;
-    struct watched *head;
     struct counter *cut;
-    bool is_stopping;
+    struct worker worker;
+    pthread_mutex_t lock;           /* guards the list */
+    struct watched *head;
 };
 
 /* ---- the list ---- */
@@ -110,22 +108,11 @@ static bool look(struct watch *watch, struct bus_client *client, struct why *why
     return true;
 }
 
-static void rest(struct watch *watch) {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += WATCH_PAUSE_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-    (void)pthread_cond_timedwait(&watch->wake, &watch->lock, &until);
-}
-
 static void *run(void *arg) {
     struct watch *watch = arg;
     struct bus_client *client = bus_client_new(watch->bus);
     int64_t told_ms = clock_mono_ms();
-    (void)pthread_mutex_lock(&watch->lock);
-    while (!watch->is_stopping) {
-        (void)pthread_mutex_unlock(&watch->lock);
+    do {
         struct why why = { 0 };
         if (look(watch, client, &why)) {
             told_ms = clock_mono_ms();
@@ -134,11 +121,7 @@ static void *run(void *arg) {
                       LOG_TEXT("why", why.text));
             end_those(watch, NULL);
         }
-        (void)pthread_mutex_lock(&watch->lock);
-        if (!watch->is_stopping)
-            rest(watch);
-    }
-    (void)pthread_mutex_unlock(&watch->lock);
+    } while (worker_rests(&watch->worker, WATCH_PAUSE_MS));
     bus_client_destroy(&client);
     return NULL;
 }
@@ -148,9 +131,7 @@ struct watch *watch_new(struct bus *bus, struct metrics *metrics) {
     watch->bus = bus;
     watch->cut = metrics_counter(metrics, "cordon_edge_requests_cut_total", "Requests under way that were cut because their session had ended.", "");
     (void)pthread_mutex_init(&watch->lock, NULL);
-    (void)pthread_cond_init(&watch->wake, NULL);
-    if (pthread_create(&watch->thread, NULL, run, watch) != 0)
-        abort();
+    worker_start(&watch->worker, run, watch);
     return watch;
 }
 
@@ -158,12 +139,7 @@ void watch_destroy(struct watch **watch_p) {
     struct watch *watch = *watch_p;
     if (!watch)
         return;
-    (void)pthread_mutex_lock(&watch->lock);
-    watch->is_stopping = true;
-    (void)pthread_cond_signal(&watch->wake);
-    (void)pthread_mutex_unlock(&watch->lock);
-    (void)pthread_join(watch->thread, NULL);
-    (void)pthread_cond_destroy(&watch->wake);
+    worker_stop(&watch->worker);
     (void)pthread_mutex_destroy(&watch->lock);
     free(watch);
     *watch_p = NULL;
