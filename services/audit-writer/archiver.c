@@ -353,7 +353,17 @@ enum status archive_objects(struct db_pool *pool, const struct archive_object *a
     return ST_OK;
 }
 
-enum status archive_verify(const struct anchor *anchor, struct db_pool *pool, const struct archive_object *o, struct why *why) {
+static enum status compare_rows(struct db_pool *pool, const struct archive_object *o, const struct buffer *object, int64_t *ret_differs, struct why *why) {
+    static const struct sql DIFFERS = { "archive_differs", "SELECT audit.archive_differs(($1 || '-01')::date, $2, $3, $4, $5)", 5 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    const struct db_param params[] = { DB_TEXT(o->month), DB_UUID(&o->tenant_id), DB_INT(o->first), DB_INT(o->last), DB_BYTES(object->data, object->len) };
+    enum status st = db_run(pool, &DIFFERS, params, clock_mono_ms() + ASK_MS, &rows, why);
+    if (st == ST_OK)
+        *ret_differs = db_is_null(rows, 0, 0) ? -1 : db_i64(rows, 0, 0);
+    return st;
+}
+
+enum status archive_verify(const struct anchor *anchor, struct db_pool *pool, const struct archive_object *o, int64_t *ret_differs, struct why *why) {
     static const struct sql LEAVES = { "archive_leaves", "SELECT seq, leaf_hash, place, bytes FROM audit.archive_leaves(($1 || '-01')::date, $2, $3, $4)", 4 };
     CLEANUP(buffer_end) struct buffer got = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
@@ -376,7 +386,9 @@ enum status archive_verify(const struct anchor *anchor, struct db_pool *pool, co
             return fail(why, ST_CONFLICT, "%s: event %" PRId64 " is not what was hashed", key, db_i64(rows, i, 0));
         end = offset + bytes + 1;
     }
-    return st == ST_OK && end != (int64_t)got.len ? fail(why, ST_CONFLICT, "%s holds what the log does not know", key) : st;
+    if (st == ST_OK && end != (int64_t)got.len)
+        return fail(why, ST_CONFLICT, "%s holds what the log does not know", key);
+    return st == ST_OK ? compare_rows(pool, o, &got, ret_differs, why) : st;
 }
 
 /* A hold is on the record before S3 hears of it, and so is that it did. */

@@ -26,7 +26,8 @@ struct archive_object { struct uuid tenant_id; char month[ARCHIVE_MONTH_BYTES]; 
 /* The next ones behind *at (month "" for the first), at most count; is_changed: only those whose hold S3 is to be told of. */
 enum status archive_objects(struct db_pool *pool, const struct archive_object *at, bool is_changed, struct archive_object out[], size_t count,
                             size_t *ret_count, struct why *why) MUST_USE;
-/* Read it, and compare every line with the hash that the log has of it. ST_CONFLICT: it is not there, or not what was put. */
-enum status archive_verify(const struct anchor *anchor, struct db_pool *pool, const struct archive_object *o, struct why *why) MUST_USE;
+/* Read it, and compare every line with the hash that the log has of it. ST_CONFLICT: it is not there, or not what was put. *ret_differs:
+ * the first event of which the database's row says something else than its line; -1: none. */
+enum status archive_verify(const struct anchor *anchor, struct db_pool *pool, const struct archive_object *o, int64_t *ret_differs, struct why *why) MUST_USE;
 
 #endif

@@ -169,10 +169,11 @@ static enum status report_object(struct recheck *r, const struct archive_object 
     return st;
 }
 
-/* The next object against the log's hashes, which were compared with what is signed. *ret_is_done: there is none. */
+/* The next object against the log's hashes, which were compared with what is signed; and the rows against it. *ret_is_done: there is none. */
 static enum status check_object(struct recheck *r, int64_t *budget, bool *ret_is_done, struct why *why) {
     struct archive_object next;
     size_t count = 0;
+    int64_t differs = -1;
     enum status st = archive_objects(r->pool, &r->at, false, &next, 1, &count, why);
     *ret_is_done = st == ST_OK && count == 0;
     if (st == ST_OK && (count == 0 || !str_equal(next.month, r->at.month)))
@@ -180,9 +181,13 @@ static enum status check_object(struct recheck *r, int64_t *budget, bool *ret_is
     if (st != ST_OK || *ret_is_done)
         return st;
     if (next.is_detached)           /* of one that is still being made the log has no hashes to compare with */
-        st = archive_verify(&r->anchor, r->pool, &next, why);
+        st = archive_verify(&r->anchor, r->pool, &next, &differs, why);
     if (st == ST_CONFLICT)
         st = report_object(r, &next, why);
+    if (st == ST_OK && differs >= 0) {
+        r->is_month_whole = false;      /* the old table has the row as it was */
+        st = report(r, tree_of(r, &next.tenant_id), differs, why);
+    }
     if (st != ST_OK)
         return st;
     counter_add(r->events, (uint64_t)(next.last - next.first + 1));

@@ -1,8 +1,8 @@
 /* recheck — reads the log again, bit by bit and for ever, and compares it with the signed heads in the bucket: hashes of
  * the events as they are now must give each root that was signed of them. What somebody with all rights in the
  * database has changed behind the triggers is found by it. It goes from the first number of the bucket to the last,
- * each event read once on the way, then through the archived months, whose objects must hold what the hashes say
- * (archiver.h), and begins again after an hour. A thread of its own; begun with the first turn. */
+ * each event read once on the way, then through the archived months, whose objects must hold what the hashes say, and their
+ * rows what the objects say (archiver.h), and begins again after an hour. A thread of its own; begun with the first turn. */
 #ifndef CORDON_AUDIT_WRITER_RECHECK_H
 #define CORDON_AUDIT_WRITER_RECHECK_H
 

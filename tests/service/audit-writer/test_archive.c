@@ -197,6 +197,48 @@ Test(audit_archive, what_is_wrong_with_an_object_is_found_reported_and_keeps_the
     cr_expect_eq(value("cordon_audit_damaged_archives"), 1);
 }
 
+/* Whoever changes what only repeats the event hides it from filters and reports. */
+Test(audit_archive, columns_of_archived_events_that_say_something_else_are_found_and_keep_the_old_table) {
+    static const struct { const char *what, *set; } CHANGES[] = {
+        { "occurred_at", "occurred_at + interval '1 us'" }, { "recorded_at", "recorded_at - interval '1 day'" }, { "kind", "'mutation'" }, { "action", "'search.disclosf'" },
+        { "outcome", "'failure'" }, { "actor_id", "NULL" }, { "actor_id", "event_id" }, { "session_id", "NULL" }, { "session_id", "event_id" }, { "job_id", "event_id" },
+        { "request_id", "NULL" }, { "request_id", "event_id" }, { "resource_id", "event_id" }, { "document_ids", "'{}'" },
+        { "document_ids", "document_ids || event_id" }, { "event_id", "(left(event_id::text, 35) || translate(right(event_id::text, 1), '0123456789abcdef', '123456789abcdef0'))::uuid" },
+    };
+    struct rig_call c;
+    struct uuid id = old_id();
+    append_old(PG_SLUG_A);
+    rig_call(&c, AUDIT_SEARCH_DISCLOSE, slug_ticket(PG_SLUG_A), DOCUMENT_A1, &id);
+    cr_assert_eq(rig_commit(&c, 1), ST_OK);
+    rig_call_end(&c);
+    append_old(PG_SLUG_A);
+    sign();
+    archive_it();
+    check_again();
+    cr_assert_eq(value("cordon_audit_damaged_logs") + value("cordon_audit_damaged_archives"), 0);
+    pg_ask(pg_admin(), "UPDATE audit.archive_months SET verified_at = NULL; ALTER TABLE audit.audit_logs_%s DISABLE TRIGGER ALL; ALTER TABLE audit.document_events DISABLE TRIGGER ALL; "
+           "CREATE TABLE public.kept AS SELECT * FROM audit.audit_logs_%s WHERE seq = 1", table, table);
+    for (size_t i = 0; i <= sizeof CHANGES / sizeof *CHANGES; i++) {
+        const bool is_index = i == sizeof CHANGES / sizeof *CHANGES;
+        const char *what = is_index ? "the index of documents" : CHANGES[i].what;
+        if (is_index)
+            pg_ask(pg_admin(), "DELETE FROM audit.document_events WHERE seq = 1");
+        else
+            pg_ask(pg_admin(), "UPDATE audit.audit_logs_%s SET %s = %s WHERE seq = 1", table, what, CHANGES[i].set);
+        check_again();
+        cr_expect_eq(value("cordon_audit_damaged_logs"), 1, "%s", what);
+        cr_expect_eq(value("cordon_audit_damaged_archives"), 0, "%s", what);
+        cr_expect_str_eq(ask("SELECT convert_from(event, 'UTF8')::jsonb -> 'detail' -> 'seq' FROM audit.audit_logs WHERE action = 'audit.damage' ORDER BY seq DESC LIMIT 1"), "1", "%s", what);
+        cr_expect_str_eq(ask("SELECT count(*) FROM audit.archive_months WHERE verified_at IS NOT NULL"), "0", "%s", what);
+        if (!is_index)
+            pg_ask(pg_admin(), "DELETE FROM audit.audit_logs_%s WHERE seq = 1; INSERT INTO audit.audit_logs_%s SELECT * FROM public.kept", table, table);
+    }
+    pg_ask(pg_admin(), "INSERT INTO audit.document_events (tenant_id, document_id, seq, event_id) SELECT tenant_id, document_ids[1], seq, event_id FROM public.kept");
+    check_again();
+    cr_expect_eq(value("cordon_audit_damaged_logs"), 0);
+    cr_expect_str_eq(ask("SELECT count(*) FROM audit.archive_months WHERE verified_at IS NOT NULL"), "1");
+}
+
 Test(audit_archive, an_object_that_comes_back_otherwise_is_no_object) {
     fill();
     sign();
