@@ -9,6 +9,8 @@
 #include "db/sqlstate.h"
 #include "migrate.h"
 
+enum { BOOL_OID = 16 };
+
 /* Run text, which may hold many statements: PQexec, the simple protocol, is the only way to do that.
  * The tree's lint forbids PQexec everywhere but here; nothing of a user's ever reaches this text. */
 static enum status run_script(struct migrate *m, const char *what, const char *text, struct why *why) {
@@ -29,8 +31,8 @@ static enum status ask(struct migrate *m, const char *what, const char *text, in
         *ret_rows = rows;
         return ST_OK;
     }
-    const char *state = PQresultErrorField(rows, PG_DIAG_SQLSTATE);
-    enum status st = fail(why, sqlstate_status(state), "%s: sqlstate %s", what, state ? state : "none, connection lost");
+    const char *state = PQresultErrorField(rows, PG_DIAG_SQLSTATE), *said = PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY);
+    enum status st = fail(why, sqlstate_status(state), "%s: %s (sqlstate %s)", what, said ? said : "connection lost", state ? state : "none");
     PQclear(rows);
     return st;
 }
@@ -139,12 +141,14 @@ enum status apply_recovery(struct migrate *m, int64_t anchored, const char *reas
     return st == ST_OK ? run_script(m, "recovering the audit log", "COMMIT", why) : st;
 }
 
-enum status apply_owners_word(struct migrate *m, const char *statement, const char *parameter, struct why *why) {
+enum status apply_owners_word(struct migrate *m, const char *what, const char *statement, const char *parameter, struct why *why) {
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = run_script(m, statement, "BEGIN; SET LOCAL ROLE cordon_owner", why);
+    enum status st = run_script(m, what, "BEGIN; SET LOCAL ROLE cordon_owner", why);
     if (st == ST_OK)
-        st = ask(m, statement, statement, parameter != NULL, &parameter, &rows, why);
-    return st == ST_OK ? run_script(m, statement, "COMMIT", why) : st;
+        st = ask(m, what, statement, parameter != NULL, &parameter, &rows, why);
+    if (st == ST_OK && PQftype(rows, 0) == BOOL_OID && PQgetvalue(rows, 0, 0)[0] == 'f')
+        st = fail(why, ST_NOT_FOUND, "%s: there is nothing to do it to", what);
+    return st == ST_OK ? run_script(m, what, "COMMIT", why) : st;
 }
 
 enum status apply_password(struct migrate *m, const char *role, const struct secret *password, struct why *why) {

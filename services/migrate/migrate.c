@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "config/config.h"
 #include "core/str.h"
@@ -46,31 +47,44 @@ static const char USAGE[] =
     "                      has verified all its objects in the bucket since\n"
     "  --help, --settings-markdown\n\n";
 
-enum { TO_NOTHING = -1 };
+enum option { OPT_DIR = 1, OPT_TO = 2, OPT_REASON = 4, OPT_MONTH = 8 };
 
 struct arguments {
     const char *command, *dir;
-    int64_t to;                 /* TO_NOTHING: not given */
-    const char *reason, *month; /* NULL: not given */
+    unsigned given;             /* enum option */
+    int64_t to;
+    const char *reason, *month;
 };
 
+static bool is_month(const char *text) {
+    int64_t year, month;
+    char digits[5] = "";
+    (void)snprintf(digits, sizeof digits, "%s", text);
+    return strlen(text) == strlen("YYYY-MM") && text[4] == '-' && strspn(text, "0123456789") == 4 && strspn(text + 5, "0123456789") == 2 &&
+           str_to_i64(digits, 1970, 9999, &year) && str_to_i64(text + 5 + (text[5] == '0'), 1, 12, &month);
+}
+
 static bool parse(int argc, char **argv, struct arguments *args) {
+    const struct { const char *name; enum option option; const char **text; } options[] = {
+        { "--dir", OPT_DIR, &args->dir }, { "--to", OPT_TO, NULL }, { "--reason", OPT_REASON, &args->reason }, { "--month", OPT_MONTH, &args->month },
+    };
     for (int i = 1; i < argc; i++) {
-        int64_t to;
-        if (str_equal(argv[i], "--dir") && i + 1 < argc)
-            args->dir = argv[++i];
-        else if (str_equal(argv[i], "--to") && i + 1 < argc && str_to_i64(argv[i + 1], 0, INT64_MAX, &to))
-            args->to = to, i++;
-        else if (str_equal(argv[i], "--reason") && i + 1 < argc)
-            args->reason = argv[++i];
-        else if (str_equal(argv[i], "--month") && i + 1 < argc)
-            args->month = argv[++i];
-        else if (!args->command)
+        size_t n = 0;
+        while (n < sizeof options / sizeof *options && !str_equal(argv[i], options[n].name))
+            n++;
+        if (n == sizeof options / sizeof *options) {
+            if (args->command)
+                return false;
             args->command = argv[i];
-        else
+            continue;
+        }
+        if (++i == argc || (!options[n].text && !str_to_i64(argv[i], 0, INT64_MAX, &args->to)))
             return false;
+        if (options[n].text)
+            *options[n].text = argv[i];
+        args->given |= options[n].option;
     }
-    return args->command != NULL;
+    return args->command && (!args->month || is_month(args->month)) && (!args->reason || *args->reason);
 }
 
 static enum status set_passwords(struct migrate *m, const struct settings *s, struct why *why) {
@@ -86,7 +100,7 @@ static enum status set_passwords(struct migrate *m, const struct settings *s, st
 }
 
 static enum status command_up(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
-    enum status st = apply_up(m, args->to == TO_NOTHING || args->to > MIGRATIONS_MAX ? MIGRATIONS_MAX : (int)args->to, why);
+    enum status st = apply_up(m, !(args->given & OPT_TO) || args->to > MIGRATIONS_MAX ? MIGRATIONS_MAX : (int)args->to, why);
     return st == ST_OK ? set_passwords(m, s, why) : st;
 }
 
@@ -108,44 +122,45 @@ static enum status command_rotate(struct migrate *m, const struct arguments *arg
 
 static enum status command_recover(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
     (void)s;
-    return args->reason ? apply_recovery(m, args->to, args->reason, why) : fail(why, ST_INVALID, "--reason CODE is missing");
+    return apply_recovery(m, args->to, args->reason, why);
 }
 
 static enum status command_hold(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
     (void)s;
-    return args->reason ? apply_owners_word(m, "SELECT audit.hold_log($1)", args->reason, why) : fail(why, ST_INVALID, "--reason CODE is missing");
+    return apply_owners_word(m, "holding the platform's log", "SELECT audit.hold_log($1)", args->reason, why);
 }
 
 static enum status command_release(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
     (void)args, (void)s;
-    return apply_owners_word(m, "SELECT audit.release_log()", NULL, why);
+    return apply_owners_word(m, "releasing the platform's log", "SELECT audit.release_log()", NULL, why);
 }
 
 static enum status command_drop(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why) {
     (void)s;
-    return args->month ? apply_owners_word(m, "SELECT audit.drop_archived(to_date($1, 'YYYY-MM'))", args->month, why)
-                       : fail(why, ST_INVALID, "--month YYYY-MM is missing");
+    return apply_owners_word(m, "dropping an archived month", "SELECT audit.drop_archived(to_date($1, 'YYYY-MM'))", args->month, why);
 }
 
 static const struct command {
     const char *name;
-    bool needs_to, takes_to;
+    unsigned needs, takes;      /* enum option */
     enum status (*run)(struct migrate *m, const struct arguments *args, const struct settings *s, struct why *why);
 } COMMANDS[] = {
-    { "up",                false, true,  command_up },
-    { "down",              true,  true,  command_down },
-    { "status",            false, false, command_status },
-    { "rotate-ticket-key", false, false, command_rotate },
-    { "recover-audit",     true,  true,  command_recover },
-    { "hold-audit",        false, false, command_hold },
-    { "release-audit",     false, false, command_release },
-    { "drop-archived",     false, false, command_drop },
+    { "up",                0,                   OPT_TO, command_up },
+    { "down",              OPT_TO,              0,      command_down },
+    { "status",            0,                   0,      command_status },
+    { "rotate-ticket-key", 0,                   0,      command_rotate },
+    { "recover-audit",     OPT_TO | OPT_REASON, 0,      command_recover },
+    { "hold-audit",        OPT_REASON,          0,      command_hold },
+    { "release-audit",     0,                   0,      command_release },
+    { "drop-archived",     OPT_MONTH,           0,      command_drop },
 };
 
 static const struct command *find_command(const struct arguments *args) {
-    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++)
-        if (str_equal(COMMANDS[i].name, args->command) && (args->to == TO_NOTHING ? !COMMANDS[i].needs_to : COMMANDS[i].takes_to))
-            return &COMMANDS[i];
+    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++) {
+        const struct command *c = &COMMANDS[i];
+        if (str_equal(c->name, args->command) && (args->given & c->needs) == c->needs && (args->given & ~(c->needs | c->takes | OPT_DIR)) == 0)
+            return c;
+    }
     return NULL;
 }
 
@@ -172,7 +187,7 @@ static enum status run(const struct command *command, const struct arguments *ar
 int migrate_main(int argc, char **argv) {
     enum { USAGE_EXIT = 2 };
     const struct setting *const tables[] = { SETTINGS, NULL };
-    struct arguments args = { .to = TO_NOTHING };
+    struct arguments args = { 0 };
     bool parsed = parse(argc, argv, &args);
     if (parsed && str_equal(args.command, "--help")) {
         fputs(USAGE, stdout);

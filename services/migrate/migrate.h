@@ -50,8 +50,9 @@ enum status apply_new_ticket_key(struct migrate *m, struct why *why) MUST_USE;
 /* An operator's word that the bucket of signed heads is ahead of this database, up to number `anchored`. */
 enum status apply_recovery(struct migrate *m, int64_t anchored, const char *reason, struct why *why) MUST_USE;
 
-/* One statement as cordon_owner, which holds what nobody else may say; parameter NULL: it has none. */
-enum status apply_owners_word(struct migrate *m, const char *statement, const char *parameter, struct why *why) MUST_USE;
+/* One statement as cordon_owner, which holds what nobody else may say; what: in words, for a failure; parameter NULL: it has
+ * none. ST_NOT_FOUND: the statement's answer is false. */
+enum status apply_owners_word(struct migrate *m, const char *what, const char *statement, const char *parameter, struct why *why) MUST_USE;
 
 /* ALTER ROLE ... PASSWORD with a SCRAM verifier computed here: the password itself never travels. */
 enum status apply_password(struct migrate *m, const char *role, const struct secret *password, struct why *why) MUST_USE;

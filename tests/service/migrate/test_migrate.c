@@ -188,12 +188,51 @@ Test(migrate, usage_errors_are_told_apart) {
     cr_expect_eq(RUN("down"), 2, "down needs --to");
     cr_expect_eq(RUN("up", "--to", "x"), 2);
     cr_expect_eq(RUN("status", "--to", "1"), 2);
+    cr_expect_eq(RUN("up", "--reason", "case-8"), 2, "what it has no use for");
+    cr_expect_eq(RUN("hold-audit"), 2);
+    cr_expect_eq(RUN("hold-audit", "--reason", ""), 2);
+    cr_expect_eq(RUN("hold-audit", "--reason"), 2);
+    cr_expect_eq(RUN("recover-audit", "--to", "3"), 2);
+    cr_expect_eq(RUN("release-audit", "--month", "2026-01"), 2);
+    const char *const months[] = { "2026-1", "2026-13", "2026-00", "2026-01-01", "01-2026", "2026_01", "next", "" };
+    for (size_t i = 0; i < sizeof months / sizeof *months; i++)
+        cr_expect_eq(RUN("drop-archived", "--month", months[i]), 2, "%s", months[i]);
+    cr_expect_eq(RUN("drop-archived"), 2);
     cr_expect_eq(RUN("--help"), 0);
     cr_expect_eq(RUN("--settings-markdown"), 0);
     url = "host=127.0.0.1 port=1";
     cr_expect_eq(RUN("up"), 1);
     url = "nonsense";
     cr_expect_eq(RUN("up"), 1);
+}
+
+/* What it says to an operator who was refused, in a file. */
+static const char *complaint(void) {
+    static char text[512];
+    fflush(NULL);
+    FILE *said = cr_get_redirected_stderr();
+    size_t len = fread(text, 1, sizeof text - 1, said);
+    text[len] = '\0';
+    return text;
+}
+
+/* tests/faults/test_archive_points.py holds and drops months that there are. */
+Test(migrate, an_operator_s_word_about_the_log_is_on_the_record_or_refused_with_the_reason) {
+    const char *words = "SELECT coalesce(string_agg(action || ' ' || (detail ->> 'log') || ' ' || (detail ->> 'reason'), ', ' ORDER BY id), '') "
+                        "FROM audit.audit_outbox WHERE action LIKE 'hold.%%' AND tenant_id = '00000000-0000-0000-0000-000000000000'";
+    used_dir = CORDON_SOURCE_DIR "/migrations";
+    cr_assert_eq(RUN("up"), 0);
+    cr_expect_eq(RUN("release-audit"), 1, "nothing is held");
+    cr_expect_str_eq(pg_ask(db, "%s", words), "");
+    cr_assert_eq(RUN("hold-audit", "--reason", "case 8"), 0);
+    cr_assert_eq(RUN("release-audit"), 0);
+    cr_expect_str_eq(pg_ask(db, "%s", words), "hold.place true case_8, hold.release true case_8");
+    cr_expect_eq(RUN("release-audit"), 1);
+    cr_expect_eq(RUN("drop-archived", "--month", "2026-01"), 1);
+    cr_expect_str_eq(pg_ask(db, "SELECT count(*) FROM audit.audit_outbox WHERE action = 'archive.drop'"), "0");
+    const char *said = complaint();
+    cr_expect_not_null(strstr(said, "were not verified since it was detached (sqlstate 55000)"), "%s", said);
+    cr_expect_not_null(strstr(said, "there is nothing to do it to"), "%s", said);
 }
 
 Test(migrate, the_real_migrations_go_up_down_and_up) {
