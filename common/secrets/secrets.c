@@ -191,7 +191,8 @@ static enum status read_one(struct secrets *s, struct aws *aws, size_t i, int64_
 /* Has somebody else found another one meanwhile? Then what is AWSCURRENT may be the one that was refused. */
 static bool is_another(struct live_secret *s, unsigned version) {
     unsigned now = 0;
-    CLEANUP(secret_destroy) struct secret *copy = live_secret_copy(s, &now);
+    struct secret *copy = live_secret_copy(s, &now);
+    secret_destroy(&copy);
     return now != version;
 }
 

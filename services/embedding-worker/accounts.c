@@ -114,7 +114,6 @@ void accounts_destroy(struct accounts **accounts_p) {
 }
 
 struct uuid accounts_payer(const char *ticket) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     CLEANUP(json_destroy) json_t *claims = NULL;
     struct uuid tenant = { 0 };
     struct why unused = { 0 };

@@ -567,7 +567,7 @@ Test(aws_clients, a_model_answers) {
         "\"stopReason\":\"end_turn\",\"usage\":{\"inputTokens\":12,\"outputTokens\":5,\"totalTokens\":17}}" };
     struct bedrock *bedrock = bedrock_new(aws, loopback_url(server));
     struct converse_reply reply;
-    cr_assert_eq(bedrock_converse(bedrock, &(struct converse_request){ "claude", "be brief", "how much?", 99 }, soon(), mem, &reply, &why),
+    cr_assert_eq(bedrock_converse(bedrock, &(struct converse_request){ "claude", "be brief", "how much?", 99, NULL, NULL }, soon(), mem, &reply, &why),
                  ST_OK, "%s", why.text);
     cr_assert_str_eq(reply.text, "Take 5 mg [1].");
     cr_assert_str_eq(reply.stop_reason, "end_turn");
@@ -576,7 +576,7 @@ Test(aws_clients, a_model_answers) {
     cr_assert_str_eq(fake.last_body, "{\"system\":[{\"text\":\"be brief\"}],\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"how much?\"}]}],"
                                      "\"inferenceConfig\":{\"maxTokens\":99,\"temperature\":0}}");
     fake.steps[0] = (struct script){ .status = 200, .body = "{\"output\":{}}" };
-    cr_assert_eq(bedrock_converse(bedrock, &(struct converse_request){ "claude", "s", "u", 99 }, soon(), mem, &reply, &why), ST_UNAVAILABLE);
-    cr_assert_eq(bedrock_converse(bedrock, &(struct converse_request){ "claude", "s", "u", 0 }, soon(), mem, &reply, &why), ST_INTERNAL);
+    cr_assert_eq(bedrock_converse(bedrock, &(struct converse_request){ "claude", "s", "u", 99, NULL, NULL }, soon(), mem, &reply, &why), ST_UNAVAILABLE);
+    cr_assert_eq(bedrock_converse(bedrock, &(struct converse_request){ "claude", "s", "u", 0, NULL, NULL }, soon(), mem, &reply, &why), ST_INTERNAL);
     bedrock_destroy(&bedrock);
 }

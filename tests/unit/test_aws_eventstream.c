@@ -192,7 +192,7 @@ static enum status hear(void *ctx, const char *text, size_t len, struct why *w) 
 }
 
 static enum status converse(struct converse_reply *reply) {
-    struct converse_request request = { "anthropic.claude-x", "system", "user", 100 };
+    struct converse_request request = { "anthropic.claude-x", "system", "user", 100, NULL, NULL };
     struct converse_sink sink = { .on_text = hear, .is_unwanted = limits.is_unwanted, .first_ms = limits.first_ms, .idle_ms = limits.idle_ms };
     return bedrock_converse_stream(bedrock, &request, &sink, clock_mono_ms() + 5000, mem, reply, &why);
 }
