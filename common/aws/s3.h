@@ -42,6 +42,10 @@ enum status s3_delete(struct s3 *s3, const char *key, int64_t deadline_ms, struc
 /* Delete every version of the object and every delete marker, so that nothing of it is left in a versioned bucket either.
  * *ret_count: how many there were. Needs s3:ListBucketVersions and s3:DeleteObjectVersion. Failures as s3_put. */
 enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) MUST_USE;
+/* Delete everything under a folder, "tenants/<tenant>/", until nothing is listed there: every version, or in a bucket that has_versions
+ * is false of, the objects. *ret_count: how many were deleted, also when the rest could not be. Needs s3:ListBucketVersions, and
+ * s3:DeleteObjectVersion or s3:DeleteObject. Failures as s3_put. */
+enum status s3_delete_folder(struct s3 *s3, const char *folder, bool has_versions, int64_t deadline_ms, unsigned *ret_count, struct why *why) MUST_USE;
 
 /* A version of an object, or the marker that a deletion left. Borrowed for the call. */
 struct s3_version {

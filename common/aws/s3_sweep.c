@@ -155,31 +155,43 @@ enum status s3_list_versions(struct s3 *s3, const char *prefix, const char *afte
     return st;
 }
 
-/* Of the versions that are listed, those of one key; a prefix may be the beginning of others. */
-struct deletion { struct s3 *s3; const char *key; int64_t deadline_ms; unsigned count; };
+/* What is deleted of the versions that are listed: those of one key, for a prefix may be the beginning of others; key NULL: all. */
+struct deletion { struct s3 *s3; const char *key; bool has_versions; int64_t deadline_ms; unsigned count; };
 
 static enum status delete_listed(void *ctx, const struct s3_version *version, struct why *why) {
     struct deletion *d = ctx;
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    if (!str_equal(version->key, d->key))
+    if (d->key && !str_equal(version->key, d->key))
         return ST_OK;
-    enum status st = delete_version(d->s3, mem, d->key, version->id, d->deadline_ms, why);
+    enum status st = d->has_versions ? delete_version(d->s3, mem, version->key, version->id, d->deadline_ms, why)
+                                     : s3_delete(d->s3, version->key, d->deadline_ms, why);
     d->count += st == ST_OK;
     return st;
 }
 
-enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
-    struct deletion d = { s3, key, deadline_ms, 0 };
+/* Page after page, until one has nothing of it: what was deleted is not listed again. */
+static enum status delete_all(struct deletion *d, const char *prefix, struct why *why) {
     for (int page = 0; page < PAGES_MAX; page++) {
-        unsigned before = d.count;
+        unsigned before = d->count;
         bool has_more = false;
-        enum status st = s3_list_versions(s3, key, "", delete_listed, &d, deadline_ms, &has_more, why);
-        if (st != ST_OK)
+        enum status st = s3_list_versions(d->s3, prefix, "", delete_listed, d, d->deadline_ms, &has_more, why);
+        if (st != ST_OK || d->count == before)
             return st;
-        if (d.count == before) {        /* what was deleted is not listed again: this page had none of it */
-            *ret_count = d.count;
-            return ST_OK;
-        }
     }
-    return fail_as(why, ERR_STORE_UNAVAILABLE, "s3: versions of an object do not end");
+    return fail_as(why, ERR_STORE_UNAVAILABLE, "s3: versions of what is deleted do not end");
+}
+
+enum status s3_delete_versions(struct s3 *s3, const char *key, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
+    struct deletion d = { s3, key, true, deadline_ms, 0 };
+    enum status st = delete_all(&d, key, why);
+    if (st == ST_OK)
+        *ret_count = d.count;
+    return st;
+}
+
+enum status s3_delete_folder(struct s3 *s3, const char *folder, bool has_versions, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
+    struct deletion d = { s3, NULL, has_versions, deadline_ms, 0 };
+    enum status st = delete_all(&d, folder, why);
+    *ret_count = d.count;
+    return st;
 }

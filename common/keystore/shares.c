@@ -9,6 +9,7 @@
 #include "core/cancel.h"
 #include "core/clock.h"
 #include "crypto/keyring.h"
+#include "keystore/original.h"
 #include "obs/trace.h"
 
 /* An object is the byte that numbers its layout, and the share. */
@@ -49,8 +50,7 @@ void shares_destroy(struct shares **shares_p) {
 }
 
 const char *share_object_key(struct arena *mem, const struct uuid *tenant, const struct uuid *document) {
-    char t[UUID_TEXT_BYTES], d[UUID_TEXT_BYTES];
-    return arena_printf(mem, "tenants/%s/%s", uuid_format(tenant, t), uuid_format(document, d));
+    return original_object_key(mem, tenant, document);      /* in a bucket of its own */
 }
 
 static size_t place_of(const struct uuid *document) {
@@ -202,4 +202,9 @@ enum status shares_delete(struct shares *shares, const struct uuid *tenant, cons
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     keep(shares, tenant, document, NULL);
     return s3_delete(shares->s3, share_object_key(mem, tenant, document), deadline_ms, why);
+}
+
+enum status shares_delete_all(struct shares *shares, const struct uuid *tenant, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    return s3_delete_folder(shares->s3, tenant_folder(mem, tenant), false, deadline_ms, ret_count, why);
 }

@@ -33,5 +33,7 @@ void shares_fetch(struct shares *shares, const struct uuid *tenant, const struct
 /* Destroy it, for ever. ST_OK also when there was none. */
 enum status shares_delete(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,
                           struct why *why) MUST_USE;
+/* Destroy all of a tenant's. *ret_count: how many, also when the rest could not be. */
+enum status shares_delete_all(struct shares *shares, const struct uuid *tenant, int64_t deadline_ms, unsigned *ret_count, struct why *why) MUST_USE;
 
 #endif

@@ -22,4 +22,10 @@ struct proof_reader audit_tree_reader(struct tenant_tx *tx, struct arena *mem, i
 /* Hashes of a level, as proof_reader.read. ctx: the tenant_tx. ST_INTERNAL: the log has a hole. */
 enum status audit_tree_read(void *ctx, unsigned level, uint64_t first, size_t count, struct merkle_hash ret_hashes[], struct why *why) MUST_USE;
 
+/* The log of a tenant that has ended, for people of the platform (scope tenants:manage), whose ticket has none: the newest
+ * checkpoint, and hashes as proof_reader.read; ctx: the ending_log. Failures as above. */
+struct ending_log { struct tenant_tx *tx; struct uuid tenant; };
+enum status audit_ending_head_find(const struct ending_log *log, struct arena *mem, struct audit_head *ret_head, struct why *why) MUST_USE;
+enum status audit_ending_read(void *ctx, unsigned level, uint64_t first, size_t count, struct merkle_hash ret_hashes[], struct why *why) MUST_USE;
+
 #endif

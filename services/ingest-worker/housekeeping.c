@@ -42,8 +42,13 @@ static enum status reconcile(void *self, int64_t deadline_ms, struct why *why) {
     return reconcile_run(self, deadline_ms, why);
 }
 
+static enum status endings(void *self, int64_t deadline_ms, struct why *why) {
+    return ending_sweep(self, deadline_ms, why);
+}
+
 const struct schedule_row HOUSEKEEPING[] = {
     { "janitor", janitor },
+    { "endings", endings },
     { "purge", purge },
     { "promote", promote },
     { "reconcile", reconcile },

@@ -70,6 +70,9 @@ enum status labels_of_metadata(struct call *call, const char *metadata_json, con
  * whose time is over. ST_OK: all of it that was due. */
 enum status janitor_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
 
+/* ending.c: on a schedule. Destroy what is left of tenants whose KMS key is gone, each to its certificate. ST_OK: there are none. */
+enum status ending_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
+
 /* reconcile.c: on a schedule. Compare the document store and the database, from where the last run stood; what differs is
  * reported (jobs.store_differences) and left as it is. ST_OK: to the end, or until the time was over. */
 enum status reconcile_run(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;

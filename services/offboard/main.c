@@ -1,4 +1,5 @@
-/* offboard — ends a tenant for good by having its KMS key deleted, or takes that back within the window.
+/* offboard — ends a tenant for good by having its KMS key deleted, takes that back within the window, or, when KMS has deleted
+ * the key, has what is left destroyed: ingest-worker does that, with the rights that it has anyway.
  *
  * Trusts:   the database for whether two different people of the platform have approved; the operator who runs it.
  * Holds:    an administrator's database URL and the AWS identity `operator`, for seconds: no process of the service has
@@ -7,6 +8,7 @@
  *           command again goes on where it stood. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "aws/kms.h"
 #include "aws/settings.h"
@@ -41,6 +43,8 @@ static const char USAGE[] =
     "usage: cordon-offboard COMMAND SLUG\n"
     "  schedule SLUG   suspend the tenant and schedule the deletion of its key; its data opens no more from then on\n"
     "  cancel SLUG     take that back while the key is pending deletion; the tenant stays suspended until it is resumed\n"
+    "  finish SLUG     when KMS has deleted the key: have everything that is left of the tenant destroyed, and certified\n"
+    "  show SLUG       tell how far that is; with the certificate, once the tenant is destroyed\n"
     "  --help, --settings-markdown\n\n";
 
 struct offboard {
@@ -49,26 +53,65 @@ struct offboard {
     int64_t deadline_ms;
 };
 
+/* What is done at KMS; each may be repeated. */
+static enum status schedule(const struct offboard *o, const char *key_id, struct why *why) {
+    return kms_schedule_deletion(o->kms, key_id, WINDOW_DAYS, o->deadline_ms, why);
+}
+
+static enum status cancel(const struct offboard *o, const char *key_id, struct why *why) {
+    return kms_cancel_deletion(o->kms, key_id, o->deadline_ms, why);
+}
+
+static enum status check_gone(const struct offboard *o, const char *key_id, struct why *why) {
+    enum kms_key_state state;
+    enum status st = kms_describe_key(o->kms, key_id, o->deadline_ms, &state, why);
+    if (st == ST_OK)
+        return fail(why, ST_CONFLICT, "KMS still has the key: it deletes it up to a day after its time");
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
 static const struct command {
     const char *name;
     struct sql begin, confirm;      /* before KMS: slug -> offboarding, key; after it */
+    enum status (*effect)(const struct offboard *o, const char *key_id, struct why *why);     /* NULL: only shows */
     bool has_days;
     const char *done;
 } COMMANDS[] = {
     { "schedule", { "begin_offboarding", "SELECT offboarding_id, kms_key_id FROM keys.begin_offboarding($1)", 1 },
-      { "offboarding_scheduled", "SELECT keys.offboarding_scheduled($1, $2)", 2 }, true,
+      { "offboarding_scheduled", "SELECT keys.offboarding_scheduled($1, $2)", 2 }, schedule, true,
       "the tenant is suspended, and its key will be deleted in 30 days" },
     { "cancel", { "cancel_offboarding", "SELECT offboarding_id, kms_key_id FROM keys.cancel_offboarding($1)", 1 },
-      { "offboarding_cancelled", "SELECT keys.offboarding_cancelled($1)", 1 }, false,
+      { "offboarding_cancelled", "SELECT keys.offboarding_cancelled($1)", 1 }, cancel, false,
       "the key is enabled again; the tenant is suspended until an administrator resumes it" },
+    { "finish", { "begin_ending", "SELECT offboarding_id, kms_key_id FROM keys.begin_ending($1)", 1 },
+      { "key_is_gone", "SELECT keys.key_is_gone($1)", 1 }, check_gone, false,
+      "KMS has deleted the key; what is left of the tenant is being destroyed" },
+    { "show", { "show_offboarding", "SELECT status, state, approvals, delete_at, certificate FROM keys.show_offboarding($1)", 1 },
+      { NULL, NULL, 0 }, NULL, false, NULL },
 };
+
+static enum status show(const char *slug, const PGresult *rows, struct why *why) {
+    enum { STATUS, STATE, APPROVALS, DELETE_AT, CERTIFICATE };
+    char at[32] = "-";
+    if (db_count(rows) == 0)
+        return fail(why, ST_NOT_FOUND, "no such tenant, or nobody has asked for its end");
+    time_t seconds = (time_t)(db_micros(rows, 0, DELETE_AT) / 1000000);
+    struct tm tm;
+    if (!db_is_null(rows, 0, DELETE_AT) && gmtime_r(&seconds, &tm))
+        (void)strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    (void)printf("%s: tenant %s, end %s, approvals that count %lld, deletion of the key %s\n", slug, db_text(rows, 0, STATUS), db_text(rows, 0, STATE),
+                 (long long)db_i64(rows, 0, APPROVALS), at);
+    if (!db_is_null(rows, 0, CERTIFICATE))
+        (void)printf("%s\n", db_text(rows, 0, CERTIFICATE));
+    return ST_OK;
+}
 
 static enum status run(struct offboard *o, const struct command *c, const char *slug, struct why *why) {
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     enum status st = db_run(o->db, &c->begin, (struct db_param[]){ DB_TEXT(slug) }, o->deadline_ms, &rows, why);
-    if (st == ST_OK)
-        st = c->has_days ? kms_schedule_deletion(o->kms, db_text(rows, 0, 1), WINDOW_DAYS, o->deadline_ms, why)
-                         : kms_cancel_deletion(o->kms, db_text(rows, 0, 1), o->deadline_ms, why);
+    if (st != ST_OK || !c->effect)
+        return st == ST_OK ? show(slug, rows, why) : st;
+    st = c->effect(o, db_text(rows, 0, 1), why);
     if (st != ST_OK)
         return st;
     struct uuid id = db_uuid(rows, 0, 0);
@@ -122,9 +165,9 @@ int main(int argc, char **argv) {
     if (st == ST_OK)
         st = start(&settings, command, argv[2], &why);
     config_release(SETTINGS, &settings);
-    if (st == ST_OK)
+    if (st == ST_OK && command->done)
         (void)printf("%s: %s\n", argv[2], command->done);
-    else
+    else if (st != ST_OK)
         (void)fprintf(stderr, "cordon-offboard: %s: %s\n", status_name(st), why.text);
     return st == ST_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,9 +4,9 @@
 #include "core/wire.h"
 #include "ledger/ledger.h"
 
-/* As far as the database knows; where the event is, when it is archived. */
+/* As far as the database knows; where the event is, when it is archived. ended: whose log it is, when not the caller's own. */
 static enum status prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
-                         struct event_proof *reply, struct archived *archived) {
+                         const struct uuid *ended, struct event_proof *reply, struct archived *archived) {
     *reply = (struct event_proof){ .state = "pending", .event = (char *)"", .checkpoint = (char *)"" };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
@@ -23,17 +23,24 @@ static enum status prove(struct query *q, struct call *call, uint64_t scope, con
     reply->state = "recorded";
     reply->seq = db_i64(rows, 0, 0);
     reply->event = arena_strndup(call->mem, event ? (const char *)event : "", len);
+    struct ending_log log = { .tx = &tx };
+    if (ended)
+        log.tenant = *ended;
+    if (ended && !event)
+        return fail_as(&call->why, ERR_AUDIT_ARCHIVE, "the event of a tenant's end is archived");
     st = archived_find(&tx, call->mem, rows, 0, 1, archived, &call->why);
     if (st != ST_OK)
         return st;
-    st = audit_head_find(&tx, call->mem, 0, false, &head, &call->why);
+    st = ended ? audit_ending_head_find(&log, call->mem, &head, &call->why) : audit_head_find(&tx, call->mem, 0, false, &head, &call->why);
     if (st == ST_NOT_FOUND || (st == ST_OK && reply->seq >= head.size))
         return tenant_tx_commit(&tx, &call->why);
-    struct proof_reader reader = audit_tree_reader(&tx, call->mem, st == ST_OK ? head.size : 0);
+    if (st != ST_OK)
+        return st;
+    struct proof_reader reader = ended ? proof_reader_init(call->mem, (uint64_t)head.size, audit_ending_read, &log)
+                                       : audit_tree_reader(&tx, call->mem, head.size);
+    st = proof_inclusion(&reader, (uint64_t)reply->seq, &proof, &call->why);
     if (st == ST_OK)
-        st = proof_inclusion(&reader, (uint64_t)reply->seq, &proof, &call->why);
-    if (st == ST_OK)
-        st = audit_tree_read(&tx, 0, (uint64_t)reply->seq, 1, &leaf, &call->why);
+        st = reader.read(reader.ctx, 0, (uint64_t)reply->seq, 1, &leaf, &call->why);
     if (st != ST_OK)
         return st;
     reply->state = "signed";
@@ -51,10 +58,16 @@ static enum status prove(struct query *q, struct call *call, uint64_t scope, con
 enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
                         struct event_proof *ret_proof) {
     struct archived archived = { 0 };
-    enum status st = prove(q, call, scope, find, id, ret_proof, &archived);
+    enum status st = prove(q, call, scope, find, id, NULL, ret_proof, &archived);
     if (st == ST_OK)
         st = archived_read(q->anchor, call->mem, &archived, call->deadline_ms, &call->why);
     if (st == ST_OK && archived.count == 1)
         ret_proof->event = (char *)archived.items[0].text;
     return st;
+}
+
+enum status event_prove_ending(struct query *q, struct call *call, const struct uuid *tenant_id, struct event_proof *ret_proof) {
+    static const struct sql EVENT = { "ending_event", "SELECT seq, event FROM audit.ending_event($1)", 1 };
+    struct archived archived = { 0 };
+    return prove(q, call, SCOPE_TENANTS_MANAGE, &EVENT, tenant_id, tenant_id, ret_proof, &archived);
 }

@@ -26,5 +26,7 @@ struct event_proof {
 /* find: a statement that takes id and gives columns seq and event, of one event or none. The caller's ticket needs scope. */
 enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
                         struct event_proof *ret_proof) MUST_USE;
+/* Of the event that vouches for the certificate of a tenant's end, for people of the platform. */
+enum status event_prove_ending(struct query *q, struct call *call, const struct uuid *tenant_id, struct event_proof *ret_proof) MUST_USE;
 
 #endif

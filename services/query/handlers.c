@@ -29,6 +29,7 @@ static const struct route ROUTES[] = {
     { "query.ListErasures",    PEER_EDGE,    SCOPE_ERASURES_MANAGE, &query__list_erasures_request__descriptor,    &query__list_erasures_reply__descriptor,     on_list_erasures },
     { "query.GetErasure",      PEER_EDGE,    SCOPE_ERASURES_MANAGE, &query__get_erasure_request__descriptor,      &query__get_erasure_reply__descriptor,       on_get_erasure },
     { "query.GetErasureCertificate", PEER_EDGE, SCOPE_ERASURES_MANAGE, &query__get_erasure_certificate_request__descriptor, &query__get_erasure_certificate_reply__descriptor, on_get_erasure_certificate },
+    { "query.GetOffboarding",  PEER_EDGE,    SCOPE_TENANTS_MANAGE, &query__get_offboarding_request__descriptor,   &query__get_offboarding_reply__descriptor,   on_get_offboarding },
     { "query.ListEvidence",    PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &query__list_evidence_request__descriptor,    &query__list_evidence_reply__descriptor,     on_list_evidence },
     { "query.GetEvidence",     PEER_EDGE,    SCOPE_EVIDENCE_MANAGE, &query__get_evidence_request__descriptor,     &query__get_evidence_reply__descriptor,      on_get_evidence },
     { "query.GetEvidenceContent", PEER_EDGE, SCOPE_EVIDENCE_MANAGE, &query__get_evidence_content_request__descriptor, &query__get_evidence_content_reply__descriptor, on_get_evidence_content },

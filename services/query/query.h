@@ -71,6 +71,8 @@ enum status on_get_audit_receipt(void *self, struct call *call, const ProtobufCM
 enum status on_list_erasures(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_erasure(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_get_erasure_certificate(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+/* offboarding.c */
+enum status on_get_offboarding(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 enum status on_list_holds(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
 /* evidence.c */
 enum status on_list_evidence(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

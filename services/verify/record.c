@@ -9,8 +9,9 @@
 enum { EVENT_MAX_BYTES = 1 << 18, CHUNKS_MAX = 256, SALT_BYTES = 32 };
 
 /* id: the member that says whose it is, which the event says too. NULL: of such a paper nothing is looked at but its bytes. */
-static const struct record_kind { const char *kind, *action, *id; } KINDS[] = {
-    { "receipt", "answer.receipt", "answer_id" }, { "manifest", "evidence.seal", "evidence_id" }, { "certificate", "erasure.complete", NULL },
+static const struct record_kind { const char *kind, *action, *other_action, *id; } KINDS[] = {
+    { "receipt", "answer.receipt", NULL, "answer_id" }, { "manifest", "evidence.seal", NULL, "evidence_id" },
+    { "certificate", "erasure.complete", "tenant.destroy", NULL },      /* of an erasure, or of a tenant's end */
 };
 
 static bool wrong(struct record *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -47,7 +48,7 @@ static bool check_event(struct record *r, const struct object *event, const stru
     struct object d;
     struct hash own = digest("", NULL, (struct text){ r->bytes, r->len }), listed;
     uint64_t seq;
-    if (!json_plain_text(event, "action", &said) || !text_is(said, kind->action))
+    if (!json_plain_text(event, "action", &said) || !(text_is(said, kind->action) || (kind->other_action && text_is(said, kind->other_action))))
         return wrong(r, "the event is not one of a %s", r->kind);
     if (!json_u64(event, "seq", &seq) || seq != r->seq)
         return wrong(r, "the event is another one than the proof is of");

@@ -17,7 +17,7 @@ ROUTES = re.findall(r'\{ "([A-Z]+)", "([^"]+)".*?\n\s*\w+, \w+, (NULL|"[^"]+")',
 # Their success takes a browser, several factors, a second operator, a witness' key or a tenant of its own: the tests of
 # these (tests/service/auth, tests/service/query, tests/e2e) ask for their events.
 ELSEWHERE = {"/api/v1/auth/callback", "auth.Logout", "auth.EndSession", "auth.ListSessions", "auth.ListUserSessions", "auth.EndUserSessions",
-             "auth.ApproveOffboarding", "auth.RotateTenantKey", "auth.CreateTenant", "auth.UpdateTenant", "auth.CreateLabelGrant", "auth.RevokeLabelGrant",
+             "auth.ApproveOffboarding", "query.GetOffboarding", "auth.RotateTenantKey", "auth.CreateTenant", "auth.UpdateTenant", "auth.CreateLabelGrant", "auth.RevokeLabelGrant",
              "auth.BreakGlass", "auth.ListBreakGlass", "auth.EndBreakGlass", "auth.ReviewBreakGlass", "ingest.UpdateDocument", "ingest.CancelJob", "ingest.RetryJob",
              "ingest.CreateErasure", "ingest.CreateReembedding", "ingest.PlaceHold", "ingest.ReleaseHold", "query.ListErasures", "query.GetErasure", "query.GetErasureCertificate", "query.ListHolds",
              "query.GetEvidenceContent", "query.AddCosignatures", "query.GetReceipt", "query.GetAuditReceipt", "query.GetConversation", "query.DeleteConversation"}

@@ -63,7 +63,7 @@ ROUTES = [
 
 
 # Not walked: places in the caller's own log, which every tenant's log has: nothing of another's to name.
-BY_PLACE = {("POST", "/api/v1/tenants/{tenant_id}/offboarding"),        # the platform's, who have no tenant
+BY_PLACE = {("POST", "/api/v1/tenants/{tenant_id}/offboarding"), ("GET", "/api/v1/tenants/{tenant_id}/offboarding"),     # the platform's, who have no tenant
             ("GET", "/api/v1/audit/tile/{level}/{tile}"), ("GET", "/api/v1/audit/events/{seq}/proof")}
 
 

@@ -25,6 +25,7 @@ NEEDS = {
     's3_head': 's3:GetObject (s3:ListBucket)',
     's3_delete': 's3:DeleteObject',
     's3_delete_versions': 's3:DeleteObjectVersion',
+    's3_delete_folder': 's3:ListBucketVersions',
     's3_list_versions': 's3:ListBucketVersions',
     's3_abort_uploads': 's3:ListBucketMultipartUploads s3:AbortMultipartUpload',
     's3_upload_flush': 's3:PutObject',

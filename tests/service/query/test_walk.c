@@ -310,6 +310,13 @@ static struct outcome get_certificate(const char *ticket, const char *id) {
     return after(rig_call("query.GetErasureCertificate", ticket, &req.base, &reply), 1);
 }
 
+static struct outcome get_offboarding(const char *ticket, const char *id) {
+    Query__GetOffboardingRequest req = QUERY__GET_OFFBOARDING_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    req.tenant_id = rig_id(id);
+    return after(rig_call("query.GetOffboarding", ticket, &req.base, &reply), 1);
+}
+
 static struct outcome get_vectors(const char *ticket, const char *id) {
     Query__GetVectorsRequest req = QUERY__GET_VECTORS_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
@@ -371,6 +378,7 @@ static const struct sample {
     { "query.ListErasures",    "admin",     "clinician", ERASURE_A, NULL, list_erasures,    "erasure.read" },
     { "query.GetErasure",      "admin",     "clinician", ERASURE_A, ERASURE_B, get_erasure, "erasure.read" },
     { "query.GetErasureCertificate", "admin", "clinician", ERASURE_A, ERASURE_B, get_certificate, "erasure.read" },
+    { "query.GetOffboarding",  "platform_admin", "admin", PG_TENANT_A, NULL, get_offboarding, "tenant.read" },
     { "query.ListEvidence",    "admin",     "clinician", PACK_A, NULL, list_evidence,     "evidence.read" },
     { "query.GetEvidence",     "admin",     "clinician", PACK_A, PACK_B, get_evidence,    "evidence.read" },
     { "query.GetEvidenceContent", "admin",  "clinician", PACK_A, PACK_B, get_evidence_content, "evidence.download" },
@@ -389,8 +397,14 @@ static const struct sample {
 };
 enum { SAMPLE_COUNT = sizeof SAMPLES / sizeof *SAMPLES };
 
-/* So that an event about each tenant's document is there to be listed. */
+/* People of the platform have no tenant. */
+static const char *ticket_of(const struct sample *s, const char *subject) {
+    return pg_ticket(str_equal(s->role, "platform_admin") ? NULL : PG_SLUG_A, s->role, subject);
+}
+
+/* So that an event about each tenant's document, and the end of one, are there to be shown. */
 static void fill_the_log(void) {
+    pg_ask(pg_admin(), "INSERT INTO auth.offboardings (tenant_id, id) VALUES ('" PG_TENANT_A "', gen_random_uuid())");
     cr_assert_eq(get_document(pg_ticket(PG_SLUG_A, "clinician", "ann"), DOC_A).st, ST_OK, "%s", rig.why.text);
     cr_assert_eq(get_document(pg_ticket(PG_SLUG_B, "clinician", "bea"), DOC_B).st, ST_OK, "%s", rig.why.text);
     log_sign(PG_TENANT_A);
@@ -409,7 +423,7 @@ Test(query_walk, every_route_shows_what_is_the_tenants_own_and_records_it) {
     fill_the_log();
     for (const struct sample *s = SAMPLES; s < SAMPLES + SAMPLE_COUNT; s++) {
         size_t before = s->action ? rig_count(s->action) : 0;
-        struct outcome got = s->ask(pg_ticket(PG_SLUG_A, s->role, "ann"), s->own);
+        struct outcome got = s->ask(ticket_of(s, "ann"), s->own);
         cr_expect_eq(got.st, ST_OK, "%s: %s", s->method, rig.why.text);
         cr_expect_gt(got.shown, 0, "%s", s->method);
         cr_expect(!s->action || rig_count(s->action) == before + 1, "%s", s->method);
@@ -441,7 +455,7 @@ Test(query_walk, without_the_audit_log_nothing_is_shown) {
         rig.audit_away_for = s->action;
         if (!s->action)
             continue;
-        struct outcome got = s->ask(pg_ticket(PG_SLUG_A, s->role, "ann"), s->own);
+        struct outcome got = s->ask(ticket_of(s, "ann"), s->own);
         cr_expect_eq(got.st, ST_UNAVAILABLE, "%s", s->method);
         cr_expect_eq(got.code, ERR_AUDIT_UNAVAILABLE, "%s: %s", s->method, rig.why.text);
         cr_expect_eq(got.shown, 0, "%s", s->method);
@@ -460,7 +474,7 @@ Test(query_walk, a_role_without_the_scope_is_refused) {
 
 Test(query_walk, a_ticket_of_an_ended_session_or_none_is_refused) {
     for (const struct sample *s = SAMPLES; s < SAMPLES + SAMPLE_COUNT; s++) {
-        const char *ticket = pg_ticket(PG_SLUG_A, s->role, s->method);     /* a person, so a session, each */
+        const char *ticket = ticket_of(s, s->method);     /* a person, so a session, each */
         pg_ask(pg_admin(), "UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'test' WHERE revoked_at IS NULL");
         cr_expect_eq(s->ask(ticket, s->own).st, ST_UNAUTHENTICATED, "%s: %s", s->method, rig.why.text);
         cr_expect_eq(s->ask("", s->own).st, ST_UNAUTHENTICATED, "%s: %s", s->method, rig.why.text);
