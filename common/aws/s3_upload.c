@@ -9,7 +9,7 @@
 #include "core/cancel.h"
 #include "core/clock.h"
 
-enum { ABORT_MS = 5000, ETAG_BYTES = 128 };
+enum { ABORT_MS = 5000, ETAG_BYTES = 128, PART_SLACK_BYTES = 512 << 10 };     /* slack: what one addition passes the part's size by */
 
 struct part { char *etag, *checksum; };
 
@@ -189,6 +189,7 @@ static bool send_aside(struct s3_upload *upload, int64_t deadline_ms) {
         return false;
     }
     upload->gathered = (struct buffer){ 0 };
+    buffer_reserve(&upload->gathered, s3_part_bytes(upload->n_parts + 1) + PART_SLACK_BYTES);
     return true;
 }
 

@@ -24,6 +24,20 @@ void buffer_clear(struct buffer *b) {
         b->data[0] = '\0';
 }
 
+static void resize(struct buffer *b, size_t size) {
+    char *grown = malloc(size);
+    if (!grown)
+        abort();
+    if (b->data) {
+        memcpy(grown, b->data, b->len);
+        explicit_bzero(b->data, b->size);       /* realloc would leave a copy behind */
+        free(b->data);
+    }
+    grown[b->len] = '\0';
+    b->data = grown;
+    b->size = size;
+}
+
 static bool reserve(struct buffer *b, size_t more) {
     size_t need;
     if (__builtin_add_overflow(b->len, more, &need) || need == SIZE_MAX || (b->limit_bytes && need > b->limit_bytes)) {
@@ -35,17 +49,13 @@ static bool reserve(struct buffer *b, size_t more) {
     size_t size = b->size ? b->size : 256;
     while (size < need + 1)
         size *= 2;
-    char *grown = malloc(size);
-    if (!grown)
-        abort();
-    if (b->data) {
-        memcpy(grown, b->data, b->len);
-        explicit_bzero(b->data, b->size);       /* realloc would leave a copy behind */
-        free(b->data);
-    }
-    b->data = grown;
-    b->size = size;
+    resize(b, size);
     return true;
+}
+
+void buffer_reserve(struct buffer *b, size_t len) {
+    if (len >= b->size && len < SIZE_MAX && (!b->limit_bytes || len <= b->limit_bytes))
+        resize(b, len + 1);
 }
 
 void *buffer_grow(struct buffer *b, size_t len) {

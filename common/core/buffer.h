@@ -20,6 +20,8 @@ void buffer_end(struct buffer *b);                      /* wipes and frees; may 
 void buffer_clear(struct buffer *b);                    /* forgets the content, keeps the memory */
 /* Append; false (and is_overfull) when the limit would be passed. */
 bool buffer_add(struct buffer *b, const void *data, size_t len);
+/* Take room for len bytes in all at once, for who knows how many will come: growing copies what there is. */
+void buffer_reserve(struct buffer *b, size_t len);
 /* Append len bytes for the caller to write, which are not initialised; NULL (and is_overfull) when the limit would be passed. */
 void *buffer_grow(struct buffer *b, size_t len);
 bool buffer_add_str(struct buffer *b, const char *s);

@@ -215,20 +215,23 @@ static enum status send_head(struct call *call, const Query__ContentHead *head) 
     return call_write(call, packed, len);
 }
 
-/* The head goes out with the first bytes that authenticate: until then a failure has an answer of its own. */
-static enum status pipe_flush(struct content_pipe *p) {
+/* The head goes out with the first bytes that authenticate: until then a failure has an answer of its own. Only whole parts
+ * go while more is to come. */
+static enum status pipe_flush(struct content_pipe *p, bool is_last) {
     size_t at = p->skip_bytes < p->plain.len ? p->skip_bytes : p->plain.len, end = p->plain.len;
     enum status st = p->has_head ? ST_OK : send_head(p->call, p->head);
     p->has_head = true;
     p->skip_bytes -= at;
     if ((int64_t)(end - at) > p->left_bytes)
         end = at + (size_t)p->left_bytes;
-    for (; st == ST_OK && at < end; at += BUS_PART_MAX_BYTES) {
+    while (st == ST_OK && at < end && (is_last || end - at >= BUS_PART_MAX_BYTES)) {
         size_t part = end - at < BUS_PART_MAX_BYTES ? end - at : BUS_PART_MAX_BYTES;
         st = call_write(p->call, p->plain.data + at, part);
         p->left_bytes -= (int64_t)part;
+        at += part;
     }
-    buffer_clear(&p->plain);
+    p->plain.len = end - at;
+    memmove(p->plain.data, p->plain.data + at, p->plain.len);
     return st;
 }
 
@@ -236,7 +239,7 @@ static enum status pipe_flush(struct content_pipe *p) {
 static enum status pipe_take(void *ctx, const void *data, size_t len, struct why *why) {
     struct content_pipe *p = ctx;
     enum status st = frames_open_add(p->opener, data, len, &p->plain, why);
-    return st == ST_OK && p->plain.len >= BUS_PART_MAX_BYTES ? pipe_flush(p) : st;
+    return st == ST_OK && p->plain.len >= BUS_PART_MAX_BYTES ? pipe_flush(p, false) : st;
 }
 
 /* Of the whole file all frames, of a part its own only: their place is known once the file's own header is here. */
@@ -255,7 +258,7 @@ static enum status pipe_run(struct content_pipe *p, struct query *q, const char 
         st = s3_get(q->s3, object, (int64_t)span.at, (int64_t)span.len, pipe_take, p, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = frames_open_end(p->opener, &p->plain, &call->why);
-    return st == ST_OK ? pipe_flush(p) : st;
+    return st == ST_OK ? pipe_flush(p, true) : st;
 }
 
 /* The bytes that are wanted of `bytes`; a range that is not satisfiable has a length of 0 (RFC 9110, 14.1.2). */

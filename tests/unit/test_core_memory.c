@@ -49,6 +49,22 @@ Test(arena, absurd_size_aborts_instead_of_wrapping, .signal = SIGABRT) {
     (void)arena_alloc(a, SIZE_MAX - 3);
 }
 
+Test(buffer, room_that_was_taken_at_once_is_not_moved) {
+    CLEANUP(buffer_end) struct buffer b = { .limit_bytes = 2000 };
+    cr_assert(buffer_add_str(&b, "kept"));
+    buffer_reserve(&b, 1000);
+    const char *at = b.data;
+    cr_assert_str_eq(b.data, "kept");
+    memset(buffer_grow(&b, 996), 'x', 996);
+    cr_assert_eq(b.data, at);
+    cr_assert_eq(strlen(b.data), 1000);
+    buffer_reserve(&b, 10);
+    buffer_reserve(&b, 3000);
+    cr_assert_eq(b.data, at, "less than there is, and more than may be");
+    cr_assert_null(buffer_grow(&b, 1001));
+    cr_assert(b.is_overfull);
+}
+
 Test(buffer, grows_keeps_a_terminator_and_stops_at_its_limit) {
     CLEANUP(buffer_end) struct buffer b = { .limit_bytes = 1000 };
     for (int i = 0; i < 100; i++)

@@ -241,6 +241,7 @@ void measure(const char *bench, const char *about, const struct bench_row rows[]
         qsort(outcomes[0].all.us, outcomes[0].all.count, sizeof(float), by_float);
         printf("%s, %u callers: %.0f %s/s, p50 %.0f us, p99 %.0f us\n", row->name, row->callers, rate, row->unit,
                quantile(&outcomes[0].all, 0.5), quantile(&outcomes[0].all, 0.99));
+        (void)fflush(stdout);       /* some programs end by _exit */
         return;
     }
     for (size_t i = 0; i < count; i++)
