@@ -51,6 +51,7 @@ void plain_skip(const char *why) __attribute__((noreturn));
 #define PLAIN(holds, is_fatal, what, ...) plain_check((holds), is_fatal, __FILE__, __LINE__, what, " " __VA_ARGS__)
 
 #define cr_skip(why)                     plain_skip(why)
+#define cr_log_info(fmt, ...)            ((void)fprintf(stderr, "[INFO] " fmt "\n" __VA_OPT__(,) __VA_ARGS__))
 #define cr_assert(x, ...)                PLAIN(x, true, #x, __VA_ARGS__)
 #define cr_assert_fail(...)              PLAIN(false, true, "reached", __VA_ARGS__)
 #define cr_assert_not(x, ...)            PLAIN(!(x), true, "not " #x, __VA_ARGS__)

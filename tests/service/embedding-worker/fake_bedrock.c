@@ -49,10 +49,11 @@ static bool converse(struct fake_bedrock *fake, const char *body, int fd) {
 static bool converse_stream(struct fake_bedrock *fake, const char *body, int fd) {
     static const char HEAD[] = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nConnection: close\r\n\r\n";
     CLEANUP(buffer_end) struct buffer out = { 0 };
+    const int ends = fake->ends;        /* once something is sent, the test may want another */
     (void)snprintf(fake->last_body, sizeof fake->last_body, "%s", body);
     (void)buffer_add(&out, HEAD, sizeof HEAD - 1);
     add_event(&out, "event", ":event-type", "messageStart", "{\"role\":\"assistant\"}");
-    for (size_t at = 0, len = strlen(fake->answer); at < len && fake->ends != STREAM_SILENT; at += fake->piece_bytes) {
+    for (size_t at = 0, len = strlen(fake->answer); at < len && ends != STREAM_SILENT; at += fake->piece_bytes) {
         CLEANUP(buffer_end) struct buffer piece = { 0 };
         struct json_writer w;
         (void)buffer_add_str(&piece, "{\"contentBlockIndex\":0,\"delta\":{\"text\":");
@@ -61,15 +62,15 @@ static bool converse_stream(struct fake_bedrock *fake, const char *body, int fd)
         (void)buffer_add_str(&piece, "}}");
         add_event(&out, "event", ":event-type", "contentBlockDelta", piece.data);
     }
-    if (fake->ends == STREAM_EXCEPTION)
+    if (ends == STREAM_EXCEPTION)
         add_event(&out, "exception", ":exception-type", fake->exception, "{\"message\":\"no\"}");
-    if (fake->ends == STREAM_WHOLE || fake->ends == STREAM_GUARDED) {
+    if (ends == STREAM_WHOLE || ends == STREAM_GUARDED) {
         add_event(&out, "event", ":event-type", "messageStop",
-                  fake->ends == STREAM_GUARDED ? "{\"stopReason\":\"guardrail_intervened\"}" : "{\"stopReason\":\"end_turn\"}");
+                  ends == STREAM_GUARDED ? "{\"stopReason\":\"guardrail_intervened\"}" : "{\"stopReason\":\"end_turn\"}");
         add_event(&out, "event", ":event-type", "metadata", "{\"usage\":{\"inputTokens\":21,\"outputTokens\":7}}");
     }
     loopback_write(fd, out.data, out.len);
-    if (fake->ends == STREAM_HANG || fake->ends == STREAM_SILENT) {
+    if (ends == STREAM_HANG || ends == STREAM_SILENT) {
         char byte;
         fake->was_left = read(fd, &byte, 1) <= 0;
     }
