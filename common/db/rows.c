@@ -78,6 +78,18 @@ struct uuid db_uuid(const PGresult *rows, int row, int column) {
     return id;
 }
 
+size_t db_uuids(struct arena *mem, const PGresult *rows, int column, struct uuid **ret_ids) {
+    int n = db_count(rows);
+    struct uuid *ids = arena_alloc(mem, (size_t)n * sizeof *ids);
+    size_t count = 0;
+    for (int row = 0; row < n; row++) {
+        ids[count] = db_uuid(rows, row, column);
+        count += count == 0 || !uuid_equal(&ids[count - 1], &ids[count]);
+    }
+    *ret_ids = ids;
+    return count;
+}
+
 int64_t db_micros(const PGresult *rows, int row, int column) {
     const uint8_t *v = value_of(rows, row, column, 8);
     int64_t us;

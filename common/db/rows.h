@@ -26,6 +26,8 @@ bool db_bool(const PGresult *rows, int row, int column);
 struct uuid db_uuid(const PGresult *rows, int row, int column);         /* nil for NULL */
 int64_t db_micros(const PGresult *rows, int row, int column);           /* timestamptz as Unix microseconds; 0 for NULL */
 const char *db_text(const PGresult *rows, int row, int column);         /* borrowed from rows; "" for NULL */
+/* A column's ids in mem, without those that repeat the row before. Returns how many. */
+size_t db_uuids(struct arena *mem, const PGresult *rows, int column, struct uuid **ret_ids);
 /* Borrowed from rows; *ret_len 0 for NULL. */
 const uint8_t *db_bytea(const PGresult *rows, int row, int column, size_t *ret_len);
 

@@ -41,7 +41,7 @@ struct work {
     struct text_chunk *chunks;
     size_t chunk_count, done_count;     /* done: already in the database, in order of ordinal */
     uint32_t page_count;
-    bool is_model_recorded, is_disclosed;
+    bool is_model_recorded[VECTOR_MODELS_MAX], is_disclosed;
     int64_t model_us;                   /* what this stage has waited for the model */
     int64_t told_ms;                    /* when pages_done was last said */
     uint32_t told_pages;
@@ -238,13 +238,12 @@ static enum status record_disclosure(struct work *w) {
                         .detail_json = arena_printf(w->run.mem, "{\"purpose\":\"embed\",\"texts\":%zu}", w->chunk_count - w->done_count) }, NULL);
 }
 
-/* Which model it was is known from its first answer only. Once in a run: another run may meet another model. */
-static enum status record_model(struct work *w, const char *model) {
-    if (w->is_model_recorded)
+/* Once in a run, for each of the wanted models: another run may meet another one. */
+static enum status record_model(struct work *w, size_t which, const char *model) {
+    if (w->is_model_recorded[which])
         return ST_OK;
-    w->is_model_recorded = true;
-    return audit_append(&w->run.call, &(struct audit_record){ .action = AUDIT_MODEL_USE, .document_ids = &w->run.job->document_id, .document_count = 1,
-                        .resource_id = w->run.job->id, .detail_json = arena_printf(w->run.mem, "{\"model\":\"%s\",\"purpose\":\"embed\"}", model) }, NULL);
+    w->is_model_recorded[which] = true;
+    return vectors_record_model(&w->run, model, &w->run.job->document_id, 1);
 }
 
 static char *text_for_model(struct work *w, struct arena *mem, size_t ordinal) {
@@ -292,16 +291,16 @@ static enum status record_texts(struct work *w) {
 
 /* A batch is one statement for its chunks, because policies are asked once a statement, and each answer is a ticket verified.
  * Rows that a short batch does not have are NULL. */
-enum { CHUNK_SHARED = 2, CHUNK_PARAMS = 8, CHUNKS_PARAMS = 66 };
+enum { CHUNK_SHARED = 2, CHUNK_PARAMS = 9, CHUNKS_PARAMS = 74 };
 
 static const struct sql ADD_CHUNKS = { "add_chunks",
-    "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc) "
+    "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc, text_blind) "
     "SELECT $1::uuid, $2::uuid, v.* FROM (VALUES "
-    "($3::uuid, $4::integer, $5::integer, $6::integer, $7::integer, $8::integer, $9::integer, $10::bytea), "
-    "($11, $12, $13, $14, $15, $16, $17, $18), ($19, $20, $21, $22, $23, $24, $25, $26), "
-    "($27, $28, $29, $30, $31, $32, $33, $34), ($35, $36, $37, $38, $39, $40, $41, $42), "
-    "($43, $44, $45, $46, $47, $48, $49, $50), ($51, $52, $53, $54, $55, $56, $57, $58), "
-    "($59, $60, $61, $62, $63, $64, $65, $66)) v (id) WHERE v.id IS NOT NULL", CHUNKS_PARAMS };
+    "($3::uuid, $4::integer, $5::integer, $6::integer, $7::integer, $8::integer, $9::integer, $10::bytea, $11::bytea), "
+    "($12, $13, $14, $15, $16, $17, $18, $19, $20), ($21, $22, $23, $24, $25, $26, $27, $28, $29), "
+    "($30, $31, $32, $33, $34, $35, $36, $37, $38), ($39, $40, $41, $42, $43, $44, $45, $46, $47), "
+    "($48, $49, $50, $51, $52, $53, $54, $55, $56), ($57, $58, $59, $60, $61, $62, $63, $64, $65), "
+    "($66, $67, $68, $69, $70, $71, $72, $73, $74)) v (id) WHERE v.id IS NOT NULL", CHUNKS_PARAMS };
 _Static_assert(CHUNKS_PARAMS == CHUNK_SHARED + BATCH_CHUNKS * CHUNK_PARAMS, "a row of ADD_CHUNKS for each of a batch");
 
 static struct db_param int_param(struct arena *mem, int64_t value) {
@@ -316,7 +315,6 @@ static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ord
     const struct text_chunk *c = &w->chunks[ordinal];
     bool has_pages = extract_has_pages(w->content_type);
     struct vector_text *t = &b->texts[0][i];
-    t->document_id = w->run.job->document_id;
     t->chunk_id = uuid_v7();
     t->text = text_for_model(w, mem, ordinal);
     memcpy(t->blind, w->blinds[ordinal], BLIND_BYTES);
@@ -335,6 +333,7 @@ static enum status add_row(struct work *w, struct batch *b, size_t i, size_t ord
     *p++ = int_param(mem, (int64_t)c->end_char);
     *p++ = int_param(mem, c->token_count);
     *p++ = DB_BYTES(sealed.data, sealed.len);
+    *p++ = DB_BYTES(t->blind, BLIND_BYTES);
     return ST_OK;
 }
 
@@ -357,7 +356,7 @@ static enum status embed(struct work *w, struct batch *b, size_t model, size_t n
     if (st == ST_OK)
         st = vectors_ask(&w->run, w->models.names[model], texts, n, ret_model);
     w->model_us += clock_mono_us() - began_us;
-    return st == ST_OK ? record_model(w, *ret_model) : st;
+    return st == ST_OK ? record_model(w, model, *ret_model) : st;
 }
 
 static enum status store_rows(struct work *w, struct tenant_tx *tx, struct batch *b, size_t n, const char *const models[]) {

@@ -1,6 +1,7 @@
 /* promotion — a big tenant's vectors move into a partition of their own, which has an index, a few at a time: each batch is a
  * transaction, so at any moment each vector is in one of the two places, and searches look in both. What is new goes there from
  * the first step on. It may be killed anywhere; whoever takes it over goes on with what is left. */
+#include "core/fault.h"
 #include "job_run.h"
 
 enum { BATCH_COUNT = 64 };
@@ -26,11 +27,19 @@ enum status promote_vectors(struct job_run *run) {
     enum status st = job_run_ask(run, &BEGIN, NULL, NULL);
     for (unsigned batch = 0; st == ST_OK && !is_over; batch++) {
         int64_t moved = 0;
-        st = move(run, &moved, &is_over);
+        st = fault_status(FAULT_PROMOTE_BEFORE_MOVE, &run->call.why);
+        if (st == ST_OK)
+            st = move(run, &moved, &is_over);
+        if (st == ST_OK)
+            st = fault_status(FAULT_PROMOTE_MOVED, &run->call.why);
         if (st == ST_OK && moved == 0 && !is_over)
-            st = fail(&run->call.why, ST_UNAVAILABLE, "documents that somebody else holds");
+            st = fail(&run->call.why, ST_UNAVAILABLE, "vectors that somebody else holds");
         if (st == ST_OK && (batch % 16 == 0 || is_over))
             st = job_run_ask(run, &PROGRESS, NULL, NULL);
     }
-    return st == ST_OK ? job_run_ask(run, &COMPLETE, NULL, NULL) : st;
+    if (st == ST_OK)
+        st = fault_status(FAULT_PROMOTE_BEFORE_COMPLETE, &run->call.why);
+    if (st == ST_OK)
+        st = job_run_ask(run, &COMPLETE, NULL, NULL);
+    return st == ST_OK ? fault_status(FAULT_PROMOTE_COMPLETED, &run->call.why) : st;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "audit/client.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "core/wire.h"
 #include "embedding.pb-c.h"
@@ -11,8 +12,8 @@
 #include "keystore/keystore.h"
 #include "vectors.h"
 
-enum { BATCH_CHUNKS = 32, EMBED_BUDGET_MS = 120000, CLEAN_ROWS = 500, PASSES_MAX = 3, WIRE_CAP_BYTES = 8 << 20 };
-enum { COL_DOCUMENT, COL_CHUNK, COL_VERSION, COL_WRAPPED, COL_NAME, COL_TEXT };
+enum { BATCH_CHUNKS = 32, EMBED_BUDGET_MS = 120000, CLEAN_ROWS = 500, PASSES_MAX = 3, PROGRESS_EVERY = 16, WIRE_CAP_BYTES = 8 << 20 };
+enum { COL_DOCUMENT, COL_CHUNK, COL_VERSION, COL_WRAPPED, COL_NAME, COL_TEXT, COL_BLIND };
 
 /* ---- what people ask for ---- */
 
@@ -50,17 +51,17 @@ struct batch {
     struct job_run *run;
     const struct vector_models *models;     /* [1] is the one to come */
     struct tenant_keys keys;
-    struct tenant_key *search_key;
     struct document_key *key;               /* of key_of */
     struct uuid key_of;
     char *name;
     PGresult *chunks, *texts;
+    struct uuid *document_ids;              /* of these chunks */
+    size_t document_count;
     struct vector_text made[BATCH_CHUNKS];
     size_t count;
 };
 
 static void batch_end(struct batch *b) {
-    tenant_key_release(&b->search_key);
     document_key_destroy(&b->key);
     pgrows_destroy(&b->chunks);
     pgrows_destroy(&b->texts);
@@ -68,9 +69,6 @@ static void batch_end(struct batch *b) {
 
 /* Where the pass stands. */
 struct place { struct uuid document_id; int64_t ordinal; };
-
-static const struct sql PROGRESS = { "reembed_progress",
-    "SELECT jobs.progress($1, NULL, p.done::integer, p.total::integer) FROM keys.reembed_progress() p", 1 };
 
 static enum status find(struct batch *b, const struct place *at) {
     static const struct sql NEXT = { "reembed_next", "SELECT document_id, chunk_id, ordinal FROM keys.reembed_next($1, $2, $3)", 3 };
@@ -85,29 +83,25 @@ static enum status find(struct batch *b, const struct place *at) {
 }
 
 static const char *chunk_ids(struct batch *b) {
-    size_t n = (size_t)db_count(b->chunks);
-    struct uuid *ids = arena_alloc(b->run->call.mem, (n + 1) * sizeof *ids);
-    for (size_t i = 0; i < n; i++)
-        ids[i] = db_uuid(b->chunks, (int)i, COL_CHUNK);
+    struct uuid *ids = NULL;
+    size_t n = db_uuids(b->run->call.mem, b->chunks, COL_CHUNK, &ids);
     return uuid_array(b->run->call.mem, ids, n);
 }
 
 /* The record, and then, under the same ticket, the keys and the sealed texts. */
 static enum status disclose(struct batch *b) {
     static const struct sql OPEN = { "open_reembedding",
-        "SELECT document_id, chunk_id, version, wrapped, name_enc, text_enc FROM keys.open_reembedding($1, $2::uuid[])", 2 };
+        "SELECT document_id, chunk_id, version, wrapped, name_enc, text_enc, text_blind FROM keys.open_reembedding($1, $2::uuid[])", 2 };
     struct job_run *run = b->run;
-    size_t n = (size_t)db_count(b->chunks), count = 0;
-    struct uuid *ids = arena_alloc(run->call.mem, n * sizeof *ids), event_id;
-    for (size_t i = 0; i < n; i++) {
-        struct uuid id = db_uuid(b->chunks, (int)i, COL_DOCUMENT);
-        if (count == 0 || !uuid_equal(&ids[count - 1], &id))
-            ids[count++] = id;
-    }
+    struct uuid event_id;
+    b->document_count = db_uuids(run->call.mem, b->chunks, COL_DOCUMENT, &b->document_ids);
     enum status st = job_run_step(run, STEP_AUDIT, STEP_BUDGET_MS);
     if (st == ST_OK)
-        st = audit_append(&run->call, &(struct audit_record){ .action = AUDIT_MODEL_DISCLOSE, .document_ids = ids, .document_count = count,
-                          .resource_id = run->job->id, .detail_json = arena_printf(run->call.mem, "{\"purpose\":\"embed\",\"texts\":%zu}", n) }, &event_id);
+        st = audit_append(&run->call, &(struct audit_record){ .action = AUDIT_MODEL_DISCLOSE, .document_ids = b->document_ids,
+                          .document_count = b->document_count, .resource_id = run->job->id,
+                          .detail_json = arena_printf(run->call.mem, "{\"purpose\":\"embed\",\"texts\":%d}", db_count(b->chunks)) }, &event_id);
+    if (st == ST_OK)
+        st = fault_status(FAULT_REEMBED_DISCLOSED, &run->call.why);
     if (st != ST_OK)
         return st;
     run->step = STEP_DATABASE;
@@ -153,12 +147,11 @@ static enum status open_document(struct batch *b, int row) {
 static enum status open_texts(struct batch *b) {
     struct job_run *run = b->run;
     enum status st = job_run_step(run, STEP_KEYS, STEP_BUDGET_MS);
-    if (st == ST_OK)
-        st = keystore_open_tenant(run->ingest->keyring, &b->keys, TENANT_KEY_SEARCH, 0, run->call.deadline_ms, &b->search_key, &run->call.why);
     for (int row = 0; st == ST_OK && row < db_count(b->texts); row++) {
         struct vector_text *t = &b->made[b->count];
         char *text = NULL;
-        t->document_id = db_uuid(b->texts, row, COL_DOCUMENT);
+        size_t len = 0;
+        const uint8_t *blind = db_bytea(b->texts, row, COL_BLIND, &len);
         t->chunk_id = db_uuid(b->texts, row, COL_CHUNK);
         st = open_document(b, row);
         if (st == ST_NOT_FOUND) {               /* it is being erased: its share is gone */
@@ -171,9 +164,29 @@ static enum status open_texts(struct batch *b) {
         if (st != ST_OK)
             return st;
         t->text = vectors_text(run->call.mem, b->name, text, strlen(text));
-        vectors_blind(b->search_key, t->text, t->blind);
+        if (len != BLIND_BYTES)
+            return fail(&run->call.why, ST_INTERNAL, "a token of %zu bytes", len);
+        memcpy(t->blind, blind, BLIND_BYTES);
         b->count++;
     }
+    return st;
+}
+
+/* Chunks that went meanwhile take their texts along. Those that are left stay until the transaction is over. */
+static enum status hold_texts(struct batch *b, struct tenant_tx *tx) {
+    static const struct sql HOLD = { "hold_texts", "SELECT h FROM keys.hold_texts($1::uuid[]) h", 1 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_run(tx, &HOLD, (struct db_param[]){ DB_TEXT(chunk_ids(b)) }, &rows, &b->run->call.why);
+    size_t left = 0;
+    for (size_t i = 0; st == ST_OK && i < b->count; i++)
+        for (int row = 0; row < db_count(rows); row++) {
+            struct uuid id = db_uuid(rows, row, 0);
+            if (!uuid_equal(&id, &b->made[i].chunk_id))
+                continue;
+            b->made[left++] = b->made[i];
+            break;
+        }
+    b->count = left;
     return st;
 }
 
@@ -184,14 +197,18 @@ static enum status store(struct batch *b, const char *model) {
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = job_run_tx(run, &tx);
     if (st == ST_OK)
+        st = hold_texts(b, &tx);
+    if (st == ST_OK)
         st = vectors_hold(run, &tx, b->models, b->models->names[0], &home, &is_same);
     if (st == ST_OK && !is_same)
         st = fail(&run->call.why, ST_UNAVAILABLE, "another model is wanted meanwhile");
     if (st == ST_OK)
         st = vectors_store(run, &tx, model, &home, b->made, b->count);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &PROGRESS, (struct db_param[]){ DB_TEXT("embed") }, NULL, &run->call.why);
-    return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
+        st = fault_status(FAULT_REEMBED_BEFORE_STORE, &run->call.why);
+    if (st == ST_OK)
+        st = tenant_tx_commit(&tx, &run->call.why);
+    return st == ST_OK ? fault_status(FAULT_REEMBED_STORED, &run->call.why) : st;
 }
 
 static enum status make_batch(struct batch *b, struct place *at) {
@@ -207,19 +224,26 @@ static enum status make_batch(struct batch *b, struct place *at) {
     if (st == ST_OK)
         st = open_texts(b);
     if (st == ST_OK)
-        st = vectors_recall(run, model, b->made, b->count);
-    if (st == ST_OK)
         st = job_run_step(run, STEP_MODEL, EMBED_BUDGET_MS);
     if (st == ST_OK)
         st = vectors_ask(run, model, b->made, b->count, &name);
+    if (st == ST_OK && b->count > 0)
+        st = vectors_record_model(run, name, b->document_ids, b->document_count);
     return st == ST_OK ? store(b, model) : st;
 }
 
-/* One pass over the chunks that lack the next model's vector. */
+static enum status tell_progress(struct job_run *run) {
+    static const struct sql PROGRESS = { "reembed_progress",
+        "SELECT jobs.progress('embed', NULL, p.done::integer, p.total::integer) FROM keys.reembed_progress() p", 0 };
+    return job_run_ask(run, &PROGRESS, NULL, NULL);
+}
+
+/* One pass over the chunks whose texts lack the next model's vector. */
 static enum status embed_all(struct job_run *run, const struct vector_models *models) {
     struct place at = { .ordinal = -1 };
     enum status st = ST_OK;
-    for (int n = 1; st == ST_OK && n > 0;) {
+    unsigned batch = 0;
+    for (int n = 1; st == ST_OK && n > 0; batch++) {
         CLEANUP(arena_destroy) struct arena *mem = arena_new(WIRE_CAP_BYTES);
         struct batch *b = arena_alloc(mem, sizeof *b);
         *b = (struct batch){ .run = run, .models = models };
@@ -228,6 +252,8 @@ static enum status embed_all(struct job_run *run, const struct vector_models *mo
         n = b->chunks ? db_count(b->chunks) : 0;
         batch_end(b);
         run->call.mem = run->mem;
+        if (st == ST_OK && (batch % PROGRESS_EVERY == 0 || n == 0))
+            st = tell_progress(run);
     }
     return st;
 }
@@ -243,10 +269,12 @@ static enum status change_over(struct job_run *run, const char *next, bool *ret_
     struct vector_models models = { { arena_strdup(run->mem, db_text(searched, 0, 0)), next }, 2 };
     st = embed_all(run, &models);
     if (st == ST_OK)
+        st = fault_status(FAULT_REEMBED_BEFORE_SWITCH, &run->call.why);
+    if (st == ST_OK)
         st = job_run_ask(run, &SWITCH, NULL, &rows);
     if (st == ST_OK)
         *ret_is_done = db_bool(rows, 0, 0);
-    return st;
+    return st == ST_OK ? fault_status(FAULT_REEMBED_SWITCHED, &run->call.why) : st;
 }
 
 enum status reembed(struct job_run *run) {
@@ -262,10 +290,12 @@ enum status reembed(struct job_run *run) {
         st = change_over(run, next, &is_done);
     if (st == ST_OK && !is_done)
         st = fail(&run->call.why, ST_UNAVAILABLE, "chunks that cannot be embedded");
-    for (int64_t gone = 1; st == ST_OK && gone > 0;) {
-        CLEANUP(pgrows_destroy) PGresult *left = NULL;
-        st = job_run_ask(run, &CLEAN, (struct db_param[]){ DB_INT(CLEAN_ROWS) }, &left);
-        gone = st == ST_OK ? db_i64(left, 0, 0) : 0;
+    for (bool is_over = false; st == ST_OK && !is_over;) {
+        CLEANUP(pgrows_destroy) PGresult *over = NULL;
+        st = job_run_ask(run, &CLEAN, (struct db_param[]){ DB_INT(CLEAN_ROWS) }, &over);
+        is_over = st == ST_OK && db_bool(over, 0, 0);
+        if (st == ST_OK)
+            st = fault_status(FAULT_REEMBED_CLEANED, &run->call.why);
     }
     return st;
 }

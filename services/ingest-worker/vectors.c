@@ -1,7 +1,9 @@
 #include "vectors.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "audit/client.h"
 #include "core/buffer.h"
 #include "core/str.h"
 #include "core/text_codec.h"
@@ -139,6 +141,11 @@ enum status vectors_ask(struct job_run *run, const char *model, struct vector_te
     return ST_OK;
 }
 
+enum status vectors_record_model(struct job_run *run, const char *model, const struct uuid document_ids[], size_t document_count) {
+    return audit_append(&run->call, &(struct audit_record){ .action = AUDIT_MODEL_USE, .document_ids = document_ids, .document_count = document_count,
+                        .resource_id = run->job->id, .detail_json = arena_printf(run->call.mem, "{\"model\":\"%s\",\"purpose\":\"embed\"}", model) }, NULL);
+}
+
 enum status vectors_hold(struct job_run *run, struct tenant_tx *tx, const struct vector_models *models, const char *model, struct uuid *ret_home,
                          bool *ret_is_same) {
     static const struct sql HOLD = { "hold_vector_set", "SELECT model, next_model, home FROM keys.hold_vector_set($1)", 1 };
@@ -153,29 +160,81 @@ enum status vectors_hold(struct job_run *run, struct tenant_tx *tx, const struct
 }
 
 /* Policies are asked once a statement, and each answer is a ticket verified, so there is one for several rows. Rows that a short one
- * does not have are NULL. */
-enum { SHARED = 3, PER_ROW = 4, PARAMS = 35 };
+ * does not have are NULL. In the order of the tokens, as everybody's: two who store the same texts do not wait for each other. */
+enum { SHARED = 3, PER_ROW = 2, PARAMS = 19 };
 static const struct sql ADD_VECTORS = { "add_vectors",
-    "INSERT INTO app.chunk_vectors (tenant_id, model, home, document_id, chunk_id, text_blind, embedding) SELECT $1::uuid, $2::text, $3::uuid, v.* FROM (VALUES "
-    "($4::uuid, $5::uuid, $6::bytea, $7::ext.halfvec), ($8, $9, $10, $11), ($12, $13, $14, $15), ($16, $17, $18, $19), "
-    "($20, $21, $22, $23), ($24, $25, $26, $27), ($28, $29, $30, $31), ($32, $33, $34, $35)) v (document_id) "
-    "WHERE v.document_id IS NOT NULL ON CONFLICT DO NOTHING", PARAMS };
+    "INSERT INTO app.text_vectors (tenant_id, model, home, text_blind, embedding) SELECT $1::uuid, $2::text, $3::uuid, v.* FROM (VALUES "
+    "($4::bytea, $5::ext.halfvec), ($6, $7), ($8, $9), ($10, $11), ($12, $13), ($14, $15), ($16, $17), ($18, $19)) v (text_blind) "
+    "WHERE v.text_blind IS NOT NULL ORDER BY v.text_blind ON CONFLICT DO NOTHING", PARAMS };
 _Static_assert(PARAMS == SHARED + VECTOR_ROWS * PER_ROW, "a row of ADD_VECTORS for each of a batch");
+
+static int by_blind(const void *a, const void *b) {
+    const struct vector_text *const *x = a, *const *y = b;
+    return memcmp((*x)->blind, (*y)->blind, BLIND_BYTES);
+}
+
+/* One of each text, in the order of the tokens. */
+static size_t each_once(const struct vector_text texts[], size_t n, const struct vector_text *ret_each[]) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        ret_each[i] = &texts[i];
+    qsort(ret_each, n, sizeof *ret_each, by_blind);
+    for (size_t i = 0; i < n; i++)
+        if (count == 0 || by_blind(&ret_each[count - 1], &ret_each[i]) != 0)
+            ret_each[count++] = ret_each[i];
+    return count;
+}
+
+/* Hold the vectors that are there, and leave the others in each. */
+static enum status hold_those_there(struct job_run *run, struct tenant_tx *tx, const char *model, const struct vector_text *each[], size_t *count) {
+    static const struct sql HOLD = { "hold_vectors", "SELECT h FROM keys.hold_vectors($1, $2::bytea[]) h", 2 };
+    CLEANUP(buffer_end) struct buffer list = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    bool is_good = buffer_add_str(&list, "{");
+    for (size_t i = 0; is_good && i < *count; i++)
+        is_good = add_blind(&list, each[i]->blind);
+    if (!is_good || !buffer_add_str(&list, "}"))
+        return fail(&run->call.why, ST_INTERNAL, "tokens of texts");
+    enum status st = tenant_tx_run(tx, &HOLD, (struct db_param[]){ DB_TEXT(model), DB_TEXT(list.data) }, &rows, &run->call.why);
+    size_t left = 0, len = 0;
+    int row = 0;
+    for (size_t i = 0; st == ST_OK && i < *count; i++) {           /* both in one order */
+        bool is_there = row < db_count(rows) && memcmp(db_bytea(rows, row, 0, &len), each[i]->blind, BLIND_BYTES) == 0;
+        row += is_there;
+        if (!is_there)
+            each[left++] = each[i];
+    }
+    *count = left;
+    return st;
+}
+
+static enum status add_rows(struct job_run *run, struct tenant_tx *tx, const char *model, const struct uuid *home, const struct vector_text *const each[],
+                            size_t n, int64_t *ret_added) {
+    enum status st = ST_OK;
+    for (size_t at = 0; st == ST_OK && at < n; at += VECTOR_ROWS) {
+        CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+        struct db_param params[PARAMS] = { DB_UUID(&run->claims.tenant_id), DB_TEXT(model), DB_UUID(home) };
+        for (size_t i = 0; i < VECTOR_ROWS && at + i < n; i++) {
+            params[SHARED + i * PER_ROW] = DB_BYTES(each[at + i]->blind, BLIND_BYTES);
+            params[SHARED + i * PER_ROW + 1] = DB_BYTES(each[at + i]->halfvec, HALFVEC_BYTES);
+        }
+        st = tenant_tx_run(tx, &ADD_VECTORS, params, &rows, &run->call.why);
+        *ret_added += st == ST_OK ? db_affected(rows) : 0;
+    }
+    return st;
+}
 
 enum status vectors_store(struct job_run *run, struct tenant_tx *tx, const char *model, const struct uuid *home, const struct vector_text texts[],
                           size_t n) {
-    enum status st = ST_OK;
-    for (size_t at = 0; st == ST_OK && at < n; at += VECTOR_ROWS) {
-        struct db_param params[PARAMS] = { DB_UUID(&run->claims.tenant_id), DB_TEXT(model), DB_UUID(home) };
-        for (size_t i = 0; i < VECTOR_ROWS && at + i < n; i++) {
-            const struct vector_text *t = &texts[at + i];
-            struct db_param *p = params + SHARED + i * PER_ROW;
-            *p++ = DB_UUID(&t->document_id);
-            *p++ = DB_UUID(&t->chunk_id);
-            *p++ = DB_BYTES(t->blind, BLIND_BYTES);
-            *p++ = DB_BYTES(t->halfvec, HALFVEC_BYTES);
-        }
-        st = tenant_tx_run(tx, &ADD_VECTORS, params, NULL, &run->call.why);
+    const struct vector_text *each[VECTORS_AT_ONCE];
+    size_t count = each_once(texts, n, each);
+    for (int round = 0; round < ROUNDS_MAX && count > 0; round++) {       /* again for one that somebody stored in between */
+        int64_t added = 0;
+        enum status st = hold_those_there(run, tx, model, each, &count);
+        if (st == ST_OK)
+            st = add_rows(run, tx, model, home, each, count, &added);
+        if (st != ST_OK || added == (int64_t)count)
+            return st;
     }
-    return st;
+    return count == 0 ? ST_OK : fail(&run->call.why, ST_UNAVAILABLE, "others store the same texts");
 }

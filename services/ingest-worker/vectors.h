@@ -1,6 +1,6 @@
-/* vectors — texts become vectors that are kept. A text that the tenant has had embedded by the same model is not sent again:
- * its vector is found in the tenant's own rows, by a blind token of the text under the tenant's search key, and goes with them
- * when they are erased. Which models a tenant's vectors are of is app.vector_sets: one that is searched and, while the model
+/* vectors — texts become vectors that are kept: one of each text, by each model, however many chunks have that text. It is found
+ * by a blind token of the text under the tenant's search key, so a text that the tenant has is not sent to a model again; and it
+ * goes with the last chunk of its text (ADR 0036). Which models a tenant's vectors are of is app.vector_sets: one that is searched and, while the model
  * changes, the next one. One thread's. */
 #ifndef CORDON_INGEST_VECTORS_H
 #define CORDON_INGEST_VECTORS_H
@@ -8,14 +8,14 @@
 #include "db/halfvec.h"
 #include "job_run.h"
 
-enum { VECTORS_AT_ONCE = 64, BLIND_BYTES = 32, VECTOR_MODELS_MAX = 2, VECTOR_ROWS = 8 };
+enum { VECTORS_AT_ONCE = 64, BLIND_BYTES = 32, VECTOR_MODELS_MAX = 2, VECTOR_ROWS = 8, ROUNDS_MAX = 3 };
 
 /* The models whose vectors are wanted; "": the present one, of a tenant that has no vectors yet. In run.mem. */
 struct vector_models { const char *names[VECTOR_MODELS_MAX]; size_t count; };
 
 /* A text to be embedded, and what became of it. */
 struct vector_text {
-    struct uuid document_id, chunk_id;
+    struct uuid chunk_id;
     const char *text;                   /* the caller's */
     uint8_t blind[BLIND_BYTES];         /* of vectors_blind() */
     bool is_made;
@@ -37,11 +37,14 @@ enum status vectors_recall(struct job_run *run, const char *model, struct vector
 /* Have the model make those that are not made; *ret_model: its name, in run->call.mem. n up to VECTORS_AT_ONCE. The texts must
  * be on the record. Statuses of the call. */
 enum status vectors_ask(struct job_run *run, const char *model, struct vector_text texts[], size_t n, const char **ret_model) MUST_USE;
+/* Which model it was is known from its answer only, and then put on the record. */
+enum status vectors_record_model(struct job_run *run, const char *model, const struct uuid document_ids[], size_t document_count) MUST_USE;
 /* Within a transaction: what is wanted stays so until it is over, for a tenant whose first vectors are of model. False in
  * *ret_is_same: that is not models (any more). *ret_home is where vectors go. */
 enum status vectors_hold(struct job_run *run, struct tenant_tx *tx, const struct vector_models *models, const char *model, struct uuid *ret_home,
                          bool *ret_is_same) MUST_USE;
-/* Within a transaction: the rows. One that is there stays. */
+/* Within a transaction in which these texts' chunks are, or are held: one row for each text. One that is there stays, and does not
+ * go before the transaction is over. n up to VECTORS_AT_ONCE. */
 enum status vectors_store(struct job_run *run, struct tenant_tx *tx, const char *model, const struct uuid *home, const struct vector_text texts[],
                           size_t n) MUST_USE;
 

@@ -95,28 +95,29 @@ static void keep_candidates(struct arena *mem, struct retrieval *r) {
 /* $1 tenant, $2 question, $3 model, $4 how many. The tenant stands in the statements as well as in the policies: it prunes the
  * partitions. A tenant that is searched by another model finds nothing. */
 #define VECTORS "WHERE n.tenant_id = $1 AND n.home = ANY (ARRAY['00000000-0000-0000-0000-000000000000', $1]::uuid[]) AND n.model = $3 "
-#define WITH_TEXTS \
-    "JOIN app.vector_sets s ON s.tenant_id = $1 AND s.model = $3 " \
-    "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.chunk_id ORDER BY v.distance, v.chunk_id"
-#define COLUMNS "SELECT v.chunk_id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, v.name_enc "
+#define DISTANCE "n.embedding OPERATOR(ext.<=>) $2::ext.halfvec"
+#define SEARCHED "JOIN app.vector_sets s ON s.tenant_id = $1 AND s.model = $3 "
 
-/* Of all documents. Nothing stands between LIMIT and the vectors, so an index may give their order. Documents that are not ready are
- * few, and taken away afterwards: some more are fetched for that. */
+/* Of all documents: the nearest texts, and the chunks that have them. Nothing stands between LIMIT and the vectors, so an index may give
+ * their order. Texts of which no document is ready are few, and taken away afterwards: some more are fetched for that. */
 const struct sql NEAREST_CHUNKS = { "nearest_chunks",
-    COLUMNS "FROM (SELECT x.chunk_id, x.document_id, x.distance, d.name_enc FROM ("
-    "SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance "
-    "FROM app.chunk_vectors n " VECTORS "ORDER BY n.embedding OPERATOR(ext.<=>) $2::ext.halfvec LIMIT 2 * $4::bigint + 16) x "
-    "JOIN app.documents d ON d.tenant_id = $1 AND d.id = x.document_id AND d.status = 'ready' "
-    "ORDER BY x.distance, x.chunk_id LIMIT $4::bigint) v " WITH_TEXTS, 4 };
+    "SELECT h.id, h.document_id, x.distance, h.page_from, h.page_to, h.start_offset, h.end_offset, h.text_enc, h.name_enc "
+    "FROM (SELECT n.text_blind, " DISTANCE " AS distance FROM app.text_vectors n " VECTORS "ORDER BY " DISTANCE " LIMIT 2 * $4::bigint + 16) x "
+    "CROSS JOIN LATERAL (SELECT c.id, c.document_id, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, d.name_enc FROM app.chunks c "
+    "JOIN app.documents d ON d.tenant_id = $1 AND d.id = c.document_id AND d.status = 'ready' "
+    "WHERE c.tenant_id = $1 AND c.text_blind = x.text_blind ORDER BY c.document_id, c.id LIMIT $4::bigint) h " SEARCHED
+    "ORDER BY x.distance, h.document_id, h.id LIMIT $4::bigint", 4 };
 
 /* $5 of these documents, or {}, $6 of this patient, or NULL. All of them are compared. Whether a document is ready is asked before the
  * LIMIT: what is left of one that failed must not take the place of a hit. */
 static const struct sql EXACTLY_NEAREST_CHUNKS = { "exactly_nearest_chunks",
-    COLUMNS "FROM (SELECT n.chunk_id, n.document_id, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance, r.name_enc "
-    "FROM app.chunk_vectors n JOIN app.documents r ON r.tenant_id = $1 AND r.id = n.document_id AND r.status = 'ready' "
-    "AND ($6::uuid IS NULL OR r.subject_id = $6::uuid) "
-    VECTORS "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR n.document_id = ANY ($5::uuid[])) "
-    "ORDER BY (n.embedding OPERATOR(ext.<=>) $2::ext.halfvec) + 0 LIMIT $4::bigint) v " WITH_TEXTS, 6 };
+    "SELECT v.id, v.document_id, v.distance, c.page_from, c.page_to, c.start_offset, c.end_offset, c.text_enc, v.name_enc "
+    "FROM (SELECT k.id, k.document_id, " DISTANCE " AS distance, r.name_enc FROM app.text_vectors n "
+    "JOIN app.chunks k ON k.tenant_id = $1 AND k.text_blind = n.text_blind "
+    "JOIN app.documents r ON r.tenant_id = $1 AND r.id = k.document_id AND r.status = 'ready' AND ($6::uuid IS NULL OR r.subject_id = $6::uuid) "
+    VECTORS "AND (pg_catalog.cardinality($5::uuid[]) = 0 OR k.document_id = ANY ($5::uuid[])) "
+    "ORDER BY (" DISTANCE ") + 0, k.document_id, k.id LIMIT $4::bigint) v " SEARCHED
+    "JOIN app.chunks c ON c.tenant_id = $1 AND c.id = v.id ORDER BY v.distance, v.document_id, v.id", 6 };
 
 /* In the transaction of a search that found too little: the model that the tenant is searched by, and whether an index searched. */
 static enum status ask_vector_set(struct tenant_tx *tx, struct call *call, const char **ret_model, bool *ret_has_index) {

@@ -19,14 +19,13 @@ enum { CHUNKS_MAX = 4096, CHUNK_BYTES_MAX = 65536, VECTOR_BYTES = 4 + 2 * 1024, 
 #define TABLES(schema) \
     "CREATE SCHEMA " schema "; GRANT USAGE ON SCHEMA " schema " TO cordon_ingest; SET search_path = " schema ";" \
     "CREATE TABLE chunks (LIKE app.chunks INCLUDING ALL);" \
-    "CREATE TABLE chunk_vectors (LIKE app.chunk_vectors INCLUDING ALL," \
-    " FOREIGN KEY (tenant_id, document_id, chunk_id) REFERENCES chunks (tenant_id, document_id, id)) PARTITION BY LIST (tenant_id);" \
-    "CREATE TABLE chunk_vectors_default PARTITION OF chunk_vectors DEFAULT;" \
-    "GRANT SELECT, INSERT ON chunks, chunk_vectors TO cordon_ingest;"
+    "CREATE TABLE text_vectors (LIKE app.text_vectors INCLUDING ALL) PARTITION BY LIST (home);" \
+    "CREATE TABLE text_vectors_default PARTITION OF text_vectors DEFAULT;" \
+    "GRANT SELECT, INSERT ON chunks, text_vectors TO cordon_ingest;"
 #define POLICIES \
-    "ALTER TABLE chunks ENABLE ROW LEVEL SECURITY; ALTER TABLE chunk_vectors ENABLE ROW LEVEL SECURITY;" \
+    "ALTER TABLE chunks ENABLE ROW LEVEL SECURITY; ALTER TABLE text_vectors ENABLE ROW LEVEL SECURITY;" \
     "CREATE POLICY usual ON chunks USING (tenant_id = current_setting('app.tenant')::uuid);" \
-    "CREATE POLICY usual ON chunk_vectors USING (tenant_id = current_setting('app.tenant')::uuid);"
+    "CREATE POLICY usual ON text_vectors USING (tenant_id = current_setting('app.tenant')::uuid);"
 
 struct storer { PGconn *conn; int chunks, text_bytes; uint8_t *text, vector[VECTOR_BYTES]; };
 
@@ -58,10 +57,10 @@ static void *begin(void *schema, unsigned caller) {
     bench_do(s->conn, settings);
     prepare(s->conn, "begin", "BEGIN");
     prepare(s->conn, "commit", "COMMIT");
-    prepare(s->conn, "chunk", "INSERT INTO chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
-                              "VALUES ($1, $2, $3, $4, 0, 1000, 250, $5)");
-    prepare(s->conn, "vector", "INSERT INTO chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) "
-                               "VALUES ($1, $2, $3, 'amazon.titan-embed-text-v2:0', $4)");
+    prepare(s->conn, "chunk", "INSERT INTO chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc, text_blind) "
+                              "VALUES ($1, $2, $3, $4, 0, 1000, 250, $5, sha256($3::text::bytea))");
+    prepare(s->conn, "vector", "INSERT INTO text_vectors (tenant_id, text_blind, model, embedding) "
+                               "VALUES ($1, sha256($2::text::bytea), 'amazon.titan-embed-text-v2:0', $3)");
     if (!PQenterPipelineMode(s->conn))
         bench_fail("pipeline");
     return s;
@@ -90,8 +89,7 @@ static void store(void *state, struct stopwatch *watch) {
              (const int[]){ 0, 0, 0, 0, s->text_bytes }, (const int[]){ 0, 0, 0, 0, 1 });
     }
     for (int i = 0; i < s->chunks; i++)
-        send(s, "vector", 4, (const char *const[]){ TENANT, chunk[i], document, (const char *)s->vector },
-             (const int[]){ 0, 0, 0, VECTOR_BYTES }, (const int[]){ 0, 0, 0, 1 });
+        send(s, "vector", 3, (const char *const[]){ TENANT, chunk[i], (const char *)s->vector }, (const int[]){ 0, 0, VECTOR_BYTES }, (const int[]){ 0, 0, 1 });
     send(s, "commit", 0, NULL, NULL, NULL);
     if (!PQpipelineSync(s->conn))
         bench_fail("%s", PQerrorMessage(s->conn));

@@ -28,7 +28,7 @@ def test_killing_a_process_during_ingestion_loses_and_doubles_nothing(stack, pro
     with stack.database() as db, db.cursor() as cursor:
         for document in ready:
             cursor.execute("""SELECT count(*), count(DISTINCT ordinal), max(ordinal) + 1,
-                                     (SELECT count(*) FROM app.chunk_vectors v WHERE v.document_id = %(id)s)
+                                     (SELECT count(DISTINCT k.id) FROM app.chunks k JOIN app.text_vectors v USING (tenant_id, text_blind) WHERE k.document_id = %(id)s)
                               FROM app.chunks WHERE document_id = %(id)s""", {"id": document["id"]})
             chunks, distinct, ordinals, vectors = cursor.fetchone()
             assert chunks == distinct == ordinals == vectors == document["chunks"], document

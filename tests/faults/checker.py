@@ -73,6 +73,8 @@ def check_documents(history, s, has_idempotency):
             yield f"document {d['id']} is ready with {d['stored']} chunks, {d['ordinals']} ordinals, {d['vectors']} vectors of {d['chunks']}"
         if d["status"] == "failed" and (d["stored"] or d["vectors"]):
             yield f"document {d['id']} failed and keeps {d['stored']} chunks"
+    for v in s.loose_vectors:
+        yield f"a vector of {v['model']} is left of text {v['text'][:12]}, and no chunk has that text"
     for sha, ids in homes.items():
         tries = [i for i in history if i["what"] == "upload" and i["sha256"] == sha]
         allowed = 1 if has_idempotency else sum(1 for i in tries if i["outcome"] != "refused")

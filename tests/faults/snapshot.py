@@ -19,7 +19,7 @@ class Snapshot:
     def __init__(self, **witnesses):
         self.documents, self.jobs, self.answers, self.events, self.heads = [], [], [], [], []
         self.tenants, self.objects, self.uploads, self.embeddings, self.downloads = [], [], [], [], {}
-        self.outbox = 0
+        self.outbox, self.loose_vectors = 0, []
         self.__dict__.update(witnesses)
 
 
@@ -28,7 +28,10 @@ QUERIES = {
         FROM app.documents d
         CROSS JOIN LATERAL (SELECT count(*) stored, count(DISTINCT ordinal) ordinals, max(ordinal) highest
                             FROM app.chunks c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id) k
-        CROSS JOIN LATERAL (SELECT count(*) vectors FROM app.chunk_vectors c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id) v""",
+        CROSS JOIN LATERAL (SELECT count(DISTINCT c.id) vectors FROM app.chunks c JOIN app.text_vectors t USING (tenant_id, text_blind)
+                            WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id) v""",
+    "loose_vectors": """SELECT encode(text_blind, 'hex') text, model FROM app.text_vectors t
+        WHERE NOT EXISTS (SELECT FROM app.chunks c WHERE c.tenant_id = t.tenant_id AND c.text_blind = t.text_blind)""",
     "jobs": """SELECT id::text, document_id::text, kind, state, attempt, outages,
                       extract(epoch FROM created_at)::float created, extract(epoch FROM done_at)::float done
                FROM jobs.jobs WHERE document_id IS NOT NULL""",

@@ -7,7 +7,7 @@ import e2e
 import pytest
 from test_points import ELSEWHERE, arm, fired, points
 
-OURS = [(point, process, order) for point, process, can_fail in points() if point.split(".")[0] in ELSEWHERE and not point.startswith("archive.")
+OURS = [(point, process, order) for point, process, can_fail in points() if point.split(".")[0] in ELSEWHERE and not point.startswith(("archive.", "promote.", "reembed."))
         for order in ["kill"] + ["fail"] * can_fail]
 WHO = {"tenant": "lakeside", "role": "admin"}
 

@@ -13,7 +13,7 @@ import verdict
 from conftest import IS_LONG, LEASE_MS, ROOT
 
 RATES = {"upload": 2, "search": 1, "question": 1, "download": 1, "delete": 0.7, "tenant": 0.5, "tenants": 0.5}
-ELSEWHERE = ("erasure", "evidence", "rewrap", "rotation", "archive")       # test_erasure_points.py, test_archive_points.py
+ELSEWHERE = ("erasure", "evidence", "rewrap", "rotation", "archive", "promote", "reembed")   # test_{erasure,archive,vector}_points.py
 REACHED_S = 60      # until clients, whom the other faults disturb as well, come by
 
 

@@ -81,7 +81,8 @@ class Clients:
             assert self.stack.call("GET", f"/api/v1/documents/{document}/content").content == text
         with self.stack.database() as db, db.cursor() as cursor:
             cursor.execute("""SELECT count(*), count(DISTINCT (document_id, ordinal)),
-                                     (SELECT count(*) FROM app.chunk_vectors WHERE document_id = ANY(%(ids)s::uuid[]))
+                                     (SELECT count(DISTINCT k.id) FROM app.chunks k JOIN app.text_vectors v USING (tenant_id, text_blind)
+                                      WHERE k.document_id = ANY(%(ids)s::uuid[]))
                               FROM app.chunks WHERE document_id = ANY(%(ids)s::uuid[])""", {"ids": list(self.accepted)})
             chunks, distinct, vectors = cursor.fetchone()
             assert chunks == distinct == vectors == len(self.accepted)

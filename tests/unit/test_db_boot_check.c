@@ -69,7 +69,7 @@ Test(db_boot_check, a_grant_too_many_is_refused) {
         { "GRANT SELECT (wrapped) ON keys.document_keys TO cordon_query", "keys.document_keys" },
         { "GRANT UPDATE ON app.documents TO cordon_query", "app.documents" },
         { "GRANT SELECT ON jobs.jobs TO PUBLIC", "jobs.jobs" },
-        { "GRANT SELECT ON app.chunk_vectors_shared TO cordon_query", "chunk_vectors_shared" },
+        { "GRANT SELECT ON app.text_vectors_shared TO cordon_query", "text_vectors_shared" },
         { "GRANT EXECUTE ON FUNCTION authz.sign(authz.claims) TO cordon_query", "authz.sign" },
         { "GRANT EXECUTE ON FUNCTION jobs.claim(text, text, integer, integer, integer) TO PUBLIC", "jobs.claim" },
         { "GRANT USAGE ON SEQUENCE jobs.fence TO cordon_query", "jobs.fence" },
@@ -98,7 +98,7 @@ Test(db_boot_check, a_missing_grant_is_refused) {
 }
 
 Test(db_boot_check, a_table_without_forced_security_is_refused) {
-    const char *const changes[] = { "ALTER TABLE app.documents NO FORCE ROW LEVEL SECURITY", "ALTER TABLE app.chunk_vectors_shared DISABLE ROW LEVEL SECURITY",
+    const char *const changes[] = { "ALTER TABLE app.documents NO FORCE ROW LEVEL SECURITY", "ALTER TABLE app.text_vectors_shared DISABLE ROW LEVEL SECURITY",
                                     "CREATE TABLE app.more (tenant_id uuid)" };
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         pg_close();

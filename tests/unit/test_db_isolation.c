@@ -28,10 +28,10 @@ static void two_tenants_with_documents(void) {
             "  SELECT tenant_id, '%s', 'text/plain', 1, 1, id FROM auth.users WHERE tenant_id = '%s' AND subject = 'owner';"
             "INSERT INTO app.subjects (tenant_id, id, mrn_blind, mrn_enc) VALUES ('%s', '%s', sha256('mrn'), 'x');"
             "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) VALUES ('%s', '%s', '%s', 0, 0, 9, 2, 'x');"
-            "INSERT INTO app.chunk_vectors SELECT '%s', '%s', '%s', 'm', ('[' || string_agg('0.5', ',') || ']')::ext.halfvec FROM generate_series(1, 1024);"
+            "INSERT INTO app.text_vectors (tenant_id, text_blind, model, embedding) SELECT k.tenant_id, k.text_blind, 'm', array_fill(0.5, ARRAY[1024])::ext.halfvec FROM app.chunks k WHERE k.id = '%s';"
             "INSERT INTO keys.document_keys (tenant_id, document_id, version, wrapped) VALUES ('%s', '%s', 1, 'k')",
             all[i].document, all[i].tenant, all[i].tenant, all[i].document, all[i].tenant, all[i].document, all[i].chunk,
-            all[i].tenant, all[i].chunk, all[i].document, all[i].tenant, all[i].document);
+            all[i].chunk, all[i].tenant, all[i].document);
     }
 }
 
@@ -44,7 +44,7 @@ static PGconn *entered(const char *role, const char *slug, const char *roles) {
 
 Test(db_isolation, each_tenant_sees_its_own_rows_only) {
     two_tenants_with_documents();
-    const char *const tables[] = { "app.documents", "app.chunks", "app.chunk_vectors", "app.subjects" };
+    const char *const tables[] = { "app.documents", "app.chunks", "app.text_vectors", "app.subjects" };
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
         PGconn *query = entered("cordon_query", PG_SLUG_A, "clinician");
         cr_expect_str_eq(pg_ask(query, "SELECT count(*) || ' ' || min(tenant_id::text) FROM %s", tables[t]), "1 " PG_TENANT_A, "%s", tables[t]);
@@ -58,7 +58,7 @@ Test(db_isolation, each_tenant_sees_its_own_rows_only) {
 Test(db_isolation, scopes_guard_the_rows) {
     two_tenants_with_documents();
     PGconn *auditor = entered("cordon_query", PG_SLUG_A, "auditor");
-    cr_expect_str_eq(pg_ask(auditor, "SELECT (SELECT count(*) FROM app.documents) + (SELECT count(*) FROM app.chunks) + (SELECT count(*) FROM app.chunk_vectors)"), "0");
+    cr_expect_str_eq(pg_ask(auditor, "SELECT (SELECT count(*) FROM app.documents) + (SELECT count(*) FROM app.chunks) + (SELECT count(*) FROM app.text_vectors)"), "0");
     PQfinish(auditor);
     PGconn *reviewer = entered("cordon_ingest", PG_SLUG_A, "reviewer");
     cr_expect_str_eq(pg_ask(reviewer, "SELECT count(*) FROM app.documents"), "0", "documents:write is missing");
@@ -91,8 +91,8 @@ Test(db_isolation, writes_into_another_tenant_are_refused) {
 Test(db_isolation, nothing_of_a_document_changes_without_a_record) {
     two_tenants_with_documents();
     PGconn *ingest = entered("cordon_ingest", PG_SLUG_A, "clinician");
-    pg_ask(ingest, "DELETE FROM app.chunk_vectors; DELETE FROM app.chunks; COMMIT");
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.chunk_vectors)"), "2 2");
+    pg_ask(ingest, "DELETE FROM app.chunks; COMMIT");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.text_vectors)"), "2 2");
     PQfinish(ingest);
     const struct { const char *status; int version; const char *subject; } tries[] = { { "processing", 2, "owner" }, { "ready", 1, "owner" }, { "processing", 1, "other" } };
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
@@ -135,8 +135,8 @@ Test(db_isolation, constraints_do_not_tell_about_other_tenants) {
 Test(db_isolation, a_partition_named_directly_is_refused) {
     two_tenants_with_documents();
     pg_ask(pg_admin(), "BEGIN; SET LOCAL ROLE cordon_keys_definer; SELECT app.make_vector_partition('" PG_TENANT_B "');"
-                       "SELECT app.index_vectors('" PG_TENANT_B "', 'm'); UPDATE app.chunk_vectors SET home = tenant_id WHERE tenant_id = '" PG_TENANT_B "'; COMMIT");
-    const char *own = "app.chunk_vectors_22222222222272228222222222222222";
+                       "SELECT app.index_vectors('" PG_TENANT_B "', 'm'); UPDATE app.text_vectors SET home = tenant_id WHERE tenant_id = '" PG_TENANT_B "'; COMMIT");
+    const char *own = "app.text_vectors_22222222222272228222222222222222";
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM %s", own), "1");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = '%s'::regclass", own), "t");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_policy WHERE polrelid = '%s'::regclass", own), "6");
@@ -144,21 +144,21 @@ Test(db_isolation, a_partition_named_directly_is_refused) {
     for (int i = 0; i < LOGIN_COUNT; i++) {
         PGconn *conn = pg_connect(LOGINS[i]);
         cr_expect_str_eq(pg_try(conn, "SELECT * FROM %s", own), "42501", "%s", LOGINS[i]);
-        cr_expect_str_eq(pg_try(conn, "SELECT * FROM app.chunk_vectors_shared"), "42501", "%s", LOGINS[i]);
+        cr_expect_str_eq(pg_try(conn, "SELECT * FROM app.text_vectors_shared"), "42501", "%s", LOGINS[i]);
         PQfinish(conn);
     }
     /* and if somebody granted it by mistake, the partition's own policies still hold */
-    pg_ask(pg_admin(), "GRANT SELECT ON app.chunk_vectors_shared TO cordon_query");
+    pg_ask(pg_admin(), "GRANT SELECT ON app.text_vectors_shared TO cordon_query");
     PGconn *query = entered("cordon_query", PG_SLUG_B, "clinician");
-    cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.chunk_vectors_shared"), "0");
+    cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.text_vectors_shared"), "0");
     PQfinish(query);
 }
 
 Test(db_isolation, the_owner_sees_nothing) {
     two_tenants_with_documents();
     pg_ask(pg_admin(), "SET ROLE cordon_owner");
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.documents) + (SELECT count(*) FROM app.chunks) + (SELECT count(*) FROM app.chunk_vectors) "
-                            "+ (SELECT count(*) FROM app.chunk_vectors_shared) + (SELECT count(*) FROM keys.document_keys) + (SELECT count(*) FROM auth.users) "
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.documents) + (SELECT count(*) FROM app.chunks) + (SELECT count(*) FROM app.text_vectors) "
+                            "+ (SELECT count(*) FROM app.text_vectors_shared) + (SELECT count(*) FROM keys.document_keys) + (SELECT count(*) FROM auth.users) "
                             "+ (SELECT count(*) FROM authz.ticket_keys) + (SELECT count(*) FROM jobs.jobs)"), "0");
     cr_expect_str_eq(pg_try(pg_admin(), "INSERT INTO app.subjects (tenant_id, id, mrn_blind, mrn_enc) VALUES ('" PG_TENANT_A "', gen_random_uuid(), sha256('x'), 'x')"), "42501");
 }

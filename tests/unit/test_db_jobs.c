@@ -520,14 +520,15 @@ Test(db_jobs, a_dead_job_leaves_nothing_of_its_document) {
     PGconn *jobs = pg_connect("cordon_jobs");
     pg_ask(pg_admin(), "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
                        "SELECT tenant_id, id, gen_random_uuid(), i, 0, 9, 2, 'x' FROM app.documents, generate_series(0, 2) i;"
-                       "INSERT INTO app.chunk_vectors SELECT tenant_id, id, document_id, 'm', ('[1' || repeat(',0', 1023) || ']')::ext.halfvec FROM app.chunks");
+                       "INSERT INTO app.text_vectors (tenant_id, text_blind, model, embedding) "
+                       "SELECT tenant_id, text_blind, 'm', ('[1' || repeat(',0', 1023) || ']')::ext.halfvec FROM app.chunks");
     cr_expect_str_eq(end_once(jobs, "jobs.fail('SRV_003', false)"), "queued");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.chunks WHERE tenant_id = '" PG_TENANT_A "'"), "3", "kept for the next attempt");
     pg_ask(pg_admin(), "UPDATE jobs.jobs SET attempt = max_attempts WHERE tenant_id = '" PG_TENANT_B "'");     /* nobody claims it */
     cr_expect_str_eq(end_once(jobs, "jobs.fail('DOC_004', true)"), "dead");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks WHERE tenant_id = '" PG_TENANT_A "') || ' ' || "
-                            "(SELECT count(*) FROM app.chunk_vectors WHERE tenant_id = '" PG_TENANT_A "')"), "0 0");
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.chunk_vectors)"), "3 3", "the other tenant's");
+                            "(SELECT count(*) FROM app.text_vectors WHERE tenant_id = '" PG_TENANT_A "')"), "0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.text_vectors)"), "3 3", "the other tenant's");
     PQfinish(jobs);
 }
 

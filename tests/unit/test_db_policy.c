@@ -31,10 +31,10 @@ static void documents(void) {
             "UPDATE app.documents SET status = 'ready' WHERE id = '" DOC("%d") "';"
             "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
             "VALUES ('" PG_TENANT_A "', '" DOC("%d") "', '" DOC("%d") "', 0, 0, 1, 1, 'x');"
-            "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) "
-            "VALUES ('" PG_TENANT_A "', '" DOC("%d") "', '" DOC("%d") "', 'm', array_fill(0.5, ARRAY[1024])::ext.halfvec);"
+            "INSERT INTO app.text_vectors (tenant_id, text_blind, model, embedding) "
+            "SELECT tenant_id, text_blind, 'm', array_fill(0.5, ARRAY[1024])::ext.halfvec FROM app.chunks WHERE id = '" DOC("%d") "';"
             "INSERT INTO keys.document_keys (tenant_id, document_id, version, wrapped) VALUES ('" PG_TENANT_A "', '" DOC("%d") "', 1, 'k')",
-            i, LABELS[i], i, i, i, i, i, i);
+            i, LABELS[i], i, i, i, i, i);
 }
 
 /* How many of the three this ticket sees, and that every table agrees. */
@@ -42,7 +42,7 @@ static int seen(const char *ticket) {
     PGconn *query = entered_with("cordon_query", ticket);
     const char *documents = pg_ask(query, "SELECT count(*) FROM app.documents");
     cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.chunks"), documents);
-    cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.chunk_vectors"), documents);
+    cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.text_vectors"), documents);
     PQfinish(query);
     return documents[0] - '0';
 }

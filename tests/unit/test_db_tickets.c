@@ -187,7 +187,7 @@ Test(db_tickets, revocation_ends_access_at_the_next_transaction) {
 Test(db_tickets, a_ticket_put_into_the_setting_by_hand_opens_nothing) {
     const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "ann"), *other = pg_ticket(PG_SLUG_B, "clinician", "bob");
     PGconn *query = pg_connect("cordon_query");
-    const char *const reads[] = { "SELECT authz.tenant()", "SELECT authz.may('query')", "SELECT count(*) FROM app.documents", "SELECT count(*) FROM app.chunk_vectors" };
+    const char *const reads[] = { "SELECT authz.tenant()", "SELECT authz.may('query')", "SELECT count(*) FROM app.documents", "SELECT count(*) FROM app.text_vectors" };
     for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
         pg_ask(query, "BEGIN; SELECT set_config('authz.ticket', '%s', true)", ticket);
         cr_expect_str_eq(pg_try(query, "%s", reads[i]), "28000", "never entered: %s", reads[i]);

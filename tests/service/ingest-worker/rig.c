@@ -42,8 +42,14 @@ static enum status on_append(void *ctx, struct call *call, ProtobufCBinaryData b
     reply->n_seqs = req->n_events;
     reply->seqs = arena_alloc(call->mem, req->n_events * sizeof *reply->seqs);
     rig.audited++;
-    for (size_t i = 0; rig.records_disclosures && i < req->n_events; i++)
-        record_disclosure(call, req->events[i]);
+    for (size_t i = 0; i < req->n_events; i++) {
+        if (rig.records_disclosures)
+            record_disclosure(call, req->events[i]);
+        if (str_equal(req->events[i]->action, "model.use")) {
+            (void)snprintf(rig.model_recorded, sizeof rig.model_recorded, "%s", req->events[i]->detail_json);
+            rig.models_recorded++;
+        }
+    }
     *ret_reply = &reply->base;
     return ST_OK;
 }
@@ -181,6 +187,7 @@ void rig_start_jobs(void) {
 void rig_stop_jobs(void) {
     if (rig.ingest->jobs)
         INGEST_WORKER.drain(rig.ingest, clock_mono_ms() + 4000);
+    (void)!schedule_destroy(&rig.ingest->schedule, clock_mono_ms() + 4000);
 }
 
 /* ---- doing ---- */

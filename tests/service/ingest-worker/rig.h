@@ -21,7 +21,8 @@ struct rig {
     const char *model_name;                     /* of the present model: "m" */
     bool records_disclosures;                   /* on the log itself, too */
     atomic_int audit_status, model_status;      /* what the players answer with; ST_OK: as they should */
-    atomic_uint audited, embedded_calls;
+    atomic_uint audited, embedded_calls, models_recorded;
+    char model_recorded[128];                   /* detail of the last model.use */
     atomic_uint fails_at_call;                  /* this call of embed and those after it answer model_status; 0: all do */
     void (*on_embed)(unsigned call);            /* runs before call number so-and-so (from 1) is answered; or NULL */
     pthread_mutex_t lock;                       /* guards texts */
@@ -59,6 +60,6 @@ void rig_database(bool is_away);
 #define JOB_STATE_SQL "SELECT state || ' ' || attempt || coalesce(' ' || reason_code, '') FROM jobs.jobs"
 #define DOCUMENT_SQL "SELECT status || coalesce(' ' || reason_code, '') FROM app.documents"
 #define LEFT_SQL "SELECT (SELECT count(*) FROM app.documents) || ' ' || (SELECT count(*) FROM keys.document_keys) || ' ' || (SELECT count(*) FROM jobs.jobs)"
-#define DERIVED_SQL "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.chunk_vectors)"
+#define DERIVED_SQL "SELECT (SELECT count(*) FROM app.chunks) || ' ' || (SELECT count(*) FROM app.text_vectors)"
 
 #endif

@@ -14,7 +14,7 @@ static void expect_ready_and_whole(void) {
     char want[64];
     snprintf(want, sizeof want, "%s %s true", n, n);
     cr_expect_str_eq(pg_ask(pg_admin(), CHUNKS_SQL), want);
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(DISTINCT chunk_id) FROM app.chunk_vectors"), n);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(DISTINCT k.id) FROM app.chunks k JOIN app.text_vectors v USING (tenant_id, text_blind)"), n);
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT state || ' ' || chunks_done || ' ' || chunks_total FROM jobs.jobs"),
                      pg_ask(pg_admin(), "SELECT 'succeeded %s %s'", n, n));
 }

@@ -397,9 +397,10 @@ void rig_chunk(const char *document_id, const char *id, const char *text, double
     pg_ask(pg_admin(),
         "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, page_from, page_to, start_offset, end_offset, token_count, text_enc) "
         "SELECT '%s', '%s', '%s', count(*), 2, 2, 5, 5 + %zu, 3, '\\x%s' FROM app.chunks WHERE document_id = '%s';"
-        "INSERT INTO app.chunk_vectors VALUES ('%s', '%s', '%s', '" RIG_MODEL "', ('[1,%f' || repeat(',0', 1022) || ']')::ext.halfvec);"
+        "INSERT INTO app.text_vectors (tenant_id, text_blind, model, embedding) "
+        "SELECT k.tenant_id, k.text_blind, '" RIG_MODEL "', ('[1,%f' || repeat(',0', 1022) || ']')::ext.halfvec FROM app.chunks k WHERE k.id = '%s';"
         "INSERT INTO app.vector_sets (tenant_id, model) VALUES ('%s', '" RIG_MODEL "') ON CONFLICT DO NOTHING",
-        d->tenant, d->id, id, strlen(text), hex(sealed), d->id, d->tenant, id, d->id, distance, d->tenant);
+        d->tenant, d->id, id, strlen(text), hex(sealed), d->id, distance, id, d->tenant);
 }
 
 static const char *seal(const struct document_key *key, enum field_kind kind, const struct uuid *row, const char *text) {

@@ -92,7 +92,7 @@ Test(query_answers, a_search_is_on_the_record_with_what_was_asked_and_shown) {
 
 /* While the model changes, and before: by the one whose vectors are searched, whichever is the present one. */
 Test(query_answers, a_question_is_embedded_by_the_model_that_is_searched) {
-    pg_ask(pg_admin(), "UPDATE app.chunk_vectors SET model = 'older'; UPDATE app.vector_sets SET next_model = 'older';"
+    pg_ask(pg_admin(), "UPDATE app.text_vectors SET model = 'older'; UPDATE app.vector_sets SET next_model = 'older';"
                        "UPDATE app.vector_sets SET model = 'older', next_model = NULL; UPDATE app.vector_sets SET next_model = '" RIG_MODEL "'");
     const Query__SearchReply *r = search("Which dose?", 0, NULL);
     cr_assert_not_null(r, "%s", rig.why.text);
@@ -104,12 +104,13 @@ Test(query_answers, a_question_is_embedded_by_the_model_that_is_searched) {
 /* In a partition of the tenant's own, by its index, under labels and with rows that have not moved yet. */
 Test(query_answers, an_index_of_the_tenant_s_own_finds_what_the_scan_finds) {
     pg_ask(pg_admin(), "BEGIN; SET LOCAL ROLE cordon_keys_definer; SELECT app.make_vector_partition('" PG_TENANT_A "'), app.index_vectors('" PG_TENANT_A "', '" RIG_MODEL "');"
-                       "UPDATE app.vector_sets SET home = tenant_id WHERE tenant_id = '" PG_TENANT_A "'; UPDATE app.chunk_vectors SET home = tenant_id WHERE chunk_id = '" CHUNK_1 "'; COMMIT");
+                       "UPDATE app.vector_sets SET home = tenant_id WHERE tenant_id = '" PG_TENANT_A "'; "
+                       "UPDATE app.text_vectors SET home = tenant_id WHERE text_blind = (SELECT k.text_blind FROM app.chunks k WHERE k.id = '" CHUNK_1 "'); COMMIT");
     const Query__SearchReply *r = search("Which dose?", 0, NULL);
     cr_assert_not_null(r, "%s", rig.why.text);
     cr_assert_eq(r->n_hits, 2);
     cr_expect_str_eq(rig_id_text(r->hits[0]->chunk_id), CHUNK_1);
-    pg_ask(pg_admin(), "UPDATE app.chunk_vectors SET home = tenant_id WHERE tenant_id = '" PG_TENANT_A "'");
+    pg_ask(pg_admin(), "UPDATE app.text_vectors SET home = tenant_id WHERE home <> tenant_id AND tenant_id = '" PG_TENANT_A "'");
     r = search("Which dose?", 1, NULL);
     cr_assert_not_null(r, "%s", rig.why.text);
     cr_expect_eq(r->n_hits, 1);
