@@ -9,6 +9,7 @@
 
 #define FORM "application/x-www-form-urlencoded; charset=utf-8"
 
+static const char LETTERS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 static const char BODY[] = "Action=GetCallerIdentity&Version=2011-06-15";
 
 enum status sts_identity(struct aws *aws, const char *endpoint, int64_t deadline_ms, struct arena *mem, char **ret_arn,
@@ -119,7 +120,10 @@ enum status sts_assume_with_web_identity(struct http_client *http, const char *r
         .method = "POST", .operation = "sts.AssumeRoleWithWebIdentity", .headers = headers, .body = form.data, .body_len = form.len,
         .url = *endpoint ? endpoint : arena_printf(mem, "https://sts.%s.amazonaws.com/", region), .deadline_ms = deadline_ms };
     enum status st = http_send_idempotent(http, &request, 3, &response, why);
-    if (st == ST_OK && response.status / 100 != 2)
-        st = fail(why, ST_UNAVAILABLE, "sts AssumeRoleWithWebIdentity: %d", response.status);
+    char *code = NULL;
+    if (st == ST_OK && response.status / 100 != 2) {
+        bool is_word = xml_text(mem, response.body.data, response.body.len, "Code", &code) && !code[strspn(code, LETTERS)];
+        st = fail(why, ST_UNAVAILABLE, "sts AssumeRoleWithWebIdentity: %d %.60s", response.status, is_word ? code : "without a code");
+    }
     return st == ST_OK ? read_credentials(&response.body, ret_credentials, why) : st;
 }

@@ -3,7 +3,7 @@
 
     client --SigV4--> gateway --+-- S3 on disk (s3.py)
                                 +-- KMS, Secrets Manager, Logs: moto in this process (moto_backends.py)
-                                +-- STS GetCallerIdentity and AssumeRole, here
+                                +-- STS GetCallerIdentity and the AssumeRoles, here; endpoints beside workloads: workloads.py
                                 +-- Bedrock runtime: the model server on another loopback port
 
 Every call leaves one line in calls.jsonl: who, what, on which resource, allowed or not, status, which fault it met and
@@ -11,7 +11,8 @@ whether it took effect. Never a body; of a text for a model its digest, and the 
 GET and POST /_control: faults on demand (faults.py), unsigned and from loopback.
 
 Environment: CLOUD_PORT, CLOUD_STATE (folder), CLOUD_IDENTITIES (file), CLOUD_POLICIES (folders, ':' between),
-             CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_SHARE_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development
+             CLOUD_BEDROCK_PORT, CLOUD_DOCUMENT_BUCKET, CLOUD_SHARE_BUCKET, CLOUD_ANCHOR_BUCKET, AWS_REGION, ENVIRONMENT=development;
+             CLOUD_WORKLOADS (file, may be missing: workloads.py)
 """
 import contextlib
 import datetime
@@ -41,6 +42,7 @@ import s3
 import s3_store
 import sessions
 import sigv4
+import workloads
 from errors import AwsError, document, refuse
 from moto_backends import Keys, Moto, Secrets
 
@@ -85,7 +87,11 @@ class Cloud:
                   "share_bucket": env["CLOUD_SHARE_BUCKET"], "anchor_bucket": env["CLOUD_ANCHOR_BUCKET"], "signing_key_arn": self.own_key(SIGNING_ALIAS, "SIGN_VERIFY", "ECC_NIST_P256", "audit checkpoints"),
                   "secrets_key_arn": self.own_key(SECRETS_ALIAS, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "settings in Secrets Manager")}
         self.identities = iam.load(env["CLOUD_IDENTITIES"], env["CLOUD_POLICIES"].split(":"), values)
-        self.sessions = sessions.Sessions(state, iam.load_roles(env["CLOUD_POLICIES"].split(":"), values), ACCOUNT)
+        # a workload's role has its process's policy
+        roles = {i.name: i.statements for i in self.identities.values()} | iam.load_roles(env["CLOUD_POLICIES"].split(":"), values)
+        self.sessions = sessions.Sessions(state, roles, ACCOUNT)
+        self.workloads = workloads.Workloads(env.get("CLOUD_WORKLOADS"), self.sessions, self.calls)
+        self.workloads.start()
         for bucket, object_lock, versioning in ((values["document_bucket"], False, "Enabled"), (values["share_bucket"], False, ""),
                                                 (values["anchor_bucket"], True, "Enabled")):
             if self.store.bucket(bucket) is None:
@@ -232,6 +238,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if service == "s3":
             return self.serve_s3(request)
         body = self.take_small()
+        if service == "sts" and b"Action=AssumeRoleWithWebIdentity&" in body:       # the token is all the identity there is
+            return self.serve_sts(request, body)
         signed = sigv4.verify(request, self.cloud.identity_of, self.cloud.region, small_body=body, now=self.now())
         self.identity = signed.identity
         if service in ("kms", "secretsmanager", "logs"):
@@ -304,6 +312,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             inner = f"<Arn>{self.identity.arn}</Arn><UserId>{self.identity.key_id}</UserId><Account>{ACCOUNT}</Account>"
         elif operation == "AssumeRole":
             inner = self.assume_role(fields)
+        elif operation == "AssumeRoleWithWebIdentity":
+            inner = self.assume_with_token(fields)
         else:
             self.cloud.require(self.identity, self.action, self.resource)
             raise AwsError("InvalidAction", f"the stand-in does not do {self.action}")
@@ -316,21 +326,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return 200
 
     def assume_role(self, fields):
-        """The role's own trust is in the account: whoever has the permission may. Tags want sts:TagSession besides."""
+        """Whoever has the permission may, unless the role wants more. Tags want sts:TagSession besides."""
         self.resource, name = fields.get("RoleArn", ""), fields.get("RoleArn", "").rpartition("/")[2]
         tags = {fields[f"Tags.member.{n}.Key"]: fields[f"Tags.member.{n}.Value"] for n in range(1, 51) if f"Tags.member.{n}.Key" in fields}
         context = {f"aws:RequestTag/{key}": value for key, value in tags.items()} | {"aws:TagKeys": list(tags)}
+        workloads.check_tags(tags)
         self.cloud.require(self.identity, "sts:AssumeRole", self.resource, context)
         if tags:
             self.cloud.require(self.identity, "sts:TagSession", self.resource, context)
-        if self.resource != f"arn:aws:iam::{ACCOUNT}:role/{name}" or name not in self.cloud.sessions.roles:
+        trust = self.cloud.workloads.find("trust").get(name, {})
+        if name not in self.cloud.sessions.roles or fields.get("ExternalId") != trust.get("external_id", fields.get("ExternalId")):
             raise refuse("denied", "sts", f"User: {self.identity.arn} is not authorized to perform: sts:AssumeRole on resource: {self.resource}")
+        return self.session_of(fields, name, tags)
+
+    def assume_with_token(self, fields):
+        self.resource, name = fields.get("RoleArn", ""), fields.get("RoleArn", "").rpartition("/")[2]
+        subject = self.cloud.workloads.of_token(name, fields.get("WebIdentityToken", ""))
+        made = self.session_of(fields, name, {})
+        return f"<SubjectFromWebIdentityToken>{subject}</SubjectFromWebIdentityToken>{made}"
+
+    def session_of(self, fields, name, tags):
         session, seconds = fields.get("RoleSessionName", ""), fields.get("DurationSeconds", "3600")
+        if self.resource != f"arn:aws:iam::{ACCOUNT}:role/{name}":
+            raise refuse("denied", "sts", f"there is no role {self.resource}")
         if not re.fullmatch(r"[\w+=,.@-]{2,64}", session):
             raise AwsError("ValidationError", "RoleSessionName")
         if not seconds.isdigit() or not sessions.SHORTEST_S <= int(seconds) <= sessions.LONGEST_S:
             raise AwsError("ValidationError", "DurationSeconds")
+        if self.identity and self.identity.session and int(seconds) > 3600:
+            raise AwsError("ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
         made = self.cloud.sessions.make(name, session, tags, int(seconds), self.now())
+        self.identity = self.identity or made
         return (f"<AssumedRoleUser><Arn>{made.arn}</Arn><AssumedRoleId>{made.key_id}:{session}</AssumedRoleId></AssumedRoleUser><Credentials>"
                 f"<AccessKeyId>{made.key_id}</AccessKeyId><SecretAccessKey>{made.secret}</SecretAccessKey>"
                 f"<SessionToken>{made.token}</SessionToken><Expiration>{made.expires:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>")

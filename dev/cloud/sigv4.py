@@ -50,6 +50,8 @@ def service_of(request):
         return "secretsmanager"
     if target.startswith("Logs_"):
         return "logs"
+    if request.raw_path == "/" and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return "sts"
     return "bedrock" if request.raw_path.startswith(("/model/", "/inference-profiles/", "/logging/")) else "s3"
 
 

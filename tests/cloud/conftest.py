@@ -17,7 +17,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
-NAMES = ["auth", "ingest-worker", "embedding-worker", "query", "audit-writer", "operator", "tester"]
+NAMES = ["auth", "ingest-worker", "embedding-worker", "query", "audit-writer", "operator", "tester", "launcher"]
 
 
 def free_port():
@@ -44,8 +44,8 @@ class Model(http.server.BaseHTTPRequestHandler):
 
 
 class Stack:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, **more):
+        self.folder, self.more = folder, more
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.secrets = {name: (f"AKIA{i:016d}", f"secret-of-{name}") for i, name in enumerate(NAMES)}
@@ -55,15 +55,19 @@ class Stack:
             {"name": name, "access_key_id": key, "secret_access_key": secret} for name, (key, secret) in self.secrets.items()]))
         self.start()
 
-    def start(self):
-        env = {
+    def command(self):
+        """What runs it, and its environment."""
+        return [sys.executable, ROOT / "dev/cloud/gateway.py"], {
             "PATH": "/usr/bin:/bin", "ENVIRONMENT": "development", "AWS_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.environ.get("CORDON_MOTO_PATH", ""), "CLOUD_PORT": str(self.port), "CLOUD_STATE": str(self.folder / "state"),
             "CLOUD_IDENTITIES": str(self.folder / "identities.json"), "CLOUD_BEDROCK_PORT": str(self.model.server_port),
             "CLOUD_POLICIES": f"{ROOT}/terraform/iam:{ROOT}/dev/cloud/policies",
             "CLOUD_DOCUMENT_BUCKET": "cordon-documents", "CLOUD_SHARE_BUCKET": "cordon-shares",
-            "CLOUD_ANCHOR_BUCKET": "cordon-anchor"}
-        self.process = subprocess.Popen([sys.executable, ROOT / "dev/cloud/gateway.py"], env=env)
+            "CLOUD_ANCHOR_BUCKET": "cordon-anchor", **self.more}
+
+    def start(self):
+        command, env = self.command()
+        self.process = subprocess.Popen(command, env=env)
         for _ in range(200):
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=1).read()
