@@ -1,12 +1,8 @@
 #include "archiver.h"
 
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "arrays.h"
 #include "audit/event.h"
@@ -14,6 +10,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/str.h"
+#include "core/worker.h"
 #include "crypto/digest.h"
 #include "db/plain_tx.h"
 #include "obs/log.h"
@@ -27,9 +24,7 @@ struct archiver {
     struct db_pool *pool;
     struct anchor anchor;
     struct archive_terms terms;
-    int stop_fd;
-    bool is_running;
-    pthread_t thread;
+    struct worker worker;
     struct gauge *waiting, *held;
     struct counter *events, *failures;
 };
@@ -39,9 +34,6 @@ struct archiver *archiver_new(struct db_pool *pool, const struct anchor *anchor,
     a->pool = pool;
     a->anchor = *anchor;
     a->terms = *terms;
-    a->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (a->stop_fd < 0)
-        abort();
     a->waiting = metrics_gauge(metrics, "cordon_audit_archive_waiting_months",
                                "Months of the log that are to be archived and are not. Alarm when it stays.", "");
     a->held = metrics_gauge(metrics, "cordon_audit_archive_held_months", "Months that a legal hold keeps in the database beyond their time.", "");
@@ -425,9 +417,8 @@ enum status archiver_turn(struct archiver *a, bool *ret_is_done, struct why *why
 
 static void *run(void *arg) {
     struct archiver *a = arg;
-    struct pollfd stop = { .fd = a->stop_fd, .events = POLLIN };
     int wait_ms = TURN_EVERY_MS;
-    while (poll(&stop, 1, wait_ms) == 0) {
+    while (worker_rests(&a->worker, wait_ms)) {
         struct why why = { 0 };
         bool is_done = false;
         enum status st = archiver_turn(a, &is_done, &why);
@@ -442,17 +433,11 @@ static void *run(void *arg) {
 }
 
 void archiver_start(struct archiver *a) {
-    if (pthread_create(&a->thread, NULL, run, a) != 0)
-        abort();
-    a->is_running = true;
+    worker_start(&a->worker, run, a);
 }
 
 void archiver_stop(struct archiver *a) {
-    if (!a->is_running)
-        return;
-    eventfd_write(a->stop_fd, 1);
-    pthread_join(a->thread, NULL);
-    a->is_running = false;
+    worker_stop(&a->worker);
 }
 
 void archiver_destroy(struct archiver **archiver_p) {
@@ -460,7 +445,6 @@ void archiver_destroy(struct archiver **archiver_p) {
     if (!a)
         return;
     archiver_stop(a);
-    close(a->stop_fd);
     free(a);
     *archiver_p = NULL;
 }

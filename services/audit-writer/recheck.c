@@ -1,12 +1,8 @@
 #include "recheck.h"
 
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "archiver.h"
 #include "audit/merkle.h"
@@ -14,6 +10,7 @@
 #include "checkpoint.h"
 #include "core/clock.h"
 #include "core/str.h"
+#include "core/worker.h"
 #include "obs/log.h"
 
 enum { TURN_EVERY_MS = 1000, PASS_EVERY_MS = 3600 * 1000, OBJECTS_A_TURN = 10, LEAVES_MAX = 4096, ASK_MS = 10000 };
@@ -34,9 +31,7 @@ struct recheck {
     struct archive_object at;           /* the last one that was read */
     bool is_month_whole, is_archive_reported;
     size_t damaged_objects;
-    int stop_fd;
-    bool is_running;
-    pthread_t thread;
+    struct worker worker;
     struct gauge *damaged, *damaged_archives, *checked_at;
     struct counter *events, *failures;
 };
@@ -48,9 +43,6 @@ struct recheck *recheck_new(struct db_pool *pool, const struct anchor *anchor, i
     r->events_s = events_s;
     r->at.first = -1;
     r->is_month_whole = true;
-    r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (r->stop_fd < 0)
-        abort();
     r->damaged = metrics_gauge(metrics, "cordon_audit_damaged_logs", "Logs that are not what was signed of them. Alarm on any.", "");
     r->damaged_archives = metrics_gauge(metrics, "cordon_audit_damaged_archives",
                                         "Archived objects that are missing or not what the log's hashes say. Alarm on any.", "");
@@ -265,9 +257,8 @@ enum status recheck_turn(struct recheck *r, bool *ret_is_done, struct why *why) 
 
 static void *run(void *arg) {
     struct recheck *r = arg;
-    struct pollfd stop = { .fd = r->stop_fd, .events = POLLIN };
     bool is_done = false;
-    while (poll(&stop, 1, is_done ? PASS_EVERY_MS : TURN_EVERY_MS) == 0) {
+    while (worker_rests(&r->worker, is_done ? PASS_EVERY_MS : TURN_EVERY_MS)) {
         struct why why = { 0 };
         enum status st = recheck_turn(r, &is_done, &why);
         if (st != ST_OK) {
@@ -279,17 +270,11 @@ static void *run(void *arg) {
 }
 
 void recheck_start(struct recheck *r) {
-    if (pthread_create(&r->thread, NULL, run, r) != 0)
-        abort();
-    r->is_running = true;
+    worker_start(&r->worker, run, r);
 }
 
 void recheck_stop(struct recheck *r) {
-    if (!r->is_running)
-        return;
-    eventfd_write(r->stop_fd, 1);
-    pthread_join(r->thread, NULL);
-    r->is_running = false;
+    worker_stop(&r->worker);
 }
 
 void recheck_destroy(struct recheck **recheck_p) {
@@ -297,7 +282,6 @@ void recheck_destroy(struct recheck **recheck_p) {
     if (!r)
         return;
     recheck_stop(r);
-    close(r->stop_fd);
     free(r->heads);
     free(r->trees);
     free(r);
