@@ -99,7 +99,8 @@ static enum status destroy_share(struct job_run *run, const struct item *item, u
 }
 
 static enum status destroy_objects(struct job_run *run, const struct item *item, unsigned *ret_count) {
-    const char *key = original_object_key(run->mem, &run->claims.tenant_id, &item->id);
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    const char *key = original_object_key(mem, &run->claims.tenant_id, &item->id);
     unsigned aborted = 0;
     enum status st = s3_abort_uploads(run->ingest->s3, key, INT64_MAX, run->call.deadline_ms, &aborted, &run->call.why);
     if (st == ST_OK)

@@ -53,8 +53,15 @@ enum status job_run_step(struct job_run *run, enum job_step step, int64_t budget
     /* What is in hand is still written, so that nobody need make it again. */
     if (step != STEP_DATABASE && job_should_stop(run->pool, run->job))
         return fail(&run->call.why, ST_UNAVAILABLE, "stopping");
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     run->call.deadline_ms = clock_mono_ms() + budget_ms;
-    return job_ticket(run->pool, run->job, run->mem, &run->call.ticket, &run->call.why);
+    enum status st = job_ticket(run->pool, run->job, mem, &run->call.ticket, &run->call.why);
+    if (st == ST_OK) {
+        struct arena *old = run->ticket_mem;
+        run->ticket_mem = mem;
+        mem = old;
+    }
+    return st;
 }
 
 enum status job_run_tx(struct job_run *run, struct tenant_tx *tx) {
@@ -587,4 +594,5 @@ void ingest_job_run(void *self, struct job_pool *pool, const struct job *job, st
     histogram_observe_us(metrics_histogram(m, "cordon_job_seconds", "Duration of attempts at jobs.", arena_printf(mem, "kind=\"%s\"", name)),
                          clock_mono_us() - start_us);
     trace_end(&scope, st);
+    arena_destroy(&run.ticket_mem);
 }

@@ -16,7 +16,8 @@ struct job_run {
     const struct job *job;
     uint64_t scope;                 /* that the job's ticket carries */
     struct call call;               /* our own: a job is a caller, and has no request above it */
-    struct arena *mem;
+    struct arena *mem;              /* the attempt's: what each of many steps needs has no place in it */
+    struct arena *ticket_mem;       /* of the step's ticket; NULL before the first */
     enum job_step step;
     struct claims claims;           /* after the first transaction */
 };

@@ -11,8 +11,10 @@
 enum { BATCH_COUNT = 50 };
 enum { COL_KIND, COL_ID, COL_VERSION, COL_WRAPPED };
 
+/* A batch. */
 struct rotation {
     struct job_run *run;
+    struct arena *mem;
     struct tenant_keys keys;
     struct tenant_key *newest;
     PGresult *rows;
@@ -21,6 +23,7 @@ struct rotation {
 static void rotation_end(struct rotation *r) {
     tenant_key_release(&r->newest);
     pgrows_destroy(&r->rows);
+    arena_destroy(&r->mem);
 }
 
 static enum status read_batch(struct rotation *r) {
@@ -29,7 +32,7 @@ static enum status read_batch(struct rotation *r) {
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = job_run_tx(run, &tx);
     if (st == ST_OK)
-        st = keystore_read_tenant(&tx, run->mem, &r->keys, &run->call.why);
+        st = keystore_read_tenant(&tx, r->mem, &r->keys, &run->call.why);
     if (st == ST_OK)
         st = tenant_tx_run(&tx, &NEXT, (struct db_param[]){ DB_INT(BATCH_COUNT) }, &r->rows, &run->call.why);
     return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
@@ -51,8 +54,8 @@ static enum status make_share(struct job_run *run, const struct uuid *id, struct
 static enum status rewrap_field(struct rotation *r, const struct tenant_key *old, const struct uuid *id, const void *sealed, size_t len,
                                 struct blob *ret_sealed) {
     struct blob plain = { 0 };
-    enum status st = tenant_key_open(old, FIELD_MRN, id, sealed, len, r->run->mem, &plain, &r->run->call.why);
-    return st == ST_OK ? tenant_key_seal(r->newest, FIELD_MRN, id, plain.data, plain.len, r->run->mem, ret_sealed, &r->run->call.why) : st;
+    enum status st = tenant_key_open(old, FIELD_MRN, id, sealed, len, r->mem, &plain, &r->run->call.why);
+    return st == ST_OK ? tenant_key_seal(r->newest, FIELD_MRN, id, plain.data, plain.len, r->mem, ret_sealed, &r->run->call.why) : st;
 }
 
 static enum status rewrap_key(struct rotation *r, const struct tenant_key *old, const struct uuid *id, const void *wrapped, size_t len,
@@ -60,7 +63,7 @@ static enum status rewrap_key(struct rotation *r, const struct tenant_key *old, 
     CLEANUP(secret_destroy) struct secret *share = NULL;
     enum status st = is_document && !document_key_has_share(wrapped, len) ? make_share(r->run, id, &share) : ST_OK;
     if (st == ST_OK)
-        st = document_key_rewrap(old, r->newest, id, wrapped, len, share, r->run->mem, ret_wrapped, &r->run->call.why);
+        st = document_key_rewrap(old, r->newest, id, wrapped, len, share, r->mem, ret_wrapped, &r->run->call.why);
     return st == ST_OK ? fault_status(FAULT_REWRAP_BEFORE_PUT, &r->run->call.why) : st;
 }
 
@@ -116,7 +119,7 @@ static enum status finish(struct job_run *run) {
 
 enum status rewrap_keys(struct job_run *run) {
     for (;;) {
-        CLEANUP(rotation_end) struct rotation r = { .run = run };
+        CLEANUP(rotation_end) struct rotation r = { .run = run, .mem = arena_new(0) };
         enum status st = read_batch(&r);
         if (st == ST_OK && db_count(r.rows) == 0)
             return finish(run);

@@ -1,5 +1,9 @@
 /* job_pool with jobs that the test plays: how many it takes, how it keeps them, what it takes from the dead, how it ends. */
+#include <stdalign.h>
+#include <stddef.h>
+
 #include "db/tenant_tx.h"
+#include "job_run.h"
 #include "rig.h"
 
 enum { THREADS = 3, LEASE_MS = 600 };
@@ -64,9 +68,14 @@ static void close_pool(void) {
     rig_close();
 }
 
-static enum status start_pool(int threads, int64_t poll_ms, struct why *why) {
+static enum status start_pool_of(void (*work)(void *self, struct job_pool *p, const struct job *job, struct bus_client *bus), int threads, int64_t poll_ms,
+                                 struct why *why) {
     return job_pool_start(&(struct job_pool_options){ .queue = "ingest", .threads_count = threads, .lease_ms = LEASE_MS, .poll_ms = poll_ms,
-                          .db = rig.ingest->jobs_db, .listener = listener, .runtime = &rig.runtime, .run = run, .hand_back = hand_back }, &pool, why);
+                          .db = rig.ingest->jobs_db, .listener = listener, .runtime = &rig.runtime, .run = work, .hand_back = hand_back }, &pool, why);
+}
+
+static enum status start_pool(int threads, int64_t poll_ms, struct why *why) {
+    return start_pool_of(run, threads, poll_ms, why);
 }
 
 static void add_jobs(int count) {
@@ -86,6 +95,33 @@ Test(job_pool, takes_as_many_as_it_has_threads_and_then_the_next) {
     WAIT_FOR(ended == THREADS + 2);     /* told by the threads that became idle: the next poll is a minute away */
     cr_expect_eq(most_running, THREADS);
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT min(attempt) || ' ' || max(attempt) || ' ' || count(DISTINCT fence) FROM jobs.jobs WHERE state = 'succeeded'"), "1 1 5");
+}
+
+static ptrdiff_t taken_bytes;           /* of the attempt's memory, by all of its steps */
+
+static void take_many_steps(void *self, struct job_pool *p, const struct job *job, struct bus_client *bus) {
+    (void)self;
+    (void)bus;
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    struct job_run work = { .pool = p, .job = job, .mem = mem, .call = { .ticket = "" } };
+    const char *before = arena_alloc(mem, 1);
+    for (int i = 0; i < 1000; i++)
+        if (job_run_step(&work, STEP_DATABASE, PATIENCE_MS) != ST_OK)
+            fprintf(stderr, "no step: %s\n", work.call.why.text);
+    taken_bytes = (const char *)arena_alloc(mem, 1) - before;
+    complete(work.call.ticket);
+    arena_destroy(&work.ticket_mem);
+    ended++;
+}
+
+/* A tenant's keys are wrapped anew, and its documents erased, in one attempt, however many they are. */
+Test(job_pool, keeps_no_ticket_of_the_steps_before) {
+    struct why why = { 0 };
+    add_jobs(1);
+    cr_assert_eq(start_pool_of(take_many_steps, 1, 20, &why), ST_OK, "%s", why.text);
+    WAIT_FOR(ended == 1);
+    cr_expect_eq(taken_bytes, alignof(max_align_t));
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM jobs.jobs WHERE state = 'succeeded'"), "1", "the last ticket is there");
 }
 
 Test(job_pool, comes_when_it_is_called) {
