@@ -2,6 +2,8 @@
 // ValidationException, or null when the request is good. Pure.
 
 export const TITAN = 'amazon.titan-embed-text-v2:0';
+// No model of Amazon's: one whose vectors have nothing to do with Titan's, so that tenants can change from one to the other.
+export const NEXT_TITAN = 'amazon.titan-embed-text-next:0';
 export const CLAUDE = 'anthropic.claude-sonnet-4-5-20250929-v1:0';
 
 const MAX_CHARS = 50000;
@@ -11,18 +13,20 @@ const MAX_OUTPUT_TOKENS = 64000;
 export const tokens_of = (text) => Math.max(1, Math.ceil(text.length / 4.7));
 
 // Of the account's own profiles, which have names without meaning.
-export const APPLICATION_PROFILES = { 'titan-embed-app': TITAN, 'claude-app': CLAUDE };
+export const APPLICATION_PROFILES = { 'titan-embed-app': TITAN, 'titan-embed-next-app': NEXT_TITAN, 'claude-app': CLAUDE };
+
+const KINDS = { [TITAN]: 'titan', [NEXT_TITAN]: 'titan', [CLAUDE]: 'claude' };
 
 // The foundation model behind an id, an inference profile's id ("us.anthropic...") or an ARN; null.
 export function model_behind(id) {
   const name = id.startsWith('arn:') ? id.slice(id.lastIndexOf('/') + 1) : id;
   const base = APPLICATION_PROFILES[name] ?? name.replace(/^(?:us|eu|apac|global)\./, '');
-  return base === TITAN || base === CLAUDE ? base : null;
+  return Object.hasOwn(KINDS, base) ? base : null;
 }
 
 // "titan", "claude" or null.
 export function model_kind(id) {
-  return { [TITAN]: 'titan', [CLAUDE]: 'claude' }[model_behind(id)] ?? null;
+  return KINDS[model_behind(id)] ?? null;
 }
 
 // The regions of a profile's models, as GetInferenceProfile would say; null: it is no profile.

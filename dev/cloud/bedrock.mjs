@@ -4,7 +4,7 @@
 //   POST /model/{id}/invoke            amazon.titan-embed-text-v2:0
 //   POST /model/{id}/converse          anthropic.claude-sonnet-4-5-20250929-v1:0
 //   POST /model/{id}/converse-stream   the same as an event stream
-//   GET  /inference-profiles/{id}      us., eu., apac., global. of both, and application-inference-profile/{titan-embed,claude}-app
+//   GET  /inference-profiles/{id}      us., eu., apac., global. of both, and application-inference-profile/{titan-embed,titan-embed-next,claude}-app
 //   GET  /logging/modelinvocations     what POST /_control {"logging": {...}} says, as a loggingConfig; nothing at first
 //   GET  /_health                      200 once the model is loaded (the port is closed before)
 //   GET, POST /_control                faults and counters, for tests: {"throttle": n, "error500": n, "hang_ms": t, "latency_ms": t};
@@ -24,7 +24,7 @@ import { fileURLToPath } from 'node:url';
 import { answer } from './bedrock-answer.mjs';
 import { SentenceModel, embed, lexical } from './bedrock-embed.mjs';
 import { event, exception } from './bedrock-eventstream.mjs';
-import { check_converse, check_titan, model_behind, model_kind, profile_regions, tokens_of } from './bedrock-validate.mjs';
+import { NEXT_TITAN, check_converse, check_titan, model_behind, model_kind, profile_regions, tokens_of } from './bedrock-validate.mjs';
 
 const MAX_BODY_BYTES = 25 << 20;
 const OPERATIONS = { invoke: 'titan', converse: 'claude', 'converse-stream': 'claude' };
@@ -134,9 +134,11 @@ function require_good(problem) {
     throw new Refusal('ValidationException', problem);
 }
 
-async function invoke(model, body, response) {
+async function invoke(model, body, response, faults, id) {
   require_good(check_titan(body));
   const embedding = await embed(model, body.inputText, body.dimensions);
+  if (model_behind(id) === NEXT_TITAN)
+    embedding.reverse();
   const count = tokens_of(body.inputText);
   send_json(response, 200, {
     embedding, inputTextTokenCount: count, ...(body.embeddingTypes && { embeddingsByType: { float: embedding } }),
@@ -184,14 +186,14 @@ async function converse_stream(model, body, response, faults) {
   const { pieces, stopReason, usage, metrics } = await reply_to(model, body);
   response.writeHead(200, { 'content-type': 'application/vnd.amazon.eventstream', 'x-amzn-RequestId': randomUUID() });
   response.write(event('messageStart', { role: 'assistant' }));
-  const { piece_ms, stream_end } = faults.state;
+  const { stream_end } = faults.state;
   response.on('close', () => { faults.calls.left += !response.writableEnded; });
   for (let i = 0; i < pieces.length && !response.destroyed; i += 4) {
     if (stream_end && i >= pieces.length / 2)
       return break_off(response, stream_end);
     response.write(event('contentBlockDelta', { contentBlockIndex: 0, delta: { text: pieces.slice(i, i + 4).join('') } }));
-    if (piece_ms)
-      await new Promise((resolve) => setTimeout(resolve, piece_ms));
+    if (faults.state.piece_ms)          // as it is now: a test has heard enough of it
+      await new Promise((resolve) => setTimeout(resolve, faults.state.piece_ms));
   }
   response.write(event('contentBlockStop', { contentBlockIndex: 0 }));
   response.write(event('messageStop', { stopReason }));
@@ -231,7 +233,7 @@ async function serve(model, faults, request, response) {
     throw new Refusal('ResourceNotFoundException', 'Could not resolve the foundation model from the provided model identifier.');
   if (kind !== OPERATIONS[operation])
     throw new Refusal('ValidationException', "This action doesn't support the model that you provided.");
-  return HANDLERS[operation](faults.state.words_only ? WORDS_ONLY : model, body, response, faults);
+  return HANDLERS[operation](faults.state.words_only ? WORDS_ONLY : model, body, response, faults, id);
 }
 
 function profile(id) {

@@ -238,6 +238,14 @@ test('a guardrail stops what it is made to stop, and says so', async () => {
   await assert_refused(converse({ ...body, guardrailConfig: { guardrailIdentifier: 'g1', guardrailVersion: 'latest' } }), 400, 'ValidationException');
 });
 
+test('there are two models that embed, and their vectors have nothing in common', async () => {
+  const of = async (name) => (await (await invoke({ inputText: 'Metformin 500 mg twice a day.' },
+    `arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/${name}`)).json()).embedding;
+  assert.ok(Math.abs(cosine(await of('titan-embed-app'), await of('titan-embed-app')) - 1) < 1e-9);
+  assert.ok(Math.abs(cosine(await of('titan-embed-app'), await of('titan-embed-next-app'))) < 0.3);
+  await assert_refused(invoke({ inputText: 'x' }, 'amazon.titan-embed-text-next:0x'), 404, 'ResourceNotFoundException');
+});
+
 test('profiles tell their regions, by id and by ARN', async () => {
   const arn = 'arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/titan-embed-app';
   const regions = async (id) => (await (await get(`/inference-profiles/${encodeURIComponent(id)}`)).json()).models.map((m) => m.modelArn.split(':')[3]);

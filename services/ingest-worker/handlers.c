@@ -93,7 +93,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_POLL_MS",            SET_INT,    "1000",             10,  60000,    "ms",    OFF(poll_ms),              "How often to look for jobs when nobody calls." },
     { "CORDON_KEY_CACHE_MS",       SET_INT,    "300000",           0,   3600000,  "ms",    OFF(key_cache_ms),         "How long a tenant key is kept after KMS gave it." },
     { "CORDON_SHARE_CACHE_MS",     SET_INT,    "60000" ,           0,   3600000,  "ms",    OFF(share_cache_ms),       "How long the second share of a document key is kept after S3 gave it." },
-    { "CORDON_PARTITION_CHUNKS",   SET_INT,    "4000",             1,   10000000, "",      OFF(partition_chunks_count), "So many vectors a tenant may have before they move into a partition of its own, with an index; not while more than half repeat another's text." },
+    { "CORDON_PARTITION_CHUNKS",   SET_INT,    "4000",             1,   10000000, "",      OFF(partition_chunks_count), "So many vectors a tenant may have before they move into a partition of its own, with an index. Chunks of equal text have one vector." },
     { "CORDON_BACKUP_DAYS",        SET_INT,    "35",               1,   3650,     "days",  OFF(backup_days),          "How long backups of the database are kept: erasure certificates name the day on which the last one ends." },
     { "CORDON_KEY_ROTATION_DAYS",  SET_INT,    "365",              1,   3650,     "days",  OFF(key_rotation_days),    "Age at which a tenant's data key is due for rotation, as metrics and alerts have it; rotating is asked for by the tenant." },
     { 0 }

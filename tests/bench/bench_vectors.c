@@ -17,16 +17,18 @@ enum { ANSWER_MS = 30000, TOP_K = 8, CHECKED = 20, BIGGEST = 3, QUESTION_COUNT =
 
 /* "bench-0" to "bench-3" have the sizes that are measured; 50 others have 500 chunks each. Twenty chunks to a document. The biggest
  * has a partition of its own, and vectors with a structure that an index can follow: each is the sum of one of 512 topics, one of 4,096
- * documents and one of 4,096 details. */
+ * documents and one of 4,096 details; and besides 20,000 chunks that say one thing. */
 static const char *const LAYOUT[] = {
     "INSERT INTO auth.tenants (id, slug, name) SELECT gen_random_uuid(), 'bench-' || n, 'Bench' FROM generate_series(0, 53) n;"
     "INSERT INTO app.documents (tenant_id, id, status, content_type, bytes, name_enc, key_version, created_by)"
     " SELECT t.id, gen_random_uuid(), 'ready', 'text/plain', 20000, sha256(t.id::text::bytea), 1, gen_random_uuid() FROM auth.tenants t,"
-    " generate_series(1, CASE t.slug WHEN 'bench-1' THEN 100 WHEN 'bench-2' THEN 500 WHEN 'bench-3' THEN 5000 ELSE 25 END) n WHERE t.slug ~ '^bench-[0-9]+$';",
+    " generate_series(1, CASE t.slug WHEN 'bench-1' THEN 100 WHEN 'bench-2' THEN 500 WHEN 'bench-3' THEN 6000 ELSE 25 END) n WHERE t.slug ~ '^bench-[0-9]+$';",
     "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc)"
     " SELECT d.tenant_id, d.id, gen_random_uuid(), n, n * 900, n * 900 + 1000, 200, decode(repeat(md5(d.id::text || n), 63), 'hex')"
     " FROM app.documents d JOIN auth.tenants t ON t.id = d.tenant_id, generate_series(0, 19) n WHERE t.slug ~ '^bench-[0-9]+$';",
-    "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, embedding) SELECT c.tenant_id, c.id, c.document_id, 'bench',"
+    "UPDATE app.chunks SET text_blind = sha256('again') WHERE document_id IN (SELECT d.id FROM app.documents d"
+    " WHERE d.tenant_id = (SELECT id FROM auth.tenants WHERE slug = 'bench-3') LIMIT 1000)",
+    "INSERT INTO app.text_vectors (tenant_id, text_blind, model, embedding) SELECT c.tenant_id, c.text_blind, 'bench',"
     " ARRAY(SELECT (random() - 0.5)::real FROM generate_series(1, 1024) WHERE c.id IS NOT NULL)::ext.halfvec(1024) FROM app.chunks c"
     " WHERE c.tenant_id <> (SELECT id FROM auth.tenants WHERE slug = 'bench-3');"
     "INSERT INTO app.vector_sets (tenant_id, model) SELECT id, 'bench' FROM auth.tenants WHERE slug ~ '^bench-[0-9]+$';",
@@ -36,15 +38,17 @@ static const char *const LAYOUT[] = {
     " k (kind, count, weight), generate_series(0, k.count - 1) n; ALTER TABLE public.parts ADD PRIMARY KEY (kind, n);"
     "CREATE VIEW public.mixed AS SELECT t.n AS topic, d.n AS document, e.n AS detail, (t.v OPERATOR(ext.+) d.v) OPERATOR(ext.+) e.v AS v"
     " FROM public.parts t, public.parts d, public.parts e WHERE t.kind = 'topic' AND d.kind = 'document' AND e.kind = 'detail'",
-    "INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, home, embedding)"
-    " SELECT c.tenant_id, c.id, c.document_id, 'bench', c.tenant_id, m.v FROM (SELECT k.*, dense_rank() OVER (ORDER BY k.document_id) AS nth,"
+    "INSERT INTO app.text_vectors (tenant_id, text_blind, model, home, embedding)"
+    " SELECT DISTINCT ON (c.text_blind) c.tenant_id, c.text_blind, 'bench', c.tenant_id, m.v FROM (SELECT k.*, dense_rank() OVER (ORDER BY k.document_id) AS nth,"
     " row_number() OVER (ORDER BY k.document_id, k.ordinal) AS at FROM app.chunks k WHERE k.tenant_id = (SELECT id FROM auth.tenants WHERE slug = 'bench-3')) c"
     " JOIN public.mixed m ON m.topic = c.nth * 7919 % 512 AND m.document = c.nth * 104729 % 4096 AND m.detail = c.at * 48271 % 4096;"
     "UPDATE app.vector_sets SET home = tenant_id WHERE tenant_id = (SELECT id FROM auth.tenants WHERE slug = 'bench-3')",
     "SET maintenance_work_mem = '512MB'; SELECT app.index_vectors(id, 'bench') FROM auth.tenants WHERE slug = 'bench-3'",
-    "VACUUM ANALYZE app.documents", "VACUUM ANALYZE app.chunks", "VACUUM ANALYZE app.chunk_vectors",
+    "VACUUM ANALYZE app.documents", "VACUUM ANALYZE app.chunks", "VACUUM ANALYZE app.text_vectors",
 };
-static const char BARE[] = "SELECT chunk_id FROM app.chunk_vectors WHERE tenant_id = $1 ORDER BY (embedding OPERATOR(ext.<=>) $2::ext.halfvec) + 0 LIMIT 8";
+static const char BARE[] = "SELECT c.id FROM (SELECT n.text_blind, n.embedding OPERATOR(ext.<=>) $2::ext.halfvec AS distance FROM app.text_vectors n"
+    " WHERE n.tenant_id = $1 ORDER BY (n.embedding OPERATOR(ext.<=>) $2::ext.halfvec) + 0 LIMIT 8) x"
+    " JOIN app.chunks c ON c.tenant_id = $1 AND c.text_blind = x.text_blind ORDER BY x.distance, c.document_id, c.id LIMIT 8";
 /* Questions about documents of the biggest: details that none of their chunks has. */
 static const char QUESTIONS[] = "SELECT m.v FROM generate_series(1, 64) i JOIN public.mixed m ON m.topic = i * 37 * 7919 % 512 AND m.document = i * 37::bigint * 104729 % 4096"
     " AND m.detail = i * 77773 % 4096";
@@ -212,13 +216,13 @@ int main(void) {
         ROW("10,000 chunks: ticket and nearest_chunks", 2, 7, door, door_search),
         ROW("10,000 chunks: nearest_chunks without policies", 2, NO_ROW, bare, same_search),
         ROW("10,000 chunks: ORDER BY distance LIMIT 8 only", 2, NO_ROW, bare, bare_search),
-        ROW("100,000 chunks, by the index: ticket and nearest_chunks", 3, 10, door, door_search),
-        ROW("100,000 chunks, by the index: nearest_chunks without policies", 3, NO_ROW, bare, same_search),
-        ROW("100,000 chunks: ORDER BY distance LIMIT 8 only", 3, NO_ROW, bare, bare_search),
+        ROW("120,000 chunks, by the index: ticket and nearest_chunks", 3, 10, door, door_search),
+        ROW("120,000 chunks, by the index: nearest_chunks without policies", 3, NO_ROW, bare, same_search),
+        ROW("120,000 chunks: ORDER BY distance LIMIT 8 only", 3, NO_ROW, bare, bare_search),
     };
     char note[512];
-    snprintf(note, sizeof note, "halfvec(1024), 8 hits, tenants in the shared partition with 50 others of 500 chunks, the biggest in its own, with an index; each "
-             "search is a whole transaction. Recall is 1 in the shared partition, every hit of 60 questions was the exact scan's; by the index it is %.3f (%d questions).",
+    snprintf(note, sizeof note, "halfvec(1024), 8 hits, tenants in the shared partition with 50 others of 500 chunks, the biggest in its own, with an index of "
+             "its 100,001 texts, one of which stands in 20,000 chunks; each search is a whole transaction. Recall is 1 in the shared partition, every hit of 60 questions was the exact scan's; by the index it is %.3f (%d questions).",
              share, CHECKED);
     measure("vectors", note, rows, sizeof rows / sizeof *rows);
     db_pool_destroy(&pool);
