@@ -1,5 +1,6 @@
 """The end of a tenant, as its people and the operator do it with cordon-offboard; and a key that is only disabled."""
 import contextlib
+import json
 import os
 import subprocess
 import uuid
@@ -31,10 +32,13 @@ def rows(stack, sql, *args):
         return cursor.fetchall()
 
 
-def kms(stack):
+def at_cloud(stack):
     cloud = stack.info["cloud"]
-    return boto3.client("kms", endpoint_url=cloud["url"], region_name=cloud["region"], aws_access_key_id=cloud["access_key_id"],
-                        aws_secret_access_key=cloud["secret_access_key"])
+    return {"endpoint_url": cloud["url"], "region_name": cloud["region"], "aws_access_key_id": cloud["access_key_id"], "aws_secret_access_key": cloud["secret_access_key"]}
+
+
+def kms(stack):
+    return boto3.client("kms", **at_cloud(stack))
 
 
 def later(stack, seconds):
@@ -162,9 +166,61 @@ def test_when_the_window_is_over_nothing_of_the_tenant_opens_in_any_backup(stack
             with pytest.raises(botocore.exceptions.ClientError) as gone:
                 attempt()
             assert gone.value.response["Error"]["Code"] in ("NotFoundException", "InvalidCiphertextException"), "for good"
-    refused(offboard(stack, "cancel", tenant.slug), "")
-    assert rows(stack, "SELECT status FROM auth.tenants WHERE id = %s", tenant.id) == [("suspended",)]
-    wait_for("it is on the record", lambda: tenant.states()[:5] == ["requested", "approve", "approve", "intended", "scheduled"], 20, 0.3)
+    wait_for("it is on the record", lambda: tenant.states() == ["requested", "approve", "approve", "intended", "scheduled"], 20, 0.3)
+
+
+def test_a_tenant_is_destroyed_when_kms_has_deleted_its_key_and_the_certificate_says_what_is_left(stack, tenant, tmp_path):
+    path = f"/api/v1/tenants/{tenant.id}/offboarding"
+    assert stack.call("GET", path, **PLATFORM).status_code == 404, "nobody has asked"
+    document = stack.ingest(b"The code word of this house is quince.\n", **tenant.who)["id"]
+    asked = stack.call("POST", "/api/v1/query", json={"question": "What is the code word of this house?"}, **tenant.who)
+    assert asked.status_code == 200, asked.text
+    for user in ("first", "second"):
+        assert tenant.approve(user).status_code == 200
+    assert offboard(stack, "schedule", tenant.slug).returncode == 0
+    told = stack.call("GET", path, **PLATFORM).json()
+    assert (told["stage"], told["approvals"], told["certificate"], told["state"]) == ("scheduled", 2, "", "pending") and "destroyed_at" not in told
+    assert stack.call("GET", path, role="admin").status_code == 403, "a tenant's admin is nobody of the platform"
+    refused(offboard(stack, "finish", tenant.slug), "not due")
+    rows(stack, "UPDATE auth.offboardings SET delete_at = now() WHERE tenant_id = %s RETURNING 1", tenant.id)      # the database's clock is not the stand-in's
+    refused(offboard(stack, "finish", tenant.slug), "KMS still has the key")
+    later(stack, 31 * DAY_S)
+    refused(offboard(stack, "finish", tenant.slug, identity="ingest-worker"), "operator")
+    for _ in range(2):                                          # again after any failure
+        done = offboard(stack, "finish", tenant.slug)
+        assert done.returncode == 0, done.stderr
+    rows(stack, "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'endings' RETURNING 1")
+
+    def signed():
+        told = stack.call("GET", path, **PLATFORM)
+        assert told.status_code == 200, told.text
+        return told if told.json()["stage"] == "destroyed" and told.json()["state"] == "signed" else None
+    answer = wait_for("it is destroyed, and the certificate signed", signed, 120, 0.5)
+    shown = offboard(stack, "show", tenant.slug)
+    assert "tenant destroyed, end destroyed" in shown.stdout and answer.json()["certificate"] in shown.stdout, shown.stdout + shown.stderr
+
+    paper = json.loads(answer.json()["certificate"])
+    assert paper["tenant"] == tenant.slug and tenant.key in paper["destroyed"]["kms_key"] and len(paper["approved_by"]) == 2
+    counts = paper["destroyed"]
+    assert (counts["key_shares"], counts["object_versions"], counts["rows"]["documents"], counts["rows"]["conversations"], counts["rows"]["answers"]) == (2, 1, 1, 1, 1)
+    assert counts["rows"]["people"] >= 1 and {left["until"] for left in paper["left"]} and "quince" not in answer.text
+    verify = [ROOT / ".cordon/build/release/services/verify/cordon-verify", "record", "--key", (STATE / "secrets/.made/checkpoint.verifier").read_text().strip()]
+    (tmp_path / "certificate").write_bytes(answer.content)
+    assert subprocess.run([*verify, tmp_path / "certificate"]).returncode == 0
+    (tmp_path / "changed").write_bytes(answer.content.replace(b'key_shares\\": 2', b'key_shares\\": 1', 1))
+    assert (tmp_path / "changed").read_bytes() != answer.content and subprocess.run([*verify, tmp_path / "changed"]).returncode == 1
+
+    s3 = boto3.client("s3", **at_cloud(stack))
+    for bucket in ("cordon-documents", "cordon-shares"):
+        listed = s3.list_object_versions(Bucket=bucket, Prefix=f"tenants/{tenant.id}/")
+        assert not listed.get("Versions") and not listed.get("DeleteMarkers"), bucket
+    for table in ("app.documents", "app.chunks", "app.conversations", "app.answers", "app.subjects", "keys.document_keys", "keys.tenant_keys", "jobs.jobs"):
+        assert rows(stack, f"SELECT count(*) FROM {table} WHERE tenant_id = %s", tenant.id) == [(0,)], table
+    assert rows(stack, "SELECT status FROM auth.tenants WHERE id = %s", tenant.id) == [("destroyed",)]
+    refused(offboard(stack, "cancel", tenant.slug), "23514")
+    assert stack.call("PATCH", f"/api/v1/tenants/{tenant.id}", json={"status": "active"}, **PLATFORM).status_code == 409
+    assert tenant.approve("third").status_code == 409
+    assert tenant.states()[5:] == ["key_destroyed", "shares_destroyed", "objects_destroyed", "destroyed"], document
 
 
 # ---- a key that is disabled ----

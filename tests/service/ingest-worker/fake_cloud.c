@@ -43,6 +43,7 @@ static bool answer_object(struct fake_cloud *c, const char *key, bool has_body, 
 }
 
 #define BUCKET "/docs/"
+#define SHARES "/shares/"
 
 static bool begin_upload(struct fake_cloud *c, const char *key, const char *begun, char id[8]) {
     for (unsigned i = 0; i < CLOUD_UPLOADS_MAX; i++)
@@ -62,16 +63,22 @@ static void end_upload(struct fake_cloud *c, const char *query) {
         c->uploads[i].key[0] = '\0';
 }
 
-static bool list_uploads(struct fake_cloud *c, const char *query, int fd) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    char prefix[256] = BUCKET, *out = prefix + strlen(prefix);
+/* The beginning of objects' keys that a list is of, behind the bucket's name. */
+static void read_prefix(const char *bucket, const char *query, char out[256]) {
     const char *p = strstr(query, "prefix=");
+    out += snprintf(out, 64, "%s", bucket);
     for (p = p ? p + 7 : ""; *p && *p != '&'; p++) {
         bool is_slash = strncmp(p, "%2F", 3) == 0;
         *out++ = is_slash ? '/' : *p;
         p += is_slash ? 2 : 0;
     }
     *out = '\0';
+}
+
+static bool list_uploads(struct fake_cloud *c, const char *query, int fd) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
+    char prefix[256];
+    read_prefix(BUCKET, query, prefix);
     const char *body = "<R><IsTruncated>false</IsTruncated>";
     for (unsigned i = 0; i < CLOUD_UPLOADS_MAX; i++)
         if (strncmp(c->uploads[i].key, prefix, strlen(prefix)) == 0)
@@ -80,13 +87,16 @@ static bool list_uploads(struct fake_cloud *c, const char *query, int fd) {
     return loopback_answer(fd, 200, "", arena_printf(mem, "%s</R>", body));
 }
 
-/* A bucket with versions, of which each object has one. */
-static bool list_versions(struct fake_cloud *c, const char *query, int fd) {
+/* A bucket, of whose objects each has one version, or, without versions, "null". */
+static bool list_versions(struct fake_cloud *c, const char *bucket, const char *query, int fd) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    const char *body = "<R>", *p = strstr(query, "prefix=");
+    const char *body = "<R>", *id = str_equal(bucket, BUCKET) ? "v" : "null";
+    char prefix[256];
+    read_prefix(bucket, query, prefix);
     for (unsigned i = 0; i < CLOUD_OBJECTS_MAX; i++)
-        if (str_starts_with(c->objects[i].key, BUCKET) && strstr(p ? p : "", strrchr(c->objects[i].key, '/') + 1))
-            body = arena_printf(mem, "%s<Version><Key>%s</Key><VersionId>v</VersionId></Version>", body, c->objects[i].key + strlen(BUCKET));
+        if (str_starts_with(c->objects[i].key, prefix))
+            body = arena_printf(mem, "%s<Version><Key>%s</Key><VersionId>%s</VersionId><IsLatest>true</IsLatest><Size>%zu</Size></Version>", body,
+                                c->objects[i].key + strlen(bucket), id, c->objects[i].data.len);
     return loopback_answer(fd, 200, "", arena_printf(mem, "%s</R>", body));
 }
 
@@ -125,7 +135,7 @@ static bool answer_s3(struct fake_cloud *c, const struct loopback_request *r, in
     if (strstr(query, "uploads"))
         return list_uploads(c, query, fd);
     if (strstr(query, "versions"))
-        return list_versions(c, query, fd);
+        return list_versions(c, str_starts_with(r->target, "/shares") ? SHARES : BUCKET, query, fd);
     return answer_object(c, key, str_equal(r->method, "GET"), fd);
 }
 
@@ -179,7 +189,7 @@ unsigned fake_cloud_count(struct fake_cloud *c) {
 }
 
 unsigned fake_cloud_shares(struct fake_cloud *c) {
-    return count(c, "/shares/");
+    return count(c, SHARES);
 }
 
 unsigned fake_cloud_uploads(struct fake_cloud *c) {
@@ -193,7 +203,7 @@ unsigned fake_cloud_uploads(struct fake_cloud *c) {
 
 void fake_cloud_leave(struct fake_cloud *c, const char *key, const char *begun) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
-    const char *path = arena_printf(mem, BUCKET "%s", key);
+    const char *path = *key == '/' ? key : arena_printf(mem, BUCKET "%s", key);
     struct buffer data = { .data = (char *)"left", .len = 4 };
     char id[8];
     pthread_mutex_lock(&c->lock);

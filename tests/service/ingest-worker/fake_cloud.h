@@ -32,7 +32,8 @@ unsigned fake_cloud_shares(struct fake_cloud *cloud);
 bool fake_cloud_shows(struct fake_cloud *cloud, const char *text);
 /* Multipart uploads that are neither completed nor aborted. */
 unsigned fake_cloud_uploads(struct fake_cloud *cloud);
-/* Put an object, or begin a multipart upload (begun: S3's time), behind the back of everybody. */
+/* Put an object, or begin a multipart upload (begun: S3's time), behind the back of everybody. key: in the document bucket, or
+ * "/bucket/key". */
 void fake_cloud_leave(struct fake_cloud *cloud, const char *key, const char *begun);
 /* Lose every object of that kind: originals are "/docs/...", shares "/shares/..."; "": all. */
 void fake_cloud_lose(struct fake_cloud *cloud, const char *prefix);

@@ -84,10 +84,10 @@ static bool commit_event(struct call *call, const Audit__Event *e) {
                                    call->ticket, event };
     return run("INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, actor_id,"
                " resource_id, document_ids, ticket_digest, content_digest, event, leaf_hash)"
-               " SELECT $1::uuid, c.tenant_id, (SELECT count(*) FROM audit.audit_logs l WHERE l.tenant_id = c.tenant_id),"
+               " SELECT $1::uuid, o.tenant_id, (SELECT count(*) FROM audit.audit_logs l WHERE l.tenant_id = o.tenant_id),"
                " clock_timestamp(), clock_timestamp(), 'disclosure', $2, 'success', c.user_id, nullif($3, '')::uuid, $4::uuid[],"
                " sha256(convert_to($5, 'UTF8')), sha256(''), convert_to($6, 'UTF8'), sha256('\\x00'::bytea || convert_to($6, 'UTF8'))"
-               " FROM authz.check($5) c", 6, values);
+               " FROM authz.check($5) c, coalesce(c.tenant_id, '00000000-0000-0000-0000-000000000000') o (tenant_id)", 6, values);
 }
 
 #define INDEX_EVENTS "INSERT INTO audit.document_events (tenant_id, document_id, seq, event_id) SELECT DISTINCT l.tenant_id, d, l.seq, l.event_id " \

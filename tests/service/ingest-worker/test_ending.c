@@ -1,0 +1,96 @@
+/* The end of a tenant, once KMS has deleted its key: what is left is destroyed by the process's own schedule. */
+#include "rig.h"
+
+TestSuite(ingest_ending, .init = rig_open, .fini = rig_close, .timeout = 90);
+
+#define OFFBOARDING "01a40000-0000-7000-8000-000000000001"
+#define OTHERS "/docs/tenants/" PG_TENANT_B "/01a40000-0000-7000-8000-000000000002"
+#define STATE_SQL "SELECT state FROM auth.offboardings"
+
+static void add_ready(const char *mrn) {
+    struct rig_upload u = { .type = "text/plain", .name = "note.txt", .mrn = mrn, .announced_bytes = 11 };
+    cr_assert_eq(rig_upload(&u, "a few words", 11, NULL, NULL), ST_OK);
+}
+
+/* Tenant A, with documents and a conversation, whose key was to be deleted at that time. */
+static void schedule_end(const char *delete_at) {
+    add_ready("MRN-1");
+    add_ready("MRN-2");
+    rig_start_jobs();
+    rig_wait_for("ready ready", "SELECT string_agg(status, ' ') FROM app.documents");
+    PGconn *conn = pg_connect(NULL);
+    pg_ask(conn, "SET session_replication_role = replica");
+    pg_ask(conn, "INSERT INTO app.conversations (tenant_id, id, user_id) SELECT tenant_id, '01a40000-0000-7000-8000-000000000003', id FROM auth.users "
+                 "WHERE tenant_id = '" PG_TENANT_A "' LIMIT 1");
+    PQfinish(conn);
+    pg_ask(pg_admin(), "UPDATE auth.users SET name_enc = '\\x01', email_enc = '\\x01', email_index = sha256(id::text::bytea)");
+    pg_ask(pg_admin(), "INSERT INTO auth.offboardings (tenant_id, id, state, delete_at) VALUES ('" PG_TENANT_A "', '" OFFBOARDING "', 'scheduled', %s)", delete_at);
+    pg_ask(pg_admin(), "UPDATE auth.tenants SET status = 'suspended', kms_key_id = 'key-a' WHERE id = '" PG_TENANT_A "'");
+}
+
+/* As cordon-offboard does when KMS knows the key no more; and the schedule's time has come. */
+static void key_is_gone(void) {
+    pg_ask(pg_admin(), "SELECT keys.key_is_gone(offboarding_id) FROM keys.begin_ending('" PG_SLUG_A "')");
+    pg_ask(pg_admin(), "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'endings'");
+}
+
+Test(ingest_ending, destroys_shares_objects_rows_and_names_step_by_step_and_certifies_it) {
+    schedule_end("now() - interval '1 min'");
+    fake_cloud_leave(&rig.cloud, OTHERS, NULL);
+    fake_cloud_leave(&rig.cloud, "/shares/tenants/" PG_TENANT_A "/01a40000-0000-7000-8000-000000000009", NULL);     /* which no row tells of */
+    cr_assert_eq(fake_cloud_shares(&rig.cloud), 3);
+    key_is_gone();
+    rig_wait_for("destroyed", STATE_SQL);
+    cr_expect_eq(fake_cloud_shares(&rig.cloud), 0);
+    cr_expect_eq(fake_cloud_count(&rig.cloud), 1, "another tenant's is there");
+    cr_expect_str_eq(pg_ask(pg_admin(), DERIVED_SQL), "0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), LEFT_SQL), "0 0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.subjects) || ' ' || (SELECT count(*) FROM app.conversations) || ' ' || "
+                                        "(SELECT count(*) FROM keys.tenant_keys WHERE tenant_id = '" PG_TENANT_A "')"), "0 0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(DISTINCT status || num_nonnulls(issuer, subject, name_enc, email_enc, email_index, profile_index), ' ') "
+                                        "FROM auth.users WHERE tenant_id = '" PG_TENANT_A "'"), "deleted0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT status FROM auth.tenants WHERE id = '" PG_TENANT_A "'"), "destroyed");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(detail ->> 'state', ' ' ORDER BY id) FROM audit.audit_outbox WHERE action = 'tenant.offboard'"),
+                     "scheduled key_destroyed shares_destroyed objects_destroyed destroyed");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT detail ->> 'certificate' = encode(sha256(convert_to(o.certificate, 'UTF8')), 'hex') "
+                                        "FROM audit.audit_outbox, auth.offboardings o WHERE action = 'tenant.destroy'"), "t");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT concat_ws(' ', p #>> '{tenant}', p #>> '{destroyed,kms_key}', p #>> '{destroyed,key_shares}', p #>> '{destroyed,object_versions}', "
+        "p #>> '{destroyed,rows,documents}', p #>> '{destroyed,rows,chunks}', p #>> '{destroyed,rows,conversations}', p #>> '{destroyed,rows,patients}', "
+        "jsonb_array_length(p #> '{destroyed,tenant_keys}'), jsonb_array_length(p -> 'left')) FROM (SELECT certificate::jsonb AS p FROM auth.offboardings) x"),
+        PG_SLUG_A " key-a 3 2 2 2 1 2 2 5");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.erasures"), "0", "a conversation's end asks for no erasure of its own");
+}
+
+Test(ingest_ending, waits_for_a_store_that_is_away_and_goes_on_where_it_stood) {
+    schedule_end("now() - interval '1 min'");
+    rig.cloud.get_status = 403;
+    key_is_gone();
+    rig_wait_for("t", "SELECT last_outcome <> 'done' FROM jobs.schedules WHERE name = 'endings'");
+    cr_expect_str_eq(pg_ask(pg_admin(), STATE_SQL), "key_destroyed");
+    cr_expect_str_neq(pg_ask(pg_admin(), LEFT_SQL), "0 0 0", "rows come last");
+    rig.cloud.get_status = 0;
+    pg_ask(pg_admin(), "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'endings'");
+    rig_wait_for("destroyed", STATE_SQL);
+    cr_expect_eq(fake_cloud_count(&rig.cloud) + fake_cloud_shares(&rig.cloud), 0);
+}
+
+Test(ingest_ending, does_not_begin_before_its_time_nor_with_a_hold_and_is_never_taken_back) {
+    schedule_end("now() + interval '1 day'");
+    cr_expect_str_eq(pg_try(pg_admin(), "SELECT keys.begin_ending('" PG_SLUG_A "')"), "CA001");
+    cr_expect_str_eq(pg_try(pg_admin(), "SELECT keys.begin_ending('nobody')"), "CA001");
+    cr_expect_str_eq(pg_try(pg_admin(), "UPDATE auth.tenants SET status = 'active' WHERE id = '" PG_TENANT_A "'"), "23514", "not while its end is scheduled");
+    pg_ask(pg_admin(), "UPDATE auth.offboardings SET delete_at = now()");
+    pg_ask(pg_admin(), "INSERT INTO app.holds (tenant_id, id, is_log, reason_code, reference, placed_by) SELECT tenant_id, '" OFFBOARDING "', true, 'audit', '', id "
+                       "FROM auth.users WHERE tenant_id = '" PG_TENANT_A "' LIMIT 1");
+    cr_expect_str_eq(pg_try(pg_admin(), "SELECT keys.begin_ending('" PG_SLUG_A "')"), "CH001");
+    pg_ask(pg_admin(), "UPDATE app.holds SET released_at = now(), released_by = placed_by");
+    cr_expect_str_eq(pg_try(pg_admin(), "UPDATE auth.offboardings SET state = 'objects_destroyed'"), "23514", "no state is left out");
+    cr_expect_str_eq(pg_try(pg_admin(), "UPDATE auth.offboardings SET state = 'destroyed', certificate = '{}'"), "23514");
+    key_is_gone();
+    rig_wait_for("destroyed", STATE_SQL);
+    cr_expect_str_eq(pg_try(pg_admin(), "UPDATE auth.tenants SET status = 'suspended' WHERE id = '" PG_TENANT_A "'"), "23514");
+    cr_expect_str_eq(pg_try(pg_admin(), "SELECT keys.cancel_offboarding('" PG_SLUG_A "')"), "23514");
+    cr_expect_str_eq(pg_try(pg_admin(), "SELECT keys.begin_ending('" PG_SLUG_A "')"), "00000", "to say it again changes nothing");
+    cr_expect_str_eq(pg_try(pg_connect("cordon_ingest"), "SELECT keys.ending_next()"), "42501");
+    cr_expect_str_eq(pg_try(pg_connect("cordon_jobs"), "SELECT keys.key_is_gone('" OFFBOARDING "')"), "42501");
+}
