@@ -21,8 +21,8 @@
 #include "ledger/ledger.h"
 
 enum {
-    BLOCK_BYTES = 512, NAME_BYTES = 100, MEMBERS_MAX = 2048, PAGE_EVENTS = 256, PAGE_RECEIPTS = 64, PAGE_MEM_BYTES = 16 << 20,
-    ORIGINAL_BUDGET_MS = 3600000, SEAL_WAIT_MS = 300000, SEAL_LOOK_MS = 500, TIME_TEXT_BYTES = 40,
+    BLOCK_BYTES = 512, NAME_BYTES = 100, MEMBERS_MAX = 4096, PAGE_EVENTS = 256, LIST_PAGES = 256, RECEIPTS_BYTES = 1 << 20, PAGE_MEM_BYTES = 16 << 20,
+    ORIGINAL_BUDGET_MS = 3600000, HEAD_WAIT_MS = 60000, HEAD_LOOK_MS = 250,
 };
 
 struct member { char name[NAME_BYTES]; int64_t size; uint8_t sha256[SHA256_BYTES]; };
@@ -38,8 +38,9 @@ struct pack {
     size_t count;
     int64_t bytes, member_bytes;
     struct audit_head head;             /* that the events are proven by */
-    PGresult *sources, *wrapped;
+    PGresult *sources;
     struct buffer text;                 /* of a member that is made in memory */
+    unsigned pages, receipts;           /* members of events and of receipts */
 };
 
 enum { SOURCE_ID, SOURCE_TYPE, SOURCE_BYTES, SOURCE_SUBJECT, SOURCE_LABELS, SOURCE_CREATED_BY, SOURCE_CREATED_AT };
@@ -133,10 +134,6 @@ static enum status open_package(struct pack *p) {
             st = tenant_tx_run(&tx, &SOURCES, NULL, &p->sources, why);
         if (st == ST_OK)
             st = keystore_read_tenant(&tx, run->mem, &p->keys, why);
-        if (st == ST_OK)
-            st = audit_head_find(&tx, run->mem, 0, false, &p->head, why);
-        if (st == ST_NOT_FOUND)
-            return fail(why, ST_UNAVAILABLE, "evidence: nothing was signed yet");
         if (st == ST_OK && db_count(rows) != 1)
             st = fail(why, ST_NOT_FOUND, "the package is gone");
         if (st == ST_OK)
@@ -156,17 +153,16 @@ static enum status open_package(struct pack *p) {
     return st == ST_OK ? document_key_seal_original(p->key, &p->sealer, why) : st;
 }
 
-/* The record, and then, under the same ticket, the keys. */
-static enum status disclose(struct pack *p) {
+/* The record of the sources from `first` on, and then, under the same ticket, their keys. */
+static enum status disclose(struct pack *p, int first, int count, PGresult **ret_wrapped) {
     static const struct sql OPEN = { "open_evidence", "SELECT document_id, version, wrapped FROM keys.open_evidence($1)", 1 };
     struct job_run *run = p->run;
-    size_t n = (size_t)db_count(p->sources);
-    struct uuid *ids = arena_alloc(run->mem, (n + 1) * sizeof *ids), event_id;
-    for (size_t i = 0; i < n; i++)
-        ids[i] = db_uuid(p->sources, (int)i, SOURCE_ID);
+    struct uuid ids[AUDIT_DOCUMENTS_MAX], event_id;
+    for (int i = 0; i < count; i++)
+        ids[i] = db_uuid(p->sources, first + i, SOURCE_ID);
     enum status st = job_run_step(run, STEP_AUDIT, STEP_BUDGET_MS);
     if (st == ST_OK)
-        st = audit_append(&run->call, &(struct audit_record){ .action = AUDIT_EVIDENCE_DISCLOSE, .document_ids = ids, .document_count = n,
+        st = audit_append(&run->call, &(struct audit_record){ .action = AUDIT_EVIDENCE_DISCLOSE, .document_ids = ids, .document_count = (size_t)count,
                           .resource_id = run->job->document_id }, &event_id);
     if (st == ST_OK)
         st = fault_status(FAULT_EVIDENCE_DISCLOSED, &run->call.why);
@@ -176,8 +172,8 @@ static enum status disclose(struct pack *p) {
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     st = tenant_tx_begin(&tx, run->ingest->db, run->call.ticket, &run->call.request_id, run->scope, run->call.deadline_ms, &run->call.why);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &OPEN, (struct db_param[]){ DB_UUID(&event_id) }, &p->wrapped, &run->call.why);
-    if (st == ST_OK && (size_t)db_count(p->wrapped) != n)
+        st = tenant_tx_run(&tx, &OPEN, (struct db_param[]){ DB_UUID(&event_id) }, ret_wrapped, &run->call.why);
+    if (st == ST_OK && db_count(*ret_wrapped) != count)
         st = fail(&run->call.why, ST_NOT_FOUND, "a source is gone");
     return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
 }
@@ -202,19 +198,19 @@ static enum status take_sealed(void *ctx, const void *data, size_t len, struct w
     return st;
 }
 
-static enum status put_original(struct pack *p, int row) {
+static enum status put_original(struct pack *p, int source, const PGresult *wrapped_keys, int row) {
     struct job_run *run = p->run;
     struct why *why = &run->call.why;
-    struct uuid id = db_uuid(p->wrapped, row, 0);
+    struct uuid id = db_uuid(wrapped_keys, row, 0);
     char text[UUID_TEXT_BYTES];
     size_t len = 0;
-    const uint8_t *wrapped = db_bytea(p->wrapped, row, 2, &len);
+    const uint8_t *wrapped = db_bytea(wrapped_keys, row, 2, &len);
     CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
     CLEANUP(document_key_destroy) struct document_key *key = NULL;
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
     enum status st = job_run_step(run, STEP_KEYS, STEP_BUDGET_MS);
     if (st == ST_OK)
-        st = keystore_open_tenant(run->ingest->keyring, &p->keys, TENANT_KEY_DATA, (unsigned)db_i64(p->wrapped, row, 1),
+        st = keystore_open_tenant(run->ingest->keyring, &p->keys, TENANT_KEY_DATA, (unsigned)db_i64(wrapped_keys, row, 1),
                                   run->call.deadline_ms, &tenant_key, why);
     if (st == ST_OK)
         st = keystore_open_document(run->ingest->shares, tenant_key, &run->claims.tenant_id, &id, wrapped, len, run->call.deadline_ms, &key, why);
@@ -223,7 +219,7 @@ static enum status put_original(struct pack *p, int row) {
     if (st == ST_OK)
         st = job_run_step(run, STEP_ORIGINAL, ORIGINAL_BUDGET_MS);
     if (st == ST_OK)
-        st = begin_member(p, arena_printf(run->mem, "documents/%s", uuid_format(&id, text)), db_i64(p->sources, row, SOURCE_BYTES));
+        st = begin_member(p, arena_printf(run->mem, "documents/%s", uuid_format(&id, text)), db_i64(p->sources, source, SOURCE_BYTES));
     if (st != ST_OK)
         return st;
     struct original_pipe pipe = { .pack = p, .opener = opener };
@@ -245,12 +241,20 @@ static enum status tell_progress(struct pack *p, const char *stage, int done) {
     return st == ST_OK ? tenant_tx_commit(&tx, &p->run->call.why) : st;
 }
 
+/* By as many as one event names. */
 static enum status put_originals(struct pack *p) {
+    int total = db_count(p->sources), first = 0;
     enum status st = ST_OK;
-    for (int i = 0; st == ST_OK && i < db_count(p->wrapped); i++) {
-        st = put_original(p, i);
-        if (st == ST_OK)
-            st = tell_progress(p, "originals", i + 1);
+    while (st == ST_OK && first < total) {
+        CLEANUP(pgrows_destroy) PGresult *wrapped = NULL;
+        int count = total - first < AUDIT_DOCUMENTS_MAX ? total - first : AUDIT_DOCUMENTS_MAX;
+        st = disclose(p, first, count, &wrapped);
+        for (int i = 0; st == ST_OK && i < count; i++) {
+            st = put_original(p, first + i, wrapped, i);
+            if (st == ST_OK)
+                st = tell_progress(p, "originals", first + i + 1);
+        }
+        first += count;
     }
     return st;
 }
@@ -322,8 +326,8 @@ static enum status add_event(struct pack *p, const struct archived *archived, co
 }
 
 /* A page of events with their proofs, as a member. */
-static enum status put_page(struct pack *p, unsigned number, int64_t *seq, bool *ret_is_last) {
-    static const struct sql EVENTS = { "evidence_events", "SELECT seq, event FROM audit.evidence_events($1, $2, $3)", 3 };
+static enum status put_page(struct pack *p, const char *event_ids) {
+    static const struct sql EVENTS = { "evidence_events", "SELECT seq, event FROM audit.evidence_events($1::uuid[])", 1 };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(PAGE_MEM_BYTES);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct why *why = &p->run->call.why;
@@ -333,7 +337,7 @@ static enum status put_page(struct pack *p, unsigned number, int64_t *seq, bool 
         CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
         enum status st = job_run_tx(p->run, &tx);
         if (st == ST_OK)
-            st = tenant_tx_run(&tx, &EVENTS, (struct db_param[]){ DB_INT(*seq), DB_INT(p->head.size), DB_INT(PAGE_EVENTS) }, &rows, why);
+            st = tenant_tx_run(&tx, &EVENTS, (struct db_param[]){ DB_TEXT(event_ids) }, &rows, why);
         struct proof_reader reader = audit_tree_reader(&tx, mem, p->head.size);
         for (int i = 0; st == ST_OK && i < db_count(rows); i++)
             st = proof_inclusion(&reader, (uint64_t)db_i64(rows, i, 0), &proofs[i], why);
@@ -354,51 +358,91 @@ static enum status put_page(struct pack *p, unsigned number, int64_t *seq, bool 
         st = end_line(p, &w);
     for (int i = 0; st == ST_OK && i < db_count(rows); i++)
         st = add_event(p, &archived, rows, i, &proofs[i]);
-    if (st != ST_OK)
-        return st;
-    *ret_is_last = db_count(rows) < PAGE_EVENTS;
-    *seq = db_count(rows) ? db_i64(rows, db_count(rows) - 1, 0) : *seq;
-    st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
-    return st == ST_OK ? put_text(p, arena_printf(mem, "events/%06u.jsonl", number)) : st;
+    if (st == ST_OK)
+        st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
+    return st == ST_OK ? put_text(p, arena_printf(mem, "events/%06u.jsonl", ++p->pages)) : st;
 }
 
-static enum status put_events(struct pack *p) {
-    int64_t seq = -1;
-    bool is_last = false;
-    enum status st = ST_OK;
-    for (unsigned number = 1; st == ST_OK && !is_last; number++)
-        st = put_page(p, number, &seq, &is_last);
-    return st;
+static enum status end_receipts(struct pack *p) {
+    char name[NAME_BYTES];
+    if (p->text.len == 0)
+        return ST_OK;
+    (void)snprintf(name, sizeof name, "receipts/%06u.jsonl", ++p->receipts);
+    enum status st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
+    return st == ST_OK ? put_text(p, name) : st;
 }
 
-static enum status put_receipts(struct pack *p) {
-    static const struct sql RECEIPTS = { "evidence_receipts", "SELECT answer_id, body FROM audit.evidence_receipts($1, $2, $3)", 3 };
-    struct uuid after = { { 0 } };
-    bool is_last = false;
-    enum status st = ST_OK;
-    for (unsigned number = 1; st == ST_OK && !is_last; number++) {
+/* Receipts that a page of events vouches for; a member once there are enough. */
+static enum status add_receipts(struct pack *p, const char *event_ids) {
+    static const struct sql RECEIPTS = { "evidence_receipts", "SELECT body FROM audit.evidence_receipts($1::uuid[])", 1 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = job_run_ask(p->run, &RECEIPTS, (struct db_param[]){ DB_TEXT(event_ids) }, &rows);
+    for (int i = 0; st == ST_OK && i < db_count(rows); i++)
+        if (!buffer_add_str(&p->text, db_text(rows, i, 0)) || !buffer_add_str(&p->text, "\n"))
+            st = fail(&p->run->call.why, ST_INTERNAL, "evidence: receipts are too long");
+    return st == ST_OK && p->text.len >= RECEIPTS_BYTES ? end_receipts(p) : st;
+}
+
+/* The package's events, page by page: their ids. */
+static enum status each_page(struct pack *p, enum status (*take)(struct pack *p, const char *event_ids)) {
+    static const struct sql PAGES = { "evidence_pages", "SELECT last, event_ids FROM audit.evidence_pages($1, $2)", 2 };
+    int64_t after = -1;
+    for (bool is_last = false; !is_last;) {
         CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-        {
-            CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-            st = job_run_tx(p->run, &tx);
-            if (st == ST_OK)
-                st = tenant_tx_run(&tx, &RECEIPTS, (struct db_param[]){ DB_UUID(&after), DB_INT(p->head.size), DB_INT(PAGE_RECEIPTS) },
-                                   &rows, &p->run->call.why);
-            if (st == ST_OK)
-                st = tenant_tx_commit(&tx, &p->run->call.why);
+        enum status st = job_run_ask(p->run, &PAGES, (struct db_param[]){ DB_INT(after), DB_INT(p->head.size) }, &rows);
+        is_last = st != ST_OK || db_count(rows) < LIST_PAGES;
+        for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
+            st = take(p, db_text(rows, i, 1));
+            after = db_i64(rows, i, 0);
         }
         if (st != ST_OK)
             return st;
-        is_last = db_count(rows) < PAGE_RECEIPTS;
-        for (int i = 0; i < db_count(rows); i++) {
-            after = db_uuid(rows, i, 0);
-            if (!buffer_add_str(&p->text, db_text(rows, i, 1)) || !buffer_add_str(&p->text, "\n"))
-                return fail(&p->run->call.why, ST_INTERNAL, "evidence: receipts are too long");
-        }
-        if (db_count(rows) > 0)
-            st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
-        if (st == ST_OK && db_count(rows) > 0)
-            st = put_text(p, arena_printf(p->run->mem, "receipts/%06u.jsonl", number));
+    }
+    return ST_OK;
+}
+
+static enum status put_events(struct pack *p) {
+    enum status st = each_page(p, put_page);
+    return st == ST_OK && p->pages == 0 ? put_page(p, "{}") : st;
+}
+
+static enum status put_receipts(struct pack *p) {
+    enum status st = each_page(p, add_receipts);
+    return st == ST_OK ? end_receipts(p) : st;
+}
+
+/* ---- waiting for a head ---- */
+
+/* Until look has found it. The signer signs at once what a package waits for (audit.is_head_awaited), so this is a second or two. */
+static enum status await_head(struct pack *p, enum status (*look)(struct pack *p, const void *ctx, bool *ret_is_there), const void *ctx) {
+    struct job_run *run = p->run;
+    struct backoff pause = { .base_ms = HEAD_LOOK_MS, .cap_ms = HEAD_LOOK_MS, .attempts = UINT32_MAX, .deadline_ms = clock_mono_ms() + HEAD_WAIT_MS };
+    bool is_there = false;
+    enum status st = look(p, ctx, &is_there);
+    while (st == ST_OK && !is_there) {
+        if (job_should_stop(run->pool, run->job) || !backoff_wait(&pause, HEAD_LOOK_MS))
+            return fail(&run->call.why, ST_UNAVAILABLE, "evidence: no head was signed in time");
+        st = look(p, ctx, &is_there);
+    }
+    return st;
+}
+
+/* The newest head, when it covers the order: what the package holds of the log is all that was there when it was asked for. */
+static enum status find_order(struct pack *p, const void *ctx, bool *ret_is_there) {
+    static const struct sql ORDER = { "evidence_order", "SELECT audit.evidence_order()", 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    struct why *why = &p->run->call.why;
+    (void)ctx;
+    enum status st = job_run_tx(p->run, &tx);
+    if (st == ST_OK)
+        st = tenant_tx_run(&tx, &ORDER, NULL, &rows, why);
+    if (st == ST_OK)
+        st = audit_head_find(&tx, p->run->mem, 0, false, &p->head, why);
+    if (st == ST_OK || st == ST_NOT_FOUND) {
+        *ret_is_there = st == ST_OK && !db_is_null(rows, 0, 0) && db_i64(rows, 0, 0) < p->head.size;
+        *why = (struct why){ 0 };
+        st = tenant_tx_commit(&tx, why);
     }
     return st;
 }
@@ -445,12 +489,13 @@ static enum status seal(struct pack *p, const struct buffer *manifest) {
     return st == ST_OK ? fault_status(FAULT_EVIDENCE_SEALED, &p->run->call.why) : st;
 }
 
-/* The record of the manifest into p->text, once its event is on the log and signed; until then nothing is there. */
-static enum status prove(struct pack *p, const struct buffer *manifest) {
+/* The record of the manifest into p->text, once its event is on the log and signed. */
+static enum status prove(struct pack *p, const void *ctx, bool *ret_is_there) {
     static const struct sql EVENT = { "evidence_seal", "SELECT seq, event FROM audit.evidence_seal()", 0 };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(PAGE_MEM_BYTES);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    const struct buffer *manifest = ctx;
     struct audit_head head;
     struct merkle_hash leaf;
     struct proof proof;
@@ -487,23 +532,19 @@ static enum status prove(struct pack *p, const struct buffer *manifest) {
     put_hashes(&w, &proof);
     put_member_text(&w, "checkpoint", head.note);
     st = end_line(p, &w);
+    *ret_is_there = st == ST_OK;
     return st == ST_OK ? tenant_tx_commit(&tx, why) : st;
 }
 
 static enum status put_manifest(struct pack *p) {
     CLEANUP(buffer_end) struct buffer manifest = { 0 };
-    struct job_run *run = p->run;
-    struct backoff pause = { .base_ms = SEAL_LOOK_MS, .cap_ms = SEAL_LOOK_MS, .attempts = UINT32_MAX, .deadline_ms = clock_mono_ms() + SEAL_WAIT_MS };
     enum status st = print_manifest(p, &manifest);
     if (st == ST_OK)
         st = seal(p, &manifest);
-    while (st == ST_OK && p->text.len == 0) {
-        st = prove(p, &manifest);
-        if (st == ST_OK && p->text.len == 0 && (job_should_stop(run->pool, run->job) || !backoff_wait(&pause, SEAL_LOOK_MS)))
-            st = fail(&run->call.why, ST_UNAVAILABLE, "evidence: the manifest's event was not signed in time");
-    }
     if (st == ST_OK)
-        st = job_run_step(run, STEP_ORIGINAL, STEP_BUDGET_MS);
+        st = await_head(p, prove, &manifest);
+    if (st == ST_OK)
+        st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
     return st == ST_OK ? put_text(p, "manifest.json") : st;
 }
 
@@ -543,7 +584,6 @@ static void pack_end(struct pack *p) {
     document_key_destroy(&p->key);
     sha256_destroy(&p->digest);
     pgrows_destroy(&p->sources);
-    pgrows_destroy(&p->wrapped);
     buffer_end(&p->text);
 }
 
@@ -556,7 +596,7 @@ enum status pack_evidence(struct job_run *run) {
     p.store = s3_upload_new(run->ingest->s3, object, "application/octet-stream");
     st = clear_store(&p, object);
     if (st == ST_OK)
-        st = disclose(&p);
+        st = await_head(&p, find_order, NULL);
     if (st == ST_OK)
         st = put_originals(&p);
     if (st == ST_OK)

@@ -1,7 +1,11 @@
 """Packages of evidence, from the order to an outsider's check: what is in them, who may have them, what becomes of them."""
+import concurrent.futures
 import io
 import json
+import os
+import pathlib
 import random
+import re
 import secrets
 import subprocess
 import tarfile
@@ -12,6 +16,9 @@ import pytest
 from conftest import ROOT, STATE, wait_for
 
 VERIFY = ROOT / ".cordon/build/release/services/verify/cordon-verify"
+# Documents and events of the big one: more than one record names, more than one page holds.
+BIG_DOCUMENTS, BIG_EVENTS = (1000, 100_000) if os.environ.get("CORDON_TEST_LONG") else (260, 1500)
+GROWS_MIB, VERIFY_MIB = 64, 16      # of ingest-worker while it packs: parts of the upload, pages, lists; of cordon-verify altogether
 
 
 def verify(key, archive):
@@ -148,3 +155,81 @@ def test_it_ends_with_its_sources_and_when_it_is_asked_to(stack, case):
     stack.call("DELETE", f"/api/v1/documents/{case['ids'][0]}", role="admin")
     assert content(stack, case["id"]).status_code == 404
     assert get(stack, case["id"]).status_code == 404
+
+
+# ---- a big one ----
+
+class Memory:
+    """Of a process, from here on: by the kernel's own mark."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        subprocess.run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), "tee", f"/proc/{pid}/clear_refs"], input=b"5", stdout=subprocess.DEVNULL, check=True)
+        self.before = self.mib("VmRSS")
+
+    def mib(self, field):
+        return int(re.search(rf"{field}:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text())[1]) / 1024
+
+    def grew(self):
+        return self.mib("VmHWM") - self.before
+
+
+def timed(work):
+    began = time.monotonic()
+    done = work()
+    return round(time.monotonic() - began, 1), done
+
+
+@pytest.fixture(scope="module")
+def clinic(stack):
+    """A tenant whose log and patient are this package's alone."""
+    slug = f"big-{secrets.token_hex(4)}"
+    stack.cordon("tenants", "create", slug, "Big Clinic")
+    return slug
+
+
+def test_a_big_package_is_made_and_verified_in_bounded_memory(stack, clinic, key, tmp_path):
+    """Of a patient with very many documents; they fail, as they are no PDFs, and are evidence all the same."""
+    headers = {"Content-Type": "application/pdf", "Cordon-Mrn": "0042-17"}
+
+    def upload(n):
+        answer = stack.call("POST", "/api/v1/documents", tenant=clinic, data=b"no PDF %d" % n + random.Random(n).randbytes(200_000 if n % 50 == 0 else 2000), headers=headers)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["document_id"]
+    stack.token(tenant=clinic)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        ids = list(pool.map(upload, range(BIG_DOCUMENTS)))
+    subject = stack.call("POST", "/api/v1/subjects/lookup", tenant=clinic, json={"mrn": "0042-17"}).json()["subject_id"]
+    with stack.database() as db, db.cursor() as cursor:
+        cursor.execute("INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
+                       "SELECT authz.uuid_v7(), t.id, now(), 'document.update', ARRAY[(%s::uuid[])[1 + n %% %s]], '{}' FROM auth.tenants t, generate_series(1, %s) n WHERE t.slug = %s",
+                       (ids, len(ids), BIG_EVENTS, clinic))
+
+        def is_drained():
+            cursor.execute("SELECT NOT EXISTS (SELECT FROM audit.audit_outbox)")
+            return cursor.fetchone()[0]
+        drained_s, _ = timed(lambda: wait_for("the events are on the log", is_drained, 600, 0.2))
+    memory = Memory(stack.pid("ingest-worker"))
+    answer = order(stack, tenant=clinic, subject_id=subject)
+    assert answer.status_code == 202 and answer.json()["documents"] == BIG_DOCUMENTS, answer.text
+
+    def is_ready():
+        evidence = get(stack, answer.json()["evidence_id"], tenant=clinic).json()["evidence"]
+        assert evidence["status"] != "failed", evidence
+        return evidence["status"] == "ready" and evidence
+    packed_s, evidence = timed(lambda: wait_for("the big package", is_ready, 3600, 0.3))
+    grew = memory.grew()
+    archive = tmp_path / "big.tar"
+    with content(stack, evidence["id"], tenant=clinic, stream=True) as download, open(archive, "wb") as file:
+        for part in download.iter_content(1 << 20):
+            file.write(part)
+    process = subprocess.Popen([VERIFY, "evidence", "--key", key, archive], stdout=subprocess.PIPE)
+    said = process.stdout.read().decode()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    documents, events = map(int, re.search(r"of (\d+) documents, (\d+) events", said).groups())
+    print(json.dumps({"documents": documents, "events": events, "mib": round(archive.stat().st_size / 2**20, 1), "drained_s": drained_s, "packed_s": packed_s, "ingest_worker_grew_mib": round(grew, 1),
+                      "verified_s": round(used.ru_utime + used.ru_stime, 2), "verify_mib": round(used.ru_maxrss / 1024, 1)}))
+    assert documents == BIG_DOCUMENTS and events >= BIG_EVENTS + BIG_DOCUMENTS
+    assert grew < GROWS_MIB and used.ru_maxrss / 1024 < VERIFY_MIB

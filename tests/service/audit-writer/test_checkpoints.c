@@ -69,6 +69,40 @@ static void put_back(int64_t number) {
 
 /* ---- what is signed ---- */
 
+/* The package's document and row, without what an order does besides. */
+static void order_package(const char *id) {
+    pg_ask(pg_admin(), "INSERT INTO app.documents (tenant_id, id, content_type, bytes, key_version, created_by) "
+        "SELECT tenant_id, '%s', 'application/x-tar', 0, 1, id FROM auth.users WHERE tenant_id = '" PG_TENANT_A "' LIMIT 1;"
+        "INSERT INTO app.evidence (tenant_id, id, job_id, reason_code, reference, documents, created_by, expires_at) "
+        "SELECT tenant_id, '%s', gen_random_uuid(), 'audit', '', 0, id, now() + interval '1 day' FROM auth.users WHERE tenant_id = '" PG_TENANT_A "' LIMIT 1", id, id);
+}
+
+Test(audit_checkpoints, a_head_that_a_package_waits_for_is_signed_at_once_and_others_in_their_time) {
+    static const char PACKAGE[] = "01920000-0000-7000-8000-0000000000e1";
+    const struct checkpoint_pace slow = { .events = 1000000, .wait_ms = 3600000 };
+    size_t count = 0, moved = 0;
+    bool is_due = false;
+    struct why why = { 0 };
+    (void)rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), DOCUMENT_A1);
+    cr_assert_eq(sign(&count), ST_OK);
+    (void)rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), DOCUMENT_A1);
+    cr_assert_eq(checkpoint_is_due(rig_pool(), &slow, &is_due, &why), ST_OK);
+    cr_expect(!is_due);
+    const char *const steps[] = { NULL, "UPDATE app.evidence SET manifest = sha256('x')" };
+    for (size_t i = 0; i < 2; i++) {
+        i == 0 ? order_package(PACKAGE) : (void)ask(steps[i]);
+        cr_assert_eq(checkpoint_is_due(rig_pool(), &slow, &is_due, &why), ST_OK);
+        cr_expect(!is_due, "it is not on the log yet");
+        cr_assert_eq(outbox_drain(rig_pool(), NULL, 100, &moved, &why), ST_OK);
+        cr_assert_eq(checkpoint_is_due(rig_pool(), &slow, &is_due, &why), ST_OK);
+        cr_expect(is_due, "%s", i == 0 ? "the order" : "the manifest");
+        cr_assert_eq(checkpoint_sign(rig_pool(), key, &slow, &count, &why), ST_OK);
+        cr_expect_geq(count, 2);
+        cr_assert_eq(checkpoint_is_due(rig_pool(), &slow, &is_due, &why), ST_OK);
+        cr_expect(!is_due, "once");
+    }
+}
+
 Test(audit_checkpoints, each_head_that_grew_is_signed_and_named_on_the_platform_s_log) {
     size_t count = 0;
     (void)rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), DOCUMENT_A1);

@@ -122,3 +122,78 @@ Test(ingest_evidence, a_hold_keeps_it_and_its_sources) {
     pg_ask(pg_admin(), "UPDATE app.evidence SET expires_at = now() - interval '1 s'");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT keys.expire_evidence(10)"), "0");
 }
+
+/* ---- which events ---- */
+
+/* A log of n events, one a second from 2023-11-14 22:13:20 on, but that each third was recorded some seconds before its neighbours; those whose number 7 divides name the document. */
+static void fill_log(unsigned n, const struct uuid *document) {
+    char text[UUID_TEXT_BYTES];
+    pg_ask(pg_admin(),
+        "ALTER TABLE audit.audit_logs DISABLE TRIGGER ALL; INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, document_ids, content_digest, event, leaf_hash) "
+        "SELECT authz.uuid_v7(), '" PG_TENANT_A "', s, now(), to_timestamp(1700000000 + s - CASE WHEN s %% 3 = 0 THEN 4 ELSE 0 END), 'disclosure', 'document.read', 'success', "
+        "CASE WHEN s %% 7 = 0 THEN ARRAY['%s'::uuid] ELSE '{}' END, sha256(''), e, sha256('\\x00'::bytea || e) "
+        "FROM (SELECT s, convert_to(format('{\"seq\":%%s}', s), 'UTF8') e FROM generate_series(0, %u - 1) s) x;"
+        "ALTER TABLE audit.audit_logs ENABLE TRIGGER ALL; INSERT INTO audit.document_events (tenant_id, document_id, seq, event_id) "
+        "SELECT l.tenant_id, d, l.seq, l.event_id FROM audit.audit_logs l, unnest(l.document_ids) d", uuid_format(document, text), n);
+}
+
+/* A connection that has entered as the package's job. */
+static PGconn *as_packer(void) {
+    char ticket[2048];
+    PGconn *jobs = pg_connect("cordon_jobs"), *ingest = pg_connect("cordon_ingest");
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = now() + interval '1 h' WHERE kind = 'ingest'");
+    snprintf(ticket, sizeof ticket, "%s", pg_ask(jobs, "SELECT ticket FROM jobs.claim('ingest', 'test', 1, 30000)"));
+    PQfinish(jobs);
+    pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", ticket);
+    return ingest;
+}
+
+#define PAGES_SQL "SELECT string_agg(cardinality(event_ids::uuid[]) || ':' || last, ' ' ORDER BY last) FROM audit.evidence_pages(%d, %d)"
+
+Test(ingest_evidence, a_package_s_events_are_listed_in_pages_and_no_others_are_given) {
+    struct uuid document = add_document(), id;
+    fill_log(4000, &document);
+    cr_assert_eq(order(admin(), &document, "", &id, NULL), ST_OK);
+    PGconn *packer = as_packer();
+    cr_expect_str_eq(pg_ask(packer, PAGES_SQL, -1, 4000), "256:1785 256:3577 60:3997");
+    cr_expect_str_eq(pg_ask(packer, PAGES_SQL, 3577, 3991), "59:3990", "behind one place and before another");
+    cr_expect_str_eq(pg_ask(packer, "SELECT count(*) || ' ' || min(e.seq) || ' ' || max(e.seq) FROM (SELECT event_ids FROM audit.evidence_pages(-1, 4000) LIMIT 1) p, audit.evidence_events(p.event_ids::uuid[]) e"),
+                     "256 0 1785");
+    char others[16384];
+    snprintf(others, sizeof others, "%s", pg_ask(pg_admin(), "SELECT array_agg(event_id ORDER BY seq)::text FROM audit.audit_logs WHERE seq BETWEEN 0 AND 200"));
+    cr_expect_str_eq(pg_ask(packer, "SELECT string_agg(seq::text, ' ' ORDER BY seq) FROM audit.evidence_events('%s')", others),
+                     "0 7 14 21 28 35 42 49 56 63 70 77 84 91 98 105 112 119 126 133 140 147 154 161 168 175 182 189 196", "whatever is asked for");
+    PQfinish(packer);
+}
+
+Test(ingest_evidence, a_span_of_the_log_is_found_by_halving_and_to_the_event) {
+    Ingest__CreateEvidenceRequest req = INGEST__CREATE_EVIDENCE_REQUEST__INIT;
+    struct uuid document = add_document(), id;
+    fill_log(4000, &document);
+    req.from_at_us = INT64_C(1700001000) * 1000000;
+    req.to_at_us = INT64_C(1700001500) * 1000000;
+    req.reason = (char *)"audit";
+    cr_assert_eq(ask("ingest.CreateEvidence", &req.base, &ingest__create_evidence_reply__descriptor, admin(), &id, NULL), ST_OK);
+    PGconn *packer = as_packer();
+    char want[32];
+    snprintf(want, sizeof want, "%s", pg_ask(pg_admin(), "SELECT count(*) || ' ' || min(seq) || ' ' || max(seq) FROM audit.audit_logs WHERE recorded_at >= to_timestamp(1700001000) AND recorded_at < to_timestamp(1700001500)"));
+    cr_expect_str_eq(pg_ask(packer, "SELECT count(*) || ' ' || min(e.seq) || ' ' || max(e.seq) FROM audit.evidence_pages(-1, 4000) p, audit.evidence_events(p.event_ids::uuid[]) e"), want);
+    cr_expect_str_eq(pg_ask(packer, "SELECT count(*) FROM audit.evidence_pages(-1, 900)"), "0", "what is not signed yet");
+    PQfinish(packer);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(audit.place_of('" PG_TENANT_A "', n, to_timestamp(1700000000 + t))::text, ' ') FROM (VALUES (4000, -9), (4000, 4001), (0, 5), (1, 5), (1, -9)) v (n, t)"),
+                     "0 4000 0 1 0");
+}
+
+Test(ingest_evidence, more_documents_than_a_package_takes_are_refused_and_leave_nothing) {
+    struct uuid document = add_document(), subject, id;
+    char text[UUID_TEXT_BYTES];
+    pg_ask(pg_admin(), "INSERT INTO app.documents (tenant_id, id, subject_id, content_type, bytes, key_version, created_by) "
+           "SELECT d.tenant_id, gen_random_uuid(), d.subject_id, 'text/plain', 1, 1, d.created_by FROM app.documents d, generate_series(1, 1000) WHERE d.id = '%s'", uuid_format(&document, text));
+    const char *patient = pg_ask(pg_admin(), "SELECT id FROM app.subjects");
+    cr_assert(uuid_parse(patient, strlen(patient), &subject));
+    Ingest__CreateEvidenceRequest req = INGEST__CREATE_EVIDENCE_REQUEST__INIT;
+    req.subject_id = (ProtobufCBinaryData){ UUID_BYTES, subject.bytes };
+    req.reason = (char *)"patient_request";
+    cr_expect_eq(ask("ingest.CreateEvidence", &req.base, &ingest__create_evidence_reply__descriptor, admin(), &id, NULL), ST_INVALID);
+    cr_expect_str_eq(pg_ask(pg_admin(), PACKAGES_SQL), "0 0 0");
+}
