@@ -1,6 +1,6 @@
-/* audit_writer — what the process holds, shared by its handlers and its four threads: the committer,
- * which puts calls on the log, the drain, which moves the outbox there,, the signer of its heads,
- * and the check of the log against them. */
+/* audit_writer — what the process holds, shared by its handlers and its threads: the committer's two, which put calls
+ * on the log, the drain, which moves the outbox there, the signer of its heads, the check of the log against them, and
+ * the archiver. */
 #ifndef CORDON_AUDIT_WRITER_H
 #define CORDON_AUDIT_WRITER_H
 

@@ -168,7 +168,7 @@ static enum status place_all(struct work *w, struct batch_call *calls[], size_t 
 
 /* ---- audit.put() ---- */
 
-/* Its parameters about rows, in its order, behind those of heads and the time. */
+/* Its parameters about rows, in its order, behind those of heads and the time, before the two about turns. */
 enum column {
     C_EVENT, C_OCCURRED, C_KIND, C_ACTION, C_OUTCOME, C_ACTOR, C_SESSION, C_JOB, C_REQUEST, C_RESOURCE, C_FIRST, C_LAST, C_TICKET,
     C_CONTENT, C_BYTES, C_LEAF, C_DOCUMENT, C_DOCUMENT_ROW, COLUMNS
@@ -180,12 +180,16 @@ static const enum array_type TYPES[COLUMNS] = {
     [C_LEAF] = ARRAY_BYTEA, [C_DOCUMENT] = ARRAY_UUID, [C_DOCUMENT_ROW] = ARRAY_BIGINT,
 };
 
-enum { PUT_PARAMS = HEAD_COLUMNS + 1 + COLUMNS };
+enum { PUT_PARAMS = HEAD_COLUMNS + 1 + COLUMNS + 2 };
 static const struct sql PUT = { "put_batch",
     "SELECT audit.put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, "
-    "$27, $28, $29)", PUT_PARAMS };
+    "$27, $28, $29, $30, $31)", PUT_PARAMS };
 
-struct put { struct array of[COLUMNS]; struct db_param params[PUT_PARAMS]; char recorded[CLOCK_TEXT_BYTES]; };
+struct put {
+    struct array of[COLUMNS];
+    struct db_param params[PUT_PARAMS];
+    char recorded[CLOCK_TEXT_BYTES], own[DB_INT_TEXT_BYTES], after[DB_INT_TEXT_BYTES];
+};
 
 static void put_end(struct put *p) {
     for (int i = 0; i < COLUMNS; i++)
@@ -232,8 +236,8 @@ static int by_place(const void *a, const void *b) {
     return order ? order : (x->seq > y->seq) - (x->seq < y->seq);
 }
 
-/* The statement that puts what is placed. */
-static struct db_step put_step(struct put *p, struct work *w) {
+/* The statement that puts what is placed. turn: or NULL. */
+static struct db_step put_step(struct put *p, struct work *w, const struct heads_turn *turn) {
     for (int i = 0; i < COLUMNS; i++)
         array_init(&p->of[i], TYPES[i]);
     qsort(w->placed, w->placed_count, sizeof *w->placed, by_place);
@@ -243,6 +247,8 @@ static struct db_step put_step(struct put *p, struct work *w) {
     p->params[HEAD_COLUMNS] = DB_TEXT(clock_format(w->heads.recorded_at_us, p->recorded));
     for (int i = 0; i < COLUMNS; i++)
         p->params[HEAD_COLUMNS + 1 + i] = array_param(&p->of[i]);
+    p->params[PUT_PARAMS - 2] = turn ? db_int_param(p->own, turn->own) : DB_NULL;
+    p->params[PUT_PARAMS - 1] = turn ? db_int_param(p->after, turn->after) : DB_NULL;
     return (struct db_step){ &PUT, p->params };
 }
 
@@ -250,7 +256,7 @@ static enum status put(struct plain_tx *tx, struct work *w, bool commits, struct
     CLEANUP(put_end) struct put p = { 0 };
     if (w->placed_count == 0)
         return commits ? plain_tx_commit(tx, why) : ST_OK;
-    struct db_step step = put_step(&p, w);
+    struct db_step step = put_step(&p, w, NULL);
     return commits ? plain_tx_commit_with(tx, &step, 1, why) : plain_tx_run_steps(tx, &step, 1, NULL, why);
 }
 
@@ -262,10 +268,13 @@ static enum status append(struct plain_tx *tx, struct db_pool *pool, struct head
     static const struct sql FIND = { "find_events",
         "SELECT event_id, tenant_id, seq, content_digest FROM audit.find_events($1::uuid[])", 1 };
     CLEANUP(work_end) struct work w;
+    CLEANUP(heads_land) struct heads_memory *alone = memory;
     CLEANUP(array_end) struct array ids = { 0 };
     CLEANUP(pgrows_destroy) PGresult *locked = NULL;
     CLEANUP(pgrows_destroy) PGresult *repeats = NULL;
 
+    if (memory)
+        heads_take_off_alone(memory);
     work_init(&w, calls, count);
     if (w.heads.count == 0)
         return ST_OK;       /* every call was refused */
@@ -280,6 +289,8 @@ static enum status append(struct plain_tx *tx, struct db_pool *pool, struct head
     repeats = rows[1];
     if (st == ST_OK)
         st = heads_read(&w.heads, locked, why);
+    if (st == ST_OK && memory)
+        heads_read_clock(memory, w.heads.recorded_at_us, answered_us);
     if (st == ST_OK)
         st = read_repeats(repeats, &w.ledger, why);
     if (st == ST_OK)
@@ -291,38 +302,51 @@ static enum status append(struct plain_tx *tx, struct db_pool *pool, struct head
     if (st == ST_OK)
         st = put(tx, &w, before_commit != NULL, why);
     if (st == ST_OK && memory)
-        heads_keep(memory, &w.heads, w.heads.recorded_at_us, answered_us);
+        heads_keep(memory, &w.heads);
     return st;
 }
 
-/* Place and hash on heads as they were left, and put, in tx when it is open and else in one round trip. *ret_is_known false: they are
- * not known, and nothing was tried. */
-static enum status append_at_once(struct plain_tx *tx, struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[],
-                                  size_t count, int64_t deadline_ms, batch_hook *before_commit, bool *ret_is_known, struct why *why) {
-    CLEANUP(work_end) struct work w;
-    CLEANUP(put_end) struct put p = { 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    work_init(&w, calls, count);
-    *ret_is_known = heads_recall(memory, &w.heads);
+/* Place and hash on heads as they were left; those who come after build on that. *ret_is_known false: they are not known. */
+static enum status place_on_memory(struct work *w, struct heads_memory *memory, struct batch_call *calls[], size_t count, bool *ret_is_known,
+                                   struct heads_turn *ret_turn, struct why *why) {
+    *ret_is_known = heads_recall(memory, &w->heads);
     if (!*ret_is_known)
         return ST_OK;
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; calls[i]->status == ST_OK && k < calls[i]->count; k++)
-            if (w.heads.recorded_at_us < calls[i]->stamps[k].occurred_at_us)    /* that, too, was the database's clock */
-                w.heads.recorded_at_us = calls[i]->stamps[k].occurred_at_us;
-    enum status st = place_all(&w, calls, count, why);
-    if (st != ST_OK || w.refused == count)
+            if (w->heads.recorded_at_us < calls[i]->stamps[k].occurred_at_us)    /* that, too, was the database's clock */
+                w->heads.recorded_at_us = calls[i]->stamps[k].occurred_at_us;
+    enum status st = place_all(w, calls, count, why);
+    if (st == ST_OK && w->refused < count)
+        heads_advance(memory, &w->heads, ret_turn);
+    else
+        heads_stay(memory);
+    return st;
+}
+
+/* Put, in tx when it is open and else in one round trip, what was so placed. *ret_is_known false: nothing was tried. */
+static enum status append_at_once(struct plain_tx *tx, struct db_pool *pool, struct heads_memory *memory, struct batch_call *calls[],
+                                  size_t count, int64_t deadline_ms, batch_hook *before_commit, bool *ret_is_known, struct why *why) {
+    CLEANUP(work_end) struct work w;
+    CLEANUP(heads_land) struct heads_memory *beside = memory;
+    CLEANUP(put_end) struct put p = { 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct heads_turn turn;
+    heads_take_off(memory);
+    work_init(&w, calls, count);
+    enum status st = place_on_memory(&w, memory, calls, count, ret_is_known, &turn, why);
+    if (st != ST_OK || !*ret_is_known || w.refused == count)
         return st;
-    struct db_step step = put_step(&p, &w);
+    struct db_step step = put_step(&p, &w, &turn);
     st = before_commit(why);
     if (st == ST_OK)
         st = tx->conn ? plain_tx_commit_with(tx, &step, 1, why) : db_run(pool, step.sql, step.params, deadline_ms, &rows, why);
     if (st == ST_TIMEOUT)
         st = fail(why, ST_UNAVAILABLE, "put_batch: no answer in time, outcome unknown");
-    if (st == ST_OK)
-        heads_keep(memory, &w.heads, rows ? db_micros(rows, 0, 0) : 0, clock_mono_us());
-    else
+    if (st != ST_OK)
         heads_forget(memory, &w.heads);
+    else if (rows)
+        heads_read_clock(memory, db_micros(rows, 0, 0), clock_mono_us());
     return st;
 }
 

@@ -2,6 +2,7 @@
  * tenant order, events hashed into their trees, rows inserted, heads moved. Whoever remembers where it left the heads
  * does it in one round trip; when it was not so, or an id is on the log already, heads are locked, repeats found and
  * time read in one more before anything is hashed.
+ * Of such batches of one process, one may be placed and sent while the one before it is not committed yet.
  * A call that is refused (its ticket, an id taken by other content) drops out alone. Any number of
  * batches, of any number of writers, may run side by side. One thread per batch. */
 #ifndef CORDON_AUDIT_WRITER_BATCH_H

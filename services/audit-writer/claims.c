@@ -8,7 +8,7 @@
 #include "core/arena.h"
 #include "core/clock.h"
 
-enum { KEEP_MS = 250, SLOTS = 1024 };
+enum { KEEP_MS = 250, RENEW_MS = KEEP_MS / 2, SLOTS = 1024 };
 
 struct kept { uint8_t digest[MERKLE_HASH_BYTES]; int64_t until_ms; struct audit_stamp stamp; };
 struct claims_memory { pthread_mutex_t lock; struct kept slots[SLOTS]; };       /* one place for each digest; who comes later has it */
@@ -44,9 +44,9 @@ static void stamp_all(struct batch_call *call, const struct audit_stamp *stamp) 
         call->stamps[k] = *stamp;
 }
 
-static bool recall(struct claims_memory *m, struct batch_call *call, int64_t now_ms) {
+static bool recall(struct claims_memory *m, struct batch_call *call, int64_t until_ms) {
     const struct kept *kept = slot_of(m, digest_of(call));
-    bool is_kept = kept->until_ms > now_ms && memcmp(kept->digest, digest_of(call), sizeof kept->digest) == 0;
+    bool is_kept = kept->until_ms > until_ms && memcmp(kept->digest, digest_of(call), sizeof kept->digest) == 0;
     if (is_kept)
         stamp_all(call, &kept->stamp);
     return is_kept;
@@ -112,18 +112,26 @@ static void free_calls(struct batch_call ***calls_p) {
     free(*calls_p);
 }
 
+/* Stamp those whose ticket is kept until then, and list the others. */
+static size_t list_unknown(struct claims_memory *m, struct batch_call *calls[], size_t count, int64_t until_ms, struct batch_call *unknown[]) {
+    size_t unknown_count = 0;
+    if (m)
+        pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; i < count; i++)
+        if (calls[i]->ticket && !(m && recall(m, calls[i], until_ms)))
+            unknown[unknown_count++] = calls[i];
+    if (m)
+        pthread_mutex_unlock(&m->lock);
+    return unknown_count;
+}
+
 enum status claims_fill(struct claims_memory *memory, struct db_pool *pool, struct batch_call *calls[], size_t count,
                         int64_t deadline_ms, struct why *why) {
     CLEANUP(free_calls) struct batch_call **unknown = xalloc((count + 1) * sizeof(struct batch_call *));
-    size_t unknown_count = 0;
     int64_t now_ms = clock_mono_ms();
-    if (memory)
-        pthread_mutex_lock(&memory->lock);
-    for (size_t i = 0; i < count; i++)
-        if (calls[i]->ticket && !(memory && recall(memory, calls[i], now_ms)))
-            unknown[unknown_count++] = calls[i];
-    if (memory)
-        pthread_mutex_unlock(&memory->lock);
+    size_t unknown_count = list_unknown(memory, calls, count, now_ms, unknown);
+    if (unknown_count > 0)      /* to ask costs more than a ticket: then for those too that would have to be asked for soon */
+        unknown_count = list_unknown(memory, calls, count, now_ms + RENEW_MS, unknown);
     if (unknown_count == 0)
         return ST_OK;
     qsort(unknown, unknown_count, sizeof(struct batch_call *), by_digest);

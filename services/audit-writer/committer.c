@@ -10,7 +10,8 @@
 #include "core/clock.h"
 #include "obs/log.h"
 
-enum { BATCH_CALLS_MAX = 256, BATCH_MAX_MS = 5000 };
+/* A batch costs PostgreSQL what ten events do, so one goes out beside another only when so many wait. */
+enum { BATCH_CALLS_MAX = 256, BATCH_MAX_MS = 5000, LANES = 2, BESIDE_EVENTS = 32 };
 
 /* A call that waits; lives on its handler's stack, so the handler may not leave once it is taken. */
 struct waiting {
@@ -23,14 +24,21 @@ struct waiting {
 struct committer {
     struct db_pool *pool;
     struct batch_memory *memory;
-    pthread_t thread;
+    pthread_t lanes[LANES];
     pthread_mutex_t lock;
     pthread_cond_t arrived;
     struct waiting *first, **last;
+    size_t waiting_events;
+    unsigned in_flight;         /* batches */
     bool is_stopping;
     struct counter *events, *batches, *conflicts, *failures;
     struct histogram *commit_seconds;
 };
+
+/* Called under the lock. */
+static bool is_worth_a_batch(const struct committer *c) {
+    return c->first && (c->in_flight == 0 || c->waiting_events >= BESIDE_EVENTS);
+}
 
 /* Take from the queue what one batch may hold. Called under the lock. */
 static size_t gather(struct committer *c, struct waiting *taken[BATCH_CALLS_MAX]) {
@@ -42,6 +50,7 @@ static size_t gather(struct committer *c, struct waiting *taken[BATCH_CALLS_MAX]
         events += w->call->count;
         taken[count++] = w;
     }
+    c->waiting_events -= events;
     if (!c->first)
         c->last = &c->first;
     return count;
@@ -105,16 +114,18 @@ static void *run(void *arg) {
     struct waiting *taken[BATCH_CALLS_MAX];
     pthread_mutex_lock(&c->lock);
     for (;;) {
-        while (!c->first && !c->is_stopping)
+        while (!is_worth_a_batch(c) && !(c->is_stopping && !c->first))
             pthread_cond_wait(&c->arrived, &c->lock);
         if (!c->first)
             break;
         size_t count = gather(c, taken);
+        c->in_flight++;
         pthread_mutex_unlock(&c->lock);
         commit(c, taken, count);
         for (size_t i = 0; i < count; i++)
             sem_post(&taken[i]->decided);
         pthread_mutex_lock(&c->lock);
+        c->in_flight--;         /* when it was the last, whatever waits is worth one: this thread looks next */
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;
@@ -134,8 +145,9 @@ struct committer *committer_new(struct db_pool *pool, struct metrics *metrics) {
     c->commit_seconds = metrics_histogram(metrics, "cordon_audit_commit_seconds", "Time of one group commit.", "");
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->arrived, NULL);
-    if (pthread_create(&c->thread, NULL, run, c) != 0)
-        abort();
+    for (int i = 0; i < LANES; i++)
+        if (pthread_create(&c->lanes[i], NULL, run, c) != 0)
+            abort();
     return c;
 }
 
@@ -149,9 +161,10 @@ void committer_destroy(struct committer **committer_p) {
         return;
     pthread_mutex_lock(&c->lock);
     c->is_stopping = true;
-    pthread_cond_signal(&c->arrived);
+    pthread_cond_broadcast(&c->arrived);
     pthread_mutex_unlock(&c->lock);
-    pthread_join(c->thread, NULL);
+    for (int i = 0; i < LANES; i++)
+        pthread_join(c->lanes[i], NULL);
     batch_memory_destroy(&c->memory);
     pthread_cond_destroy(&c->arrived);
     pthread_mutex_destroy(&c->lock);
@@ -166,6 +179,7 @@ static void withdraw(struct committer *c, struct waiting *w) {
     *at = w->next;
     if (!w->next)
         c->last = at;
+    c->waiting_events -= w->call->count;
 }
 
 /* False: until has passed. */
@@ -185,7 +199,9 @@ enum status committer_append(struct committer *c, struct batch_call *call, int64
     pthread_mutex_lock(&c->lock);
     *c->last = &w;
     c->last = &w.next;
-    pthread_cond_signal(&c->arrived);
+    c->waiting_events += call->count;
+    if (is_worth_a_batch(c))
+        pthread_cond_signal(&c->arrived);
     pthread_mutex_unlock(&c->lock);
     if (!wait_decided(&w, &until)) {
         pthread_mutex_lock(&c->lock);

@@ -1,6 +1,6 @@
-/* committer — group commit: one batch is in flight while the calls that arrive meanwhile gather into
- * the next. A thread of its own holds the batch; handlers hand their call over and wait, each with its
- * deadline. Thread-safe. */
+/* committer — group commit: while a batch is in flight the calls that arrive gather into the next, which goes out
+ * when that is decided, or beside it once it is worth it. Two threads hold the batches; handlers hand their call
+ * over and wait, each with its deadline. Thread-safe. */
 #ifndef CORDON_AUDIT_WRITER_COMMITTER_H
 #define CORDON_AUDIT_WRITER_COMMITTER_H
 
@@ -9,11 +9,11 @@
 
 struct committer;
 
-/* Starts the thread. The pool outlives it. */
+/* Starts the threads. The pool outlives it. */
 struct committer *committer_new(struct db_pool *pool, struct metrics *metrics);
 /* What its batches remember, for others of this process that append. Lives as long as the committer. */
 struct batch_memory *committer_memory(struct committer *c);
-/* Commits what is queued, then ends the thread. Nobody may call or wait any more. */
+/* Commits what is queued, then ends the threads. Nobody may call or wait any more. */
 void committer_destroy(struct committer **committer_p);
 
 /* Put one call on the log and return its outcome, with the reason in call->why. Waits until the batch

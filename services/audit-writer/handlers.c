@@ -176,7 +176,7 @@ static const struct setting SETTINGS[] = {
     /* name                          type        default         min  max      unit    offset                      help */
     { "DATABASE_URL",                SET_LIVE_SECRET, NULL,           0,   0,       "",     OFF(database_url),          "libpq URL of role cordon_audit." },
     { "DATABASE_PASSWORD", SET_LIVE_SECRET, "", 1, 512, "", OFF(database_password), "Its role's password, when it is not in DATABASE_URL; it wins over one that is." },
-    { "CORDON_DB_CONNECTIONS",       SET_INT,    "6",            2,   64,      "",     OFF(connections),           "Connections kept: one commits, one drains the outbox, one signs, one checks, one archives, one answers health." },
+    { "CORDON_DB_CONNECTIONS",       SET_INT,    "7",            2,   64,      "",     OFF(connections),           "Connections kept: two commit, one drains the outbox, one signs, one checks, one archives, one answers health." },
     { "CORDON_CHECKPOINT_KEY",       SET_SECRET, "",             0,   512,     "",     OFF(checkpoint_key),        "Key that heads of the log are signed with, as cordon-keygen --checkpoint makes it. Required in production; without it nothing is signed." },
     { "CORDON_CHECKPOINT_INTERVAL_S", SET_INT,   "60",           1,   3600,    "s",    OFF(checkpoint_interval_s), "A head that has grown is signed after so long." },
     { "CORDON_CHECKPOINT_EVENTS",    SET_INT,    "10000",        1,   1000000, "",     OFF(checkpoint_events),     "Or once the heads have grown by so many events together." },

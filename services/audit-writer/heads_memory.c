@@ -16,7 +16,9 @@ struct left {
     struct merkle_range range;
 };
 struct heads_memory {
+    pthread_rwlock_t sky;       /* whoever guesses reads, whoever locks writes */
     pthread_mutex_t lock;
+    uint32_t turn;              /* the last one; they begin somewhere, so that two processes seldom have the same */
     bool has_clock;
     int64_t ahead_us;           /* the database's clock less ours, or a little less than that: its answer took time */
     struct left slots[SLOTS];   /* one place for each tenant; who comes later has it */
@@ -24,7 +26,14 @@ struct heads_memory {
 
 struct heads_memory *heads_memory_new(void) {
     struct heads_memory *m = xalloc(sizeof *m);
+    struct uuid random = uuid_v7();
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);     /* or it would wait as long as others come */
+    pthread_rwlock_init(&m->sky, &attr);
+    pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&m->lock, NULL);
+    memcpy(&m->turn, random.bytes + UUID_BYTES - sizeof m->turn, sizeof m->turn);
     return m;
 }
 
@@ -33,8 +42,23 @@ void heads_memory_destroy(struct heads_memory **memory_p) {
     if (!m)
         return;
     pthread_mutex_destroy(&m->lock);
+    pthread_rwlock_destroy(&m->sky);
     free(m);
     *memory_p = NULL;
+}
+
+void heads_take_off(struct heads_memory *m) {
+    pthread_rwlock_rdlock(&m->sky);
+}
+
+void heads_take_off_alone(struct heads_memory *m) {
+    pthread_rwlock_wrlock(&m->sky);
+}
+
+void heads_land(struct heads_memory **m) {
+    if (*m)
+        pthread_rwlock_unlock(&(*m)->sky);
+    *m = NULL;
 }
 
 /* The tenant's, or another's in its place. The last bytes of a UUIDv7 are random. */
@@ -58,23 +82,14 @@ bool heads_recall(struct heads_memory *m, struct heads *h) {
         if (h->recorded_at_us < left->recorded_at_us)
             h->recorded_at_us = left->recorded_at_us;       /* times of a tree do not go back */
     }
-    pthread_mutex_unlock(&m->lock);
+    if (!is_known)
+        pthread_mutex_unlock(&m->lock);
     return is_known;
 }
 
-/* Whoever was answered sooner knows it better. */
-static void read_clock(struct heads_memory *m, int64_t ahead_us) {
-    if (m->has_clock && ahead_us < m->ahead_us)
-        ahead_us = m->ahead_us - (m->ahead_us - ahead_us) / 8;
-    m->ahead_us = ahead_us;
-    m->has_clock = true;
-}
-
-void heads_keep(struct heads_memory *m, const struct heads *h, int64_t at_us, int64_t mono_us) {
+/* Called under the lock. */
+static void set(struct heads_memory *m, const struct heads *h) {
     int64_t now_ms = clock_mono_ms();
-    pthread_mutex_lock(&m->lock);
-    if (at_us)
-        read_clock(m, at_us - mono_us);
     for (size_t i = 0; i < h->count; i++) {
         const struct head *head = &h->items[i];
         struct left *left = slot_of(m, &head->tenant_id);
@@ -83,6 +98,33 @@ void heads_keep(struct heads_memory *m, const struct heads *h, int64_t at_us, in
                                .shy_until_ms = is_same ? left->shy_until_ms : 0 };
         left->is_known = left->shy_until_ms <= now_ms;
     }
+}
+
+void heads_advance(struct heads_memory *m, const struct heads *h, struct heads_turn *ret_turn) {
+    set(m, h);
+    ret_turn->after = (int32_t)m->turn++;
+    ret_turn->own = (int32_t)m->turn;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void heads_stay(struct heads_memory *m) {
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* Whoever was answered sooner knows it better. */
+void heads_read_clock(struct heads_memory *m, int64_t at_us, int64_t mono_us) {
+    int64_t ahead_us = at_us - mono_us;
+    pthread_mutex_lock(&m->lock);
+    if (m->has_clock && ahead_us < m->ahead_us)
+        ahead_us = m->ahead_us - (m->ahead_us - ahead_us) / 8;
+    m->ahead_us = ahead_us;
+    m->has_clock = true;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void heads_keep(struct heads_memory *m, const struct heads *h) {
+    pthread_mutex_lock(&m->lock);
+    set(m, h);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -93,7 +135,7 @@ void heads_forget(struct heads_memory *m, const struct heads *h) {
     for (size_t i = 0; i < h->count; i++) {
         const struct head *head = &h->items[i];
         struct left *left = slot_of(m, &head->tenant_id);
-        if (uuid_equal(&left->tenant_id, &head->tenant_id) && left->range.size == head->old_size)
+        if (uuid_equal(&left->tenant_id, &head->tenant_id))
             *left = (struct left){ .tenant_id = head->tenant_id, .shy_until_ms = until_ms };
     }
     pthread_mutex_unlock(&m->lock);

@@ -248,6 +248,95 @@ Test(audit_batch, a_tree_that_was_changed_is_not_built_upon_from_memory) {
     batch_memory_destroy(&memory);
 }
 
+/* ---- beside each other ---- */
+
+/* Whoever is about to be committed starts the next, and goes on when that waits for it. */
+static struct { struct batch_memory *memory; struct rig_call *next; pthread_t thread; enum status outcome; } after;
+
+static void *commit_next(void *unused) {
+    (void)unused;
+    return commit_with(after.memory, after.next) == ST_OK ? after.next : NULL;
+}
+
+static enum status start_next(struct why *why) {
+    pthread_create(&after.thread, NULL, commit_next, NULL);
+    int64_t until_ms = clock_mono_ms() + 1000;      /* or it was there and has given up meanwhile: what becomes of it is the same */
+    while (pg_ask(pg_admin(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1953854062")[0] == '0' && clock_mono_ms() < until_ms)
+        ;
+    return after.outcome == ST_OK ? ST_OK : fail(why, after.outcome, "as the test wants it");
+}
+
+/* first, and next while first is in flight. */
+static enum status commit_beside(struct rig_call *first, struct rig_call *next, enum status outcome) {
+    struct why why = { 0 };
+    CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
+    void *landed = NULL;
+    bool guessed = false;
+    after.next = next;
+    after.outcome = outcome;
+    cr_assert_eq(append_with(after.memory, next->call.ticket), 0, "where the head is is known from here on");
+    cr_assert_eq(plain_tx_begin(&tx, rig_pool(), clock_mono_ms() + 20000, &why), ST_OK);
+    first->stamp.tenant_id = rig_uuid(PG_TENANT_A);
+    enum status st = batch_append_commit(&tx, after.memory, (struct batch_call *[]){ &first->call }, 1, start_next, &guessed, &why);
+    plain_tx_end(&tx);
+    pthread_join(after.thread, &landed);
+    cr_expect(guessed);
+    cr_expect_eq(landed, next, "%s", next->call.why.text);
+    cr_expect_eq(next->call.status, ST_OK, "%s", next->call.why.text);
+    return st;
+}
+
+Test(audit_batch, one_is_placed_on_another_that_is_not_committed_yet_and_waits_for_it) {
+    struct rig_call first, next;
+    const char *a = ticket_a();
+    after.memory = batch_memory_new();
+    rig_call(&first, AUDIT_SEARCH_DISCLOSE, NULL, DOCUMENT_A1, NULL);
+    rig_call(&next, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A2, NULL);
+    cr_assert_eq(commit_beside(&first, &next, ST_OK), ST_OK);
+    cr_expect_eq(first.stamp.seq, 1);
+    cr_expect_eq(next.stamp.seq, 2);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 3);
+    rig_call_end(&first);
+    rig_call_end(&next);
+    batch_memory_destroy(&after.memory);
+}
+
+Test(audit_batch, one_whose_predecessor_fails_takes_its_place) {
+    struct rig_call first, next;
+    const char *a = ticket_a();
+    after.memory = batch_memory_new();
+    rig_call(&first, AUDIT_SEARCH_DISCLOSE, NULL, DOCUMENT_A1, NULL);
+    rig_call(&next, AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A2, NULL);
+    cr_assert_eq(commit_beside(&first, &next, ST_UNAVAILABLE), ST_UNAVAILABLE);
+    cr_expect_eq(next.stamp.seq, 1);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+    cr_assert_eq(append_with(after.memory, a), 2);
+    rig_call_end(&first);
+    rig_call_end(&next);
+    batch_memory_destroy(&after.memory);
+}
+
+Test(audit_batch, the_same_event_in_two_batches_is_on_the_log_once) {
+    struct uuid id = uuid_v7();
+    struct rig_call calls[2];
+    const char *a = ticket_a();
+    after.memory = batch_memory_new();
+    after.next = &calls[1];
+    for (int i = 0; i < 2; i++)
+        rig_call(&calls[i], AUDIT_SEARCH_DISCLOSE, a, DOCUMENT_A1, &id);
+    cr_assert_eq(append_with(after.memory, a), 0);
+    pthread_create(&after.thread, NULL, commit_next, NULL);
+    cr_expect_eq(commit_with(after.memory, &calls[0]), ST_OK);
+    pthread_join(after.thread, NULL);
+    for (int i = 0; i < 2; i++) {
+        cr_expect_eq(calls[i].call.status, ST_OK, "%s", calls[i].call.why.text);
+        cr_expect_eq(calls[i].stamp.seq, 1);
+        rig_call_end(&calls[i]);
+    }
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+    batch_memory_destroy(&after.memory);
+}
+
 Test(audit_batch, a_database_that_admits_nobody_is_unavailable_and_recovers) {
     struct rig_call c;
     rig_call(&c, AUDIT_SEARCH_DISCLOSE, ticket_a(), NULL, NULL);
