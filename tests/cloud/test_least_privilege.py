@@ -167,6 +167,23 @@ def callers(cloud):
     return {who: Caller(cloud, who, key, blob, arns) for who in PROCESSES + ROLES}
 
 
+# What each does in which bucket, said apart from the policies, so that a policy does not grow by itself: tests/lint/privileges.sh
+# knows from the binaries what a process does at all, but not where.
+USED = {
+    "ingest-worker": {"document_bucket": "ListBucketMultipartUploads ListBucketVersions"},
+    "ingest-worker-tenant": {"document_bucket": "PutObject GetObject DeleteObject DeleteObjectVersion AbortMultipartUpload ListBucketVersions",
+                             "share_bucket": "PutObject GetObject DeleteObject ListBucketVersions", "anchor_bucket": "GetObject"},
+    "query-tenant": {"document_bucket": "GetObject", "share_bucket": "GetObject PutObject", "anchor_bucket": "GetObject"},
+    "audit-writer": {"anchor_bucket": "PutObject PutObjectRetention PutObjectLegalHold GetObject ListBucket"},
+}
+
+
+@pytest.mark.parametrize("who", PROCESSES + ROLES)
+def test_each_may_use_the_buckets_that_it_uses(who):
+    used = {(f"s3:{action}", bucket) for bucket, actions in USED.get(who, {}).items() for action in actions.split()}
+    assert {(action, place) for action, place in MAY[who] if action.startswith("s3:")} == used
+
+
 def test_every_action_of_any_policy_is_tried():
     assert {action for may in MAY.values() for action, _ in may} == set(CALLS)
 
