@@ -1,7 +1,9 @@
 """What stands between users and the models: budgets, a guardrail, and an account that must be as it is declared."""
 import contextlib
+import datetime
 import json
 import pathlib
+import secrets
 import subprocess
 import uuid
 
@@ -108,3 +110,70 @@ def test_inference_profiles_serve_by_id_and_by_arn(stack, notes):
         assert answered.json()["model"] == "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
     calls = [json.loads(line) for line in pathlib.Path(stack.info["cloud"]["state"], "calls.jsonl").read_text().splitlines()]
     assert any(call["resource"] == arn + "titan-embed-app" and call["action"] == "bedrock:InvokeModel" and call["status"] == 200 for call in calls)
+
+
+NEXT_MODEL = {"CORDON_EMBED_MODEL_ID": "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/titan-embed-next-app",
+              "CORDON_EMBED_MODEL_NAME": "next", "CORDON_EMBED_OLD_MODEL_ID": "amazon.titan-embed-text-v2:0"}
+
+
+def embedded(stack, mark):
+    """When texts with that mark went to the next model."""
+    calls = [json.loads(line) for line in pathlib.Path(stack.info["cloud"]["state"], "calls.jsonl").read_text().splitlines()]
+    return [datetime.datetime.fromisoformat(call["ts"]).timestamp() for call in calls if mark in (call.get("marks") or []) and call["resource"].endswith("titan-embed-next-app")]
+
+
+def test_a_tenant_changes_its_embedding_model_and_is_searched_all_the_while(stack):
+    slug, mark = f"models-{secrets.token_hex(4)}", f"mark-{secrets.token_hex(6)}"
+    stack.cordon("tenants", "create", slug, "A Clinic")
+    who, notes = {"tenant": slug, "role": "admin"}, {}
+    control(stack, words_only=True)
+    for word in ("hibiscus", "marigold", "snapdragon"):
+        body = "\n".join(f"Line {n} on {word}: pressure {100 + n % 60} over {60 + n % 30}." for n in range(360)).encode()
+        notes[word] = stack.ingest(body, name=f"{mark} {word}.txt", **who)["id"]
+
+    def vectors():
+        return stack.call("GET", "/api/v1/vectors", **who).json()
+
+    def is_right(word):
+        hits = stack.call("POST", "/api/v1/search", json={"question": f"What was the pressure of {word}?"}, **who).json()["hits"]
+        return len(hits) == 8 and hits[0]["document_id"] == notes[word]
+
+    def known(model):
+        with stack.database() as db, db.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM app.text_vectors v JOIN auth.tenants t ON t.id = v.tenant_id WHERE t.slug = %s AND v.model = %s", (slug, model))
+            return cursor.fetchone()[0]
+
+    old = vectors()["model"]
+    texts = known(old)
+    assert texts > 32 and all(is_right(word) for word in notes)
+    try:
+        with worker_with(stack, **NEXT_MODEL):
+            assert all(is_right(word) for word in notes), "by the old vectors"
+            control(stack, latency_ms=400)
+            began = stack.call("POST", "/api/v1/vectors/reembeddings", **who)
+            assert began.status_code == 202 and (began.json()["from_model"], began.json()["to_model"]) == (old, "next"), began.text
+            assert stack.call("POST", "/api/v1/vectors/reembeddings", **who).status_code == 409, "one at a time"
+            seen = []
+
+            def is_done():
+                told, job = vectors(), stack.call("GET", f"/api/v1/jobs/{began.json()['job_id']}", **who).json()["job"]
+                assert is_right("marigold"), (told, job)
+                seen.append((told["model"], told.get("next_model"), job.get("chunks_done"), job.get("chunks_total")))
+                return job["state"] == "succeeded"
+            wait_for("made anew", is_done, 120, 0.1)
+            control(stack, latency_ms=0)
+            assert any(told[:2] == (old, "next") and told[2] and told[2] < told[3] == texts for told in seen), f"no progress was seen: {seen}"
+            assert vectors()["model"] == "next" and not vectors().get("next_model")
+            assert all(is_right(word) for word in notes), "by the new vectors"
+            assert (known(old), known("next")) == (0, texts)
+            with stack.database() as db, db.cursor() as cursor:
+                cursor.execute("SELECT l.action, extract(epoch FROM min(l.recorded_at))::float, min(convert_from(l.event, 'UTF8')) FROM audit.audit_logs l "
+                               "WHERE l.resource_id = %s AND l.action LIKE 'model.%%' GROUP BY 1", (began.json()["job_id"],))
+                record = {action: (at, event) for action, at, event in cursor.fetchall()}
+            sent = embedded(stack, mark)
+            assert len(sent) == texts and min(sent) >= record["model.disclose"][0] - 0.01, "nothing went before it was on the record, and each text once"
+            assert '"model":"next"' in record["model.use"][1]
+        gone = stack.call("POST", "/api/v1/search", json={"question": "What was the pressure?"}, **who)
+        assert (gone.status_code, gone.json()["code"]) == (409, "MODEL_006"), "the model of its vectors is not set up any more"
+    finally:
+        control(stack, latency_ms=0, words_only=0)

@@ -12,10 +12,10 @@ OURS = [(point, process, order) for point, process, can_fail in points() if poin
 WHO = {"tenant": "lakeside", "role": "admin"}
 
 
-def ask_until(stack, wanted, method, path, **kwargs):
+def ask_until(stack, wanted, method, path, who=None, **kwargs):
     """A process dies meanwhile, so the answer may be that it is not there; what was done before is refused as such."""
     def answered():
-        answer = stack.call(method, path, **WHO, **kwargs)
+        answer = stack.call(method, path, **(who or WHO), **kwargs)
         return [answer] if answer.status_code in wanted else None      # a refusal is false by itself
     return e2e.wait_for(f"{method} {path}", answered, 60, 0.3)[0]
 
@@ -26,12 +26,12 @@ def count(stack, sql, *args):
         return cursor.fetchone()[0]
 
 
-def erase(stack, document, mrn=None):
+def erase(stack, document, mrn=None, who=None):
     """The document by itself, or by its patient."""
     what = {"document_ids": [document]}
     if mrn:
         what = {"subject_id": ask_until(stack, (200,), "POST", "/api/v1/subjects/lookup", json={"mrn": mrn}).json()["subject_id"]}
-    ask_until(stack, (202, 404), "POST", "/api/v1/erasures", json={"reason": "wrong_upload", **what})
+    ask_until(stack, (202, 404), "POST", "/api/v1/erasures", who, json={"reason": "wrong_upload", **what})
     e2e.wait_for("the erasure is done", lambda: count(stack, "SELECT count(*) FROM app.erasure_items i JOIN app.erasures e ON e.tenant_id = i.tenant_id "
                  "AND e.id = i.erasure_id WHERE i.id = %s AND e.done_at IS NOT NULL", document), 60, 0.2)
     assert count(stack, "SELECT (SELECT count(*) FROM app.documents WHERE id = %s) + (SELECT count(*) FROM keys.document_keys WHERE document_id = %s)",

@@ -139,7 +139,7 @@ Test(db_isolation, a_partition_named_directly_is_refused) {
     const char *own = "app.text_vectors_22222222222272228222222222222222";
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM %s", own), "1");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = '%s'::regclass", own), "t");
-    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_policy WHERE polrelid = '%s'::regclass", own), "6");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_policy WHERE polrelid = '%s'::regclass", own), "4");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attstorage FROM pg_attribute WHERE attrelid = '%s'::regclass AND attname = 'embedding'", own), "p");
     for (int i = 0; i < LOGIN_COUNT; i++) {
         PGconn *conn = pg_connect(LOGINS[i]);

@@ -82,20 +82,33 @@ Test(db_jobs, a_job_goes_from_upload_to_ready) {
     PQfinish(jobs);
 }
 
+#define ADD_VECTOR(text) "INSERT INTO app.text_vectors (tenant_id, text_blind, model, embedding) " \
+    "VALUES ('" PG_TENANT_A "', sha256('" text "'), 'm', array_fill(0.5, ARRAY[1024])::ext.halfvec) ON CONFLICT DO NOTHING"
+
 Test(db_jobs, a_job_ticket_is_for_its_document_only) {
     enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
     enqueue(PG_SLUG_A, PG_TENANT_A, "aaaaaaaa-0000-7000-8000-000000000002", "dddddddd-0000-7000-8000-000000000002");
     PGconn *jobs = pg_connect("cordon_jobs");
     struct claimed c;
     cr_assert(claim(jobs, 30000, &c));
+    pg_ask(pg_admin(), "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc, text_blind) SELECT tenant_id, id, gen_random_uuid(), 0, 0, 9, 2, 'x', "
+                       "sha256(right(id::text, 1)::bytea) FROM app.documents");
     PGconn *ingest = worker(&c);
     cr_expect_str_eq(pg_ask(ingest, "SELECT string_agg(id::text, ',') FROM app.documents"), DOC);
+    pg_ask(ingest, ADD_VECTOR("1"));
+    cr_expect_str_eq(pg_ask(ingest, "SELECT count(h) FROM keys.hold_vectors('m', ARRAY[sha256('1'), sha256('2')]) h"), "1");
+    cr_expect_str_eq(pg_ask(ingest, "SELECT count(*) FROM keys.known_vectors('m', ARRAY[sha256('1'), sha256('2')])"), "1");
     const char *const refused[] = {
         "INSERT INTO app.chunks (tenant_id, document_id, id, ordinal, start_offset, end_offset, token_count, text_enc) "
             "VALUES ('" PG_TENANT_A "', 'aaaaaaaa-0000-7000-8000-000000000002', gen_random_uuid(), 0, 0, 9, 2, 'x')",
         "INSERT INTO app.documents (tenant_id, id, content_type, bytes, key_version, created_by) VALUES ('" PG_TENANT_A "', gen_random_uuid(), 'text/plain', 1, 1, authz.user_id())",
         "SELECT jobs.enqueue(gen_random_uuid(), 'ingest', 'ingest', '" DOC "')",
         "SELECT keys.put_document_key('" DOC "', 2, 'k')",
+        ADD_VECTOR("2"),                                    /* of a text that another document has */
+        "SELECT count(*) FROM app.text_vectors",
+        "DELETE FROM app.text_vectors",
+        "SELECT keys.hold_texts('{}')",
+        "SELECT keys.vectors_follow()",
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         pg_ask(ingest, "SAVEPOINT s");

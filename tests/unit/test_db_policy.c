@@ -69,6 +69,20 @@ Test(db_policy, a_labelled_document_is_seen_by_those_who_are_named_for_every_lab
     cr_expect_eq(seen(ticket_of("bob", "clinician")), 2);
 }
 
+Test(db_policy, the_vector_of_a_text_is_seen_where_the_text_is) {
+    documents();
+    pg_ask(pg_admin(), "UPDATE app.chunks SET text_blind = sha256('the same') WHERE document_id IN ('" DOC("0") "', '" DOC("2") "');"
+                       "UPDATE app.text_vectors v SET text_blind = sha256('the same') WHERE NOT EXISTS (SELECT FROM app.chunks k WHERE k.text_blind = v.text_blind)"
+                       " AND ctid = (SELECT min(w.ctid) FROM app.text_vectors w WHERE NOT EXISTS (SELECT FROM app.chunks k WHERE k.text_blind = w.text_blind))");
+    PGconn *query = entered_with("cordon_query", ticket_of("ann", "clinician"));
+    cr_expect_str_eq(pg_ask(query, "SELECT count(*) || ' ' || bool_and(text_blind = sha256('the same')) FROM app.text_vectors"), "1 true", "it stands in a hidden document, too");
+    PQfinish(query);
+    pg_ask(pg_admin(), "UPDATE app.documents SET labels = '{part2}' WHERE id = '" DOC("0") "'");
+    query = entered_with("cordon_query", ticket_of("ann", "clinician"));
+    cr_expect_str_eq(pg_ask(query, "SELECT count(*) FROM app.text_vectors"), "0");
+    PQfinish(query);
+}
+
 Test(db_policy, a_grant_ends_when_it_expires_or_is_revoked) {
     documents();
     grant("part2", "role", "'clinician'", "now() + interval '5 s'");
