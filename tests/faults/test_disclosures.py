@@ -1,14 +1,20 @@
 """Fail closed under load: while audit-writer is killed, stopped, given a database that is read-only, or cut off, clients
 count the bytes of documents that reach them. Each disclosure is on the record before its first byte; every other answer is
-a 503 that comes soon and shows nothing; and all is well again when the trouble ends, without an operator."""
+a 503 that comes soon and shows nothing; and all is well again when the trouble ends, without an operator.
+
+CORDON_DISCLOSURES says how many are to come (300; with --long 1,000,000), CORDON_DISCLOSURES_CLIENTS how many ask at once. What has
+come is compared with the log after each trouble and then forgotten, so that the length costs no memory; a line a minute says how far it is."""
 import collections
+import http.client
 import json
 import os
+import pathlib
 import random
 import re
 import subprocess
 import threading
 import time
+import urllib.parse
 
 import requests
 
@@ -16,59 +22,87 @@ import killer
 from detours import IS_LONG, note_recovery
 
 DISCLOSURES = int(os.environ.get("CORDON_DISCLOSURES", 1000000 if IS_LONG else 300))
-CLIENTS, DOCUMENTS = 6, 4
+CLIENTS = int(os.environ.get("CORDON_DISCLOSURES_CLIENTS", 16 if DISCLOSURES >= 10000 else 6))
+DOCUMENTS, APPENDERS = 4, 6
+PAUSE_S = (0.5, 4) if DISCLOSURES >= 10000 else (0.2, 1.5)      # between two troubles
+PROGRESS_S = 60
 REFUSED_S = 1.0
 APPEND_MS, FURTHER_MS = 800, 2 * 500     # common/audit/client.c: for one event; for those that a question puts on the record later
 WAKE_MS = 150                            # how late a thread may wake on a busy machine
 RECOVERED_S = 20
 SLACK_S = 0.010         # one clock, read twice
 CANARY = re.compile(rb"canary-[0-9a-f]{12}")
-MIX = ["content"] * 40 + ["document"] * 12 + ["list"] * 3 + ["search"] * 4 + ["question"]
-ACTIONS = {"content": "document.content.read", "document": "document.read", "list": "document.list", "search": "search.disclose", "question": "answer.disclose"}
+QUESTION = {"question": "What does the canary sing?", "top_k": 2}
+# What is asked for: how often, of what document or answer, under which action it must be on the record.
+KINDS = {
+    "content":      (16, "GET", "/api/v1/documents/{document}/content", "document.content.read"),
+    "document":     (24, "GET", "/api/v1/documents/{document}", "document.read"),
+    "list":         (8, "GET", "/api/v1/documents?limit=5", "document.list"),
+    "search":       (2, "POST", "/api/v1/search", "search.disclose"),
+    "question":     (1, "POST", "/api/v1/query", "answer.disclose"),
+    "answer":       (10, "GET", "/api/v1/query/{answer}", "answer.read"),
+    "conversation": (6, "GET", "/api/v1/conversations/{conversation}", "conversation.read"),
+    "receipt":      (3, "GET", "/api/v1/query/{answer}/receipt?open=true", "answer.receipt.read"),
+}
+MIX = [kind for kind, row in KINDS.items() for _ in range(row[0])]
+NAMED = ("content", "document")         # of these the event names the very document
 
 
 class Counting:
     """Threads that ask until so many disclosures have come; each answer is written down as its bytes arrived."""
 
-    def __init__(self, stack, documents, seed, wanted):
-        self.stack, self.documents, self.wanted = stack, documents, wanted
+    def __init__(self, stack, things, seed, wanted):
+        self.stack, self.things, self.wanted, self.seed = stack, things, wanted, seed
+        self.address = urllib.parse.urlsplit(stack.url)
         self.token, self.lock, self.answers, self.shown = stack.token(), threading.Lock(), [], 0
         self.last_shown = 0.0
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self.play, args=(random.Random(seed + n),)) for n in range(CLIENTS)]
+        self.threads = []
 
-    def ask(self, session, what, document_id):
-        path = {"content": f"/api/v1/documents/{document_id}/content", "document": f"/api/v1/documents/{document_id}",
-                "list": "/api/v1/documents?limit=5", "search": "/api/v1/search", "question": "/api/v1/query"}[what]
-        body = {"json": {"question": "What does the canary sing?", "top_k": 2}} if what in ("search", "question") else {}
-        return session.request("POST" if body else "GET", self.stack.url + path, headers={"Authorization": f"Bearer {self.token}"},
-                               stream=True, timeout=30, **body)
+    def start(self):
+        self.seed += CLIENTS
+        self.threads = [threading.Thread(target=self.play, args=(random.Random(self.seed + n),)) for n in range(CLIENTS)]
+        for thread in self.threads:
+            thread.start()
 
-    def once(self, session, what, document_id):
+    def once(self, what, thing):
+        """One connection, as the edge keeps none; without more of a library than that, which would be the slowest part."""
+        _, method, path, _ = KINDS[what]
         began, told, status, first, request_id = time.time(), b"", None, None, None
+        headed = None
+        connection = http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=30)
         try:
-            with self.ask(session, what, document_id) as answer:
-                status, request_id = answer.status_code, answer.headers.get("X-Request-ID")
-                headed = time.time() - began
-                for portion in answer.iter_content(65536):
-                    first = first or time.time()
-                    told += portion
-        except requests.RequestException:
+            body = json.dumps(QUESTION) if method == "POST" else None
+            connection.request(method, path.format(**thing), body, {"Authorization": f"Bearer {self.token}", **({"Content-Type": "application/json"} if body else {})})
+            answer = connection.getresponse()
+            status, request_id = answer.status, answer.headers.get("X-Request-ID")
             headed = time.time() - began
-        marks = {mark.decode() for mark in CANARY.findall(told)}
+            while portion := answer.read1(65536):
+                first = first or time.time()
+                told += portion
+        except (OSError, http.client.HTTPException):
+            headed = headed or time.time() - began
+        finally:
+            connection.close()
+        shown = bool(CANARY.search(told))
         with self.lock:
-            self.answers.append((what, status, request_id, len(told) if marks else 0, first, headed, document_id,
+            self.answers.append((what, status, request_id, len(told) if shown else 0, first, headed, thing["document"],
                                  None if status in (200, None) else told.decode(errors="replace")[:300]))
-            if marks:
+            if shown:
                 self.shown += 1
                 self.last_shown = time.time()
             if self.shown >= self.wanted:
                 self.stopping.set()
 
     def play(self, rng):
-        with requests.Session() as session:
-            while not self.stopping.is_set():
-                self.once(session, rng.choice(MIX), rng.choice(self.documents))
+        while not self.stopping.is_set():
+            self.once(rng.choice(MIX), rng.choice(self.things))
+
+    def taken(self):
+        """What has come since it was asked last."""
+        with self.lock:
+            answers, self.answers = self.answers, []
+        return answers
 
     def renew(self):
         self.token = self.stack.token()
@@ -117,90 +151,129 @@ def await_recovery(clients, since):
     return time.time() - since
 
 
-def events_of(stack):
-    with stack.database() as db, db.cursor() as cursor:
-        cursor.execute("SELECT request_id::text, action, extract(epoch FROM recorded_at)::float8, document_ids::text[] FROM audit.audit_logs"
-                       " WHERE kind = 'disclosure' AND outcome = 'success'")
-        by_request = collections.defaultdict(list)
-        for request_id, action, recorded, documents in cursor:
-            by_request[request_id].append((action, recorded, documents))
-    return by_request
-
-
 TIMING = re.compile(r"(\w+);dur=([0-9.]+)")
 
 
-def waits_for_the_record(stack, refusals):
-    """(what, ms): how long each refusal waited for its event, by the clocks of the processes themselves. What else it took is
-    the machine's: other work shares the processors."""
-    asked = {a[2]: a[0] for a in refusals if a[2]}
-    for line in open(stack.info["processes"]["edge"]["log"]):
-        said = json.loads(line) if '"AUDIT_001"' in line else {}
-        took = {name: float(ms) for name, ms in TIMING.findall(said.get("timing", ""))}
-        if said.get("request_id") in asked and "audit" in took:
-            yield asked[said["request_id"]], took["audit"]
+class Refusals:
+    """(what, ms): how long each refusal waited for its event, by the clocks of the processes themselves, from the edge's log. What
+    else it took is the machine's: other work shares the processors."""
+
+    def __init__(self, stack):
+        self.file, self.offset, self.asked, self.waits = pathlib.Path(stack.info["processes"]["edge"]["log"]), 0, {}, []
+
+    def look(self, refusals):
+        before, self.asked = self.asked, {a[2]: a[0] for a in refusals if a[2]}       # a line may come a moment after its answer
+        if self.file.stat().st_size < self.offset:          # the log was begun anew
+            self.offset = 0
+        with open(self.file, "rb") as log:
+            log.seek(self.offset)
+            lines = log.read()
+        self.offset += lines.rfind(b"\n") + 1
+        for line in lines[:lines.rfind(b"\n") + 1].splitlines():
+            said = json.loads(line) if b'"AUDIT_001"' in line else {}
+            took, id = {name: float(ms) for name, ms in TIMING.findall(said.get("timing", ""))}, said.get("request_id")
+            if "audit" in took and (id in before or id in self.asked):
+                self.waits.append((before.get(id) or self.asked[id], took["audit"]))
 
 
-def unrecorded(answers, events):
-    """Disclosures whose event is not on the log, or came behind their first byte."""
-    for what, _status, request_id, size, first, _headed, document_id, _told in answers:
-        if not size:
-            continue
-        named = [e for e in events[request_id] if e[0] == ACTIONS[what] and (what not in ("content", "document") or document_id in e[2])]
-        if not named:
-            yield f"{size} bytes of a {what} in request {request_id}, and no event"
-        elif min(e[1] for e in named) > first + SLACK_S:
-            yield f"a {what} in request {request_id} was shown before its event"
+class Ledger:
+    """Compares what clients were shown with the log, portion by portion, and keeps sums."""
+
+    def __init__(self, stack):
+        self.stack, self.statuses, self.refusals = stack, collections.Counter(), Refusals(stack)
+        self.disclosed, self.bytes, self.slow, self.slowest_s = collections.Counter(), 0, 0, 0
+        self.violations, self.others, self.tellers = [], collections.Counter(), []
+
+    def events_of(self, request_ids):
+        by_request = collections.defaultdict(list)
+        with self.stack.database() as db, db.cursor() as cursor:
+            cursor.execute("SELECT request_id::text, action, extract(epoch FROM recorded_at)::float8, document_ids::text[] FROM audit.audit_logs"
+                           " WHERE request_id = ANY (%s::uuid[]) AND kind = 'disclosure' AND outcome = 'success'", (request_ids,))
+            for request_id, action, recorded, documents in cursor:
+                by_request[request_id].append((action, recorded, documents))
+        return by_request
+
+    def unrecorded(self, answers):
+        """Disclosures whose event is not on the log, or came behind their first byte."""
+        events = self.events_of([a[2] for a in answers])
+        for what, _status, request_id, size, first, _headed, document_id, _told in answers:
+            named = [e for e in events[request_id] if e[0] == KINDS[what][3] and (what not in NAMED or document_id in e[2])]
+            if not named:
+                yield f"{size} bytes of a {what} in request {request_id}, and no event"
+            elif min(e[1] for e in named) > first + SLACK_S:
+                yield f"a {what} in request {request_id} was shown before its event"
+
+    def take(self, answers):
+        self.statuses.update(str(a[1]) for a in answers)
+        shown, refusals = [a for a in answers if a[3]], [a for a in answers if a[1] is not None and a[1] != 200]
+        self.disclosed.update(a[0] for a in shown)
+        self.bytes += sum(a[3] for a in shown)
+        self.violations += self.unrecorded(shown)
+        self.tellers += [a[:3] for a in refusals if a[3]]
+        self.others.update((a[0], a[1], a[7]) for a in refusals if a[1] != 503)
+        self.slow += sum(a[5] > REFUSED_S for a in refusals)           # seen by clients that share the processors: a figure
+        self.slowest_s = max([self.slowest_s, *(a[5] for a in refusals)])
+        self.refusals.look(refusals)
 
 
-def test_no_byte_is_shown_that_is_not_on_the_record(detoured, seed):
+def answered(stack, documents):
+    """An answer about each document, with its conversation: things that can be shown again."""
+    for document in documents:
+        answer = stack.call("POST", "/api/v1/query", json={**QUESTION, "filter": {"document_ids": [document]}})
+        assert answer.status_code == 200 and CANARY.search(answer.content), answer.text
+        yield {"document": document, "answer": answer.json()["answer_id"], "conversation": answer.json()["conversation_id"]}
+
+
+def test_no_byte_is_shown_that_is_not_on_the_record(detoured, seed, capsys):
     rng = random.Random(seed)
     documents = [detoured.ingest(f"The canary sings canary-{rng.randrange(1 << 48):012x} at dawn. Note {n}.".encode(), name=f"canary-{rng.randrange(1 << 48):012x}.txt")["id"]
                  for n in range(DOCUMENTS)]
-    clients, trouble = Counting(detoured, documents, seed, DISCLOSURES), Trouble(detoured, rng)
+    clients, trouble, ledger = Counting(detoured, list(answered(detoured, documents)), seed, DISCLOSURES), Trouble(detoured, rng), Ledger(detoured)
     kinds, recoveries, began = ["kill", "stop", "database", "socket"], collections.defaultdict(list), time.time()
-    for thread in clients.threads:
-        thread.start()
+    told = began
+    clients.start()
     try:
         turn = 0
         while not clients.stopping.is_set() or turn < len(kinds):
             if clients.stopping.is_set():       # each kind at least once, however fast the clients were
                 clients.wanted += 50
                 clients.stopping.clear()
-                clients.threads = [threading.Thread(target=clients.play, args=(random.Random(seed + turn + n),)) for n in range(CLIENTS)]
-                for thread in clients.threads:
-                    thread.start()
+                clients.start()
             clients.renew()
             kind = kinds[turn] if turn < len(kinds) else rng.choice(kinds)
             turn += 1
             getattr(trouble, kind)()
             recoveries[kind].append(await_recovery(clients, time.time()))
-            clients.stopping.wait(rng.uniform(0.2, 1.5))
+            ledger.take(clients.taken())
+            assert not ledger.violations, ledger.violations[:10]
+            if time.time() - told >= PROGRESS_S:
+                told = time.time()
+                with capsys.disabled():
+                    print(f"{clients.shown:,} of {DISCLOSURES:,} disclosures, {clients.shown / (told - began):.0f}/s, {turn} troubles, {ledger.statuses['503']} refusals, "
+                          f"{max(ms for _, ms in ledger.refusals.waits or [('', 0)]):.0f} ms the longest wait for the record", flush=True)
+            clients.stopping.wait(rng.uniform(*PAUSE_S))
     finally:
         clients.stopping.set()
         for thread in clients.threads:
             thread.join(60)
     detoured.wait_for("ready", detoured.is_ready, 30)
 
-    answers, events = clients.answers, events_of(detoured)
-    statuses = collections.Counter(str(a[1]) for a in answers)
-    refusals = [a for a in answers if a[1] is not None and a[1] != 200]
-    slow = [(a[0], round(a[5], 2)) for a in refusals if a[5] > REFUSED_S]       # seen by clients that share the processors: a figure
-    waits = list(waits_for_the_record(detoured, refusals))
-    report = {"seed": seed, "seconds": round(time.time() - began), "disclosures": clients.shown, "bytes": sum(a[3] for a in answers), "answers": statuses,
-              "troubles": {kind: len(times) for kind, times in recoveries.items()},
+    ledger.take(clients.taken())
+    ledger.refusals.look([])
+    seconds, waits = time.time() - began, ledger.refusals.waits
+    report = {"seed": seed, "seconds": round(seconds), "clients": CLIENTS, "disclosures": clients.shown, "a_second": round(clients.shown / seconds, 1), "kinds": ledger.disclosed,
+              "bytes": ledger.bytes, "answers": ledger.statuses, "troubles": {kind: len(times) for kind, times in recoveries.items()},
               "recovery_s": {kind: [round(sorted(times)[len(times) // 2], 2), round(max(times), 2)] for kind, times in recoveries.items()},
-              "waited_for_the_record_ms": sorted(round(ms) for _, ms in waits)[-5:], "slow_refusals": len(slow), "slowest_refusal_s": round(max((a[5] for a in refusals), default=0), 2)}
+              "waited_for_the_record_ms": sorted(round(ms) for _, ms in waits)[-5:], "slow_refusals": ledger.slow, "slowest_refusal_s": round(ledger.slowest_s, 2)}
     print(json.dumps(report, indent=1))
     for kind, times in recoveries.items():
         note_recovery(f"disclosures, audit-writer: {kind}", max(times))
-    violations = list(unrecorded(answers, events))
-    assert not violations, violations[:10]
+    assert not ledger.violations, ledger.violations[:10]
     assert clients.shown >= DISCLOSURES
-    assert not [a for a in refusals if a[3]], "a refusal that shows something"
-    others = [a for a in refusals if a[1] != 503]
-    assert not others, collections.Counter((a[0], a[1], a[7]) for a in others).most_common(5)
-    assert statuses["503"] > 0, "the troubles were none"
+    assert DISCLOSURES < 300 or set(ledger.disclosed) == set(KINDS), ledger.disclosed
+    assert not ledger.tellers, "a refusal that shows something"
+    assert not ledger.others, ledger.others.most_common(5)
+    assert ledger.statuses["503"] > 0, "the troubles were none"
     assert waits, "no refusal says how long it waited for the record"
     late = [(what, ms) for what, ms in waits if ms > APPEND_MS + WAKE_MS + (FURTHER_MS if what in ("search", "question") else 0)]
     assert not late, late[:5]
@@ -225,7 +298,7 @@ class Appending:
 
     def __init__(self, stack):
         self.stack, self.shown, self.stopping = stack, [], threading.Event()
-        self.threads = [threading.Thread(target=self.play) for _ in range(CLIENTS)]
+        self.threads = [threading.Thread(target=self.play) for _ in range(APPENDERS)]
 
     def play(self):
         token = self.stack.token()
