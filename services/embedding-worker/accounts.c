@@ -178,6 +178,12 @@ enum status accounts_admit(struct accounts *accounts, const struct uuid *tenant,
     return st;
 }
 
+/* What does not fit is the most that does: a model is not believed to count, and a sum that turns negative would grant anything. */
+static int64_t plus(int64_t sum, uint64_t count, int64_t price) {
+    int64_t more, all;
+    return count > INT64_MAX || __builtin_mul_overflow((int64_t)count, price, &more) || __builtin_add_overflow(sum, more, &all) ? INT64_MAX : all;
+}
+
 void accounts_charge(struct accounts *accounts, const struct uuid *tenant, const uint64_t tokens[USE_COUNT], int64_t now_us) {
     int64_t cost = 0;
     (void)pthread_mutex_lock(&accounts->lock);
@@ -185,12 +191,12 @@ void accounts_charge(struct accounts *accounts, const struct uuid *tenant, const
     if (!a->cost)
         make_series(accounts, a);
     for (int use = 0; use < USE_COUNT; use++) {
-        cost += (int64_t)tokens[use] * accounts->options.prices[use];
+        cost = plus(cost, tokens[use], accounts->options.prices[use]);
         counter_add(a->tokens[use], tokens[use]);
     }
     for (int which = 0; which < PERIODS; which++) {
         (void)turn_over(a, which, now_us);
-        a->costs[which] += cost;
+        a->costs[which] = plus(a->costs[which], 1, cost);
     }
     gauge_add(a->cost, (double)cost / MICRO / MICRO);
     (void)pthread_mutex_unlock(&accounts->lock);

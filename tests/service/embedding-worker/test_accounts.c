@@ -88,6 +88,18 @@ Test(accounts, a_tenant_over_its_month_waits_for_the_next_one) {
     cr_expect_gt(why.retry_after_ms, 24 * 3600 * 1000, "capped at what fits: %d", why.retry_after_ms);
 }
 
+/* An answer may say 2^32 - 1 for each of its texts. */
+Test(accounts, counts_that_no_model_can_mean_use_a_budget_up) {
+    const uint64_t most = UINT64_C(64) * UINT32_MAX;
+    struct uuid one = id(ONE);
+    struct why why = { 0 };
+    cr_assert_eq(open_accounts("", 1000, 0, 1), ST_OK);
+    for (int i = 0; i < 5; i++) {
+        accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ most, most, most }, NOON_US);
+        cr_expect_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_LIMITED, "after %d", i + 1);
+    }
+}
+
 Test(accounts, replicas_share_a_budget) {
     struct uuid one = id(ONE);
     struct why why = { 0 };
