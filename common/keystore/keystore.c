@@ -22,6 +22,11 @@ enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct
     return ST_OK;
 }
 
+enum status keystore_take_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys, struct why *why) {
+    enum status st = keystore_read_tenant(tx, mem, ret_keys, why);
+    return st == ST_OK ? tenant_tx_commit(tx, why) : st;
+}
+
 enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_keys *keys, enum tenant_key_kind kind,
                                  unsigned version, int64_t deadline_ms, struct tenant_key **ret_key, struct why *why) {
     return keyring_tenant(keyring, &keys->tenant, keys->rows, keys->count, kind, version, deadline_ms, ret_key, why);

@@ -19,6 +19,9 @@ struct tenant_keys {
 enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys,
                                  struct why *why) MUST_USE;
 
+/* The same as all that tx is for: it is committed, and closed before anybody asks KMS. */
+enum status keystore_take_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys, struct why *why) MUST_USE;
+
 /* The newest tenant key of `kind` (version 0) or the one that something was sealed with. Not inside a transaction. */
 enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_keys *keys, enum tenant_key_kind kind,
                                  unsigned version, int64_t deadline_ms, struct tenant_key **ret_key,

@@ -68,18 +68,14 @@ static enum status begin_tx(struct order *o, struct tenant_tx *tx) {
 static enum status open_keys(struct order *o) {
     struct call *call = o->call;
     struct tenant_keys keys = { 0 };
-    {
-        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-        enum status st = begin_tx(o, &tx);
-        if (st == ST_OK)
-            st = keystore_read_tenant(&tx, call->mem, &keys, &call->why);
-        if (st == ST_OK)
-            st = tenant_tx_commit(&tx, &call->why);
-        if (st != ST_OK)
-            return st;
-        o->claims = tx.claims;
-    }
-    enum status st = keystore_open_tenant(o->ingest->keyring, &keys, TENANT_KEY_DATA, 0, call->deadline_ms, &o->tenant_key, &call->why);
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = begin_tx(o, &tx);
+    if (st == ST_OK)
+        st = keystore_take_tenant(&tx, call->mem, &keys, &call->why);
+    if (st != ST_OK)
+        return st;
+    o->claims = tx.claims;
+    st = keystore_open_tenant(o->ingest->keyring, &keys, TENANT_KEY_DATA, 0, call->deadline_ms, &o->tenant_key, &call->why);
     if (st == ST_OK && *o->req->idempotency_key)
         st = keystore_open_tenant(o->ingest->keyring, &keys, TENANT_KEY_SEARCH, 0, call->deadline_ms, &o->search_key, &call->why);
     return st == ST_OK ? document_key_new(o->tenant_key, &o->intent.document_id, call->mem, &o->key, &o->wrapped_key, &o->share, &call->why) : st;

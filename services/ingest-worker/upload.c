@@ -131,19 +131,14 @@ static enum status check_request(struct upload *u) {
 static enum status authorise(struct upload *u) {
     struct call *call = u->call;
     struct tenant_keys keys = { 0 };
-    {
-        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-        enum status st = tenant_tx_begin(&tx, u->ingest->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_WRITE,
-                                         call->deadline_ms, &call->why);
-        if (st == ST_OK)
-            st = keystore_read_tenant(&tx, call->mem, &keys, &call->why);
-        if (st == ST_OK)
-            st = tenant_tx_commit(&tx, &call->why);
-        if (st != ST_OK)
-            return st;
-        u->claims = tx.claims;
-    }
-    enum status st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_DATA, 0, call->deadline_ms, &u->tenant_key, &call->why);
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = tenant_tx_begin(&tx, u->ingest->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_WRITE, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = keystore_take_tenant(&tx, call->mem, &keys, &call->why);
+    if (st != ST_OK)
+        return st;
+    u->claims = tx.claims;
+    st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_DATA, 0, call->deadline_ms, &u->tenant_key, &call->why);
     if (st == ST_OK && (*u->req->mrn || *u->req->idempotency_key))
         st = keystore_open_tenant(u->ingest->keyring, &keys, TENANT_KEY_SEARCH, 0, call->deadline_ms, &u->search_key, &call->why);
     if (st == ST_OK)

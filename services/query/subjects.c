@@ -17,17 +17,12 @@ enum { COL_ID, COL_CREATED_AT };
 static enum status blind_of(struct query *q, struct call *call, const char *mrn, uint8_t blind[BLIND_BYTES]) {
     struct tenant_keys keys = { 0 };
     CLEANUP(tenant_key_release) struct tenant_key *search_key = NULL;
-    {
-        CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-        enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms, &call->why);
-        if (st == ST_OK)
-            st = keystore_read_tenant(&tx, call->mem, &keys, &call->why);
-        if (st == ST_OK)
-            st = tenant_tx_commit(&tx, &call->why);
-        if (st != ST_OK)
-            return st;
-    }
-    enum status st = keystore_open_tenant(q->keyring, &keys, TENANT_KEY_SEARCH, 0, call->deadline_ms, &search_key, &call->why);
+    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, SCOPE_DOCUMENTS_READ, call->deadline_ms, &call->why);
+    if (st == ST_OK)
+        st = keystore_take_tenant(&tx, call->mem, &keys, &call->why);
+    if (st == ST_OK)
+        st = keystore_open_tenant(q->keyring, &keys, TENANT_KEY_SEARCH, 0, call->deadline_ms, &search_key, &call->why);
     if (st == ST_OK)
         tenant_key_blind(search_key, "mrn", mrn, strlen(mrn), blind);
     return st;
