@@ -172,11 +172,12 @@ Test(audit_outbox, what_runs_for_each_record_is_not_planned_for_each) {
 static void *drain_thread(void *arg) {
     struct why why = { 0 };
     size_t moved = 1, *total = arg;
-    while (moved > 0) {
+    for (int failed = 0; moved > 0 && failed < 100;) {
         moved = 0;
-        if (outbox_drain(rig_pool(), NULL, 5, &moved, &why) != ST_OK)
-            return NULL;
+        bool is_done = outbox_drain(rig_pool(), NULL, 5, &moved, &why) == ST_OK;      /* on a loaded machine it may not, in its time */
+        failed += !is_done;
         *total += moved;
+        moved += !is_done;
     }
     return NULL;
 }
