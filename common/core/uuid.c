@@ -19,6 +19,13 @@ struct uuid uuid_v7(void) {
     return id;
 }
 
+int64_t uuid_v7_us(const struct uuid *id) {
+    int64_t ms = 0;
+    for (int i = 0; i < 6; i++)
+        ms = ms << 8 | id->bytes[i];
+    return id->bytes[6] >> 4 == 7 ? ms * 1000 : 0;
+}
+
 bool uuid_is_nil(const struct uuid *id) {
     static const struct uuid NIL = { { 0 } };
     return uuid_equal(id, &NIL);

@@ -11,6 +11,7 @@ enum { UUID_BYTES = 16, UUID_TEXT_BYTES = 37 };     /* text with its NUL */
 struct uuid { uint8_t bytes[UUID_BYTES]; };
 
 struct uuid uuid_v7(void);      /* fresh, from the real-time clock and the kernel's random source; thread-safe */
+int64_t uuid_v7_us(const struct uuid *id);      /* when it says that it was made, Unix time; 0: it is of another version */
 bool uuid_is_nil(const struct uuid *id);
 bool uuid_equal(const struct uuid *a, const struct uuid *b);
 

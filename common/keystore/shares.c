@@ -8,12 +8,10 @@
 
 #include "core/cancel.h"
 #include "core/clock.h"
-#include "crypto/keyring.h"
 #include "keystore/original.h"
 #include "obs/trace.h"
 
-/* An object is the byte that numbers its layout, and the share. */
-enum { LAYOUT = 1, OBJECT_BYTES = 1 + DOCUMENT_SHARE_BYTES };
+enum { LAYOUT = 1, OBJECT_BYTES = SHARE_OBJECT_BYTES };
 
 /* A place for one share: documents that fall on the same one push each other out. Ids are random at their ends. */
 struct place { struct uuid tenant, document; int64_t until_ms; };
@@ -207,4 +205,8 @@ enum status shares_delete(struct shares *shares, const struct uuid *tenant, cons
 enum status shares_delete_all(struct shares *shares, const struct uuid *tenant, int64_t deadline_ms, unsigned *ret_count, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     return s3_delete_folder(shares->s3, tenant_folder(mem, tenant), false, deadline_ms, ret_count, why);
+}
+
+struct s3 *shares_bucket(const struct shares *shares) {
+    return shares->s3;
 }

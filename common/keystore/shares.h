@@ -9,8 +9,9 @@
 #include "core/arena.h"
 #include "core/secret.h"
 #include "core/uuid.h"
+#include "crypto/keyring.h"
 
-enum { SHARES_KEPT = 4096, SHARES_AT_ONCE = 8 };
+enum { SHARES_KEPT = 4096, SHARES_AT_ONCE = 8, SHARE_OBJECT_BYTES = 1 + DOCUMENT_SHARE_BYTES };     /* the byte that numbers its layout, and the share */
 
 struct shares;
 
@@ -33,6 +34,8 @@ void shares_fetch(struct shares *shares, const struct uuid *tenant, const struct
 /* Destroy it, for ever. ST_OK also when there was none. */
 enum status shares_delete(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,
                           struct why *why) MUST_USE;
+/* Its bucket, for a comparison of what is there; borrowed. */
+struct s3 *shares_bucket(const struct shares *shares);
 /* Destroy all of a tenant's. *ret_count: how many, also when the rest could not be. */
 enum status shares_delete_all(struct shares *shares, const struct uuid *tenant, int64_t deadline_ms, unsigned *ret_count, struct why *why) MUST_USE;
 

@@ -39,8 +39,8 @@ static enum status take_step(struct ingest *g, const struct ending *e, const str
     unsigned count = 0;
     struct why unused = { 0 };
     enum status destroyed = step->destroy(g, e, deadline_ms, &count, why);
-    enum status st = db_run(g->jobs_db, &STEP, (struct db_param[]){ DB_UUID(&e->offboarding_id), DB_TEXT(e->state), DB_INT(count), DB_BOOL(destroyed == ST_OK) },
-                            deadline_ms, NULL, destroyed == ST_OK ? why : &unused);
+    const struct db_param params[] = { DB_UUID(&e->offboarding_id), DB_TEXT(e->state), DB_INT(count), DB_BOOL(destroyed == ST_OK) };
+    enum status st = db_run(g->jobs_db, &STEP, params, deadline_ms, NULL, destroyed == ST_OK ? why : &unused);
     return destroyed == ST_OK ? st : destroyed;
 }
 

@@ -39,7 +39,11 @@ static enum status promote(void *self, int64_t deadline_ms, struct why *why) {
 }
 
 static enum status reconcile(void *self, int64_t deadline_ms, struct why *why) {
-    return reconcile_run(self, deadline_ms, why);
+    return reconcile_originals(self, deadline_ms, why);
+}
+
+static enum status reconcile_keys(void *self, int64_t deadline_ms, struct why *why) {
+    return reconcile_shares(self, deadline_ms, why);
 }
 
 static enum status endings(void *self, int64_t deadline_ms, struct why *why) {
@@ -52,5 +56,6 @@ const struct schedule_row HOUSEKEEPING[] = {
     { "purge", purge },
     { "promote", promote },
     { "reconcile", reconcile },
+    { "reconcile_shares", reconcile_keys },
     { 0 }
 };

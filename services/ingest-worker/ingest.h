@@ -73,9 +73,10 @@ enum status janitor_sweep(struct ingest *g, int64_t deadline_ms, struct why *why
 /* ending.c: on a schedule. Destroy what is left of tenants whose KMS key is gone, each to its certificate. ST_OK: there are none. */
 enum status ending_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
 
-/* reconcile.c: on a schedule. Compare the document store and the database, from where the last run stood; what differs is
- * reported (jobs.store_differences) and left as it is. ST_OK: to the end, or until the time was over. */
-enum status reconcile_run(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
+/* reconcile.c: on schedules. Compare the document store, or the store of key shares, and the database, from where the last run
+ * stood; what differs is reported (jobs.store_differences) and left as it is. ST_OK: to the end, or until the time was over. */
+enum status reconcile_originals(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
+enum status reconcile_shares(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
 
 /* jobs.c */
 enum status on_cancel_job(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);

@@ -75,14 +75,15 @@ static void collect_schedules(struct db_pool *db, struct metrics *m) {
 }
 
 static void collect_store(struct db_pool *db, struct metrics *m) {
-    static const struct sql STATE = { "store_state", "SELECT kind, differences, compared_age_ms FROM jobs.store_state()", 0 };
+    static const struct sql STATE = { "store_state", "SELECT store, kind, differences, compared_age_ms FROM jobs.store_state()", 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = ask(db, &STATE, NULL);
     for (int i = 0; rows && i < db_count(rows); i++) {
         char labels[64];
-        (void)snprintf(labels, sizeof labels, "kind=\"%s\"", db_text(rows, i, 0));
-        gauge_set(metrics_gauge(m, "cordon_store_differences", "Originals that the document store and the database do not agree on.", labels),
-                  (double)db_i64(rows, i, 1));
-        gauge_set(metrics_gauge(m, "cordon_store_compared_age_seconds", "Since all of them were last compared.", ""), (double)db_i64(rows, i, 2) / 1000);
+        (void)snprintf(labels, sizeof labels, "store=\"%s\",kind=\"%s\"", db_text(rows, i, 0), db_text(rows, i, 1));
+        gauge_set(metrics_gauge(m, "cordon_store_differences", "Originals and key shares that a store and the database do not agree on.", labels),
+                  (double)db_i64(rows, i, 2));
+        (void)snprintf(labels, sizeof labels, "store=\"%s\"", db_text(rows, i, 0));
+        gauge_set(metrics_gauge(m, "cordon_store_compared_age_seconds", "Since all of them were last compared.", labels), (double)db_i64(rows, i, 3) / 1000);
     }
 }
 

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import uuid
 
 import boto3
@@ -12,7 +13,7 @@ import pytest
 
 from conftest import ROOT, wait_for
 
-ORIGINALS = "cordon-documents"
+ORIGINALS, SHARES = "cordon-documents", "cordon-shares"
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +89,18 @@ def test_conditions_tell_nothing_about_another_tenants_original(stack, large):
 
 # ---- the comparison ----
 
-def compare_now(stack):
-    """Has everything compared, and waits until it was."""
+def compare_now(stack, store="originals"):
+    """Has everything of a store compared, and waits until it was."""
     with stack.database() as db, db.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         since = cursor.fetchone()[0]
-        cursor.execute("UPDATE jobs.schedules SET next_run_at = clock_timestamp() WHERE name = 'reconcile'")
+        cursor.execute("UPDATE jobs.schedules SET next_run_at = clock_timestamp() WHERE name = %s", ({"originals": "reconcile", "shares": "reconcile_shares"}[store],))
 
         def over():
-            cursor.execute("SELECT began_at > %s AND ended_at IS NOT NULL FROM jobs.store_pass", (since,))
+            cursor.execute("SELECT began_at > %s AND ended_at IS NOT NULL FROM jobs.store_pass WHERE store = %s", (since, store))
             return cursor.fetchone()[0]
         wait_for("a pass over the document store", over, 60)
-        cursor.execute("SELECT kind, tenant_id::text, document_id::text, expected_bytes, found_bytes, versions FROM jobs.store_differences")
+        cursor.execute("SELECT kind, tenant_id::text, document_id::text, expected_bytes, found_bytes, versions FROM jobs.store_differences WHERE store = %s", (store,))
         return {row[2]: row for row in cursor.fetchall()}
 
 
@@ -157,3 +158,40 @@ def test_differences_between_store_and_database_are_found_reported_and_left_as_t
     assert compare_now(stack) == before
     passes = events(stack, "store.compare", since)
     assert passes and all(row[1]["detail"]["objects"] > 0 for row in passes)
+
+
+def test_key_shares_without_rows_and_rows_without_shares_are_found_and_left_as_they_are(stack, s3):
+    missing, longer = (stack.ingest(f"Note {n} with a key of two shares.".encode()) for n in range(2))
+    asked = stack.call("POST", "/api/v1/query", json={"question": "What has a key of two shares?", "filter": {"document_ids": [longer["id"]]}})
+    assert asked.status_code == 200, asked.text
+    conversation, now_ms = asked.json()["conversation_id"], int(time.time() * 1000)
+    with stack.database() as db, db.cursor() as cursor:
+        cursor.execute("SELECT tenant_id::text, clock_timestamp() FROM app.documents WHERE id = %s", (missing["id"],))
+        tenant, since = cursor.fetchone()
+    before = compare_now(stack, "shares")
+    assert not {missing["id"], longer["id"], conversation} & set(before), before
+
+    def v7(ms):
+        return str(uuid.UUID(int=ms << 80 | 7 << 76 | 2 << 62 | random.getrandbits(62)))
+    orphan, young = v7(now_ms - 2 * 3600 * 1000), v7(now_ms)        # of a conversation that waits for its row, perhaps
+    key = {name: f"tenants/{tenant}/{name}" for name in (missing["id"], longer["id"], conversation, orphan, young)}
+    was = {name: s3.get_object(Bucket=SHARES, Key=key[name])["Body"].read() for name in (missing["id"], longer["id"], conversation)}
+    assert {len(body) for body in was.values()} == {33}
+    for name in (missing["id"], conversation):
+        s3.delete_object(Bucket=SHARES, Key=key[name])
+    for name, body in ((longer["id"], b"x" * 40), (orphan, b"y" * 33), (young, b"z" * 33)):
+        s3.put_object(Bucket=SHARES, Key=key[name], Body=body)
+    found = compare_now(stack, "shares")
+    assert set(found) == set(before) | {missing["id"], longer["id"], conversation, orphan}
+    assert [found[name][0] for name in (missing["id"], conversation, longer["id"], orphan)] == ["missing", "missing", "size", "orphan"]
+    assert found[longer["id"]][3:5] == (33, 40)
+    told = wait_for("its events", lambda: len(rows := events(stack, "store.difference", since)) == 4 and rows, 30)
+    assert {row[1]["detail"]["store"] for row in told} == {"shares"} and all("document_ids" not in row[1] or row[1]["document_ids"] == [] for row in told)
+    for name, body in was.items():
+        s3.put_object(Bucket=SHARES, Key=key[name], Body=body)
+    still = compare_now(stack, "shares")
+    assert set(still) == set(before) | {orphan}, "what was mended is no difference any more, and nothing was deleted"
+    for name in (orphan, young):
+        s3.delete_object(Bucket=SHARES, Key=key[name])
+    assert compare_now(stack, "shares") == before
+    assert stack.call("GET", f"/api/v1/documents/{missing['id']}/content").status_code == 200

@@ -88,6 +88,11 @@ static enum status on_embed(void *ctx, struct call *call, ProtobufCBinaryData bo
         rig.was_audited_first = false;
     if (rig.on_embed)
         rig.on_embed(number);
+    if (rig.budget_ms) {
+        enum status st = fail_as(&call->why, ERR_MODEL_BUDGET, "used up");
+        call->why.retry_after_ms = rig.budget_ms;
+        return st;
+    }
     if (rig.model_status && number >= rig.fails_at_call)
         return fail(&call->why, (enum status)rig.model_status, "away");
     Embedding__EmbedReply *reply = arena_alloc(call->mem, sizeof *reply);

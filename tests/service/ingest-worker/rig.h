@@ -21,6 +21,7 @@ struct rig {
     const char *model_name;                     /* of the present model: "m" */
     bool records_disclosures;                   /* on the log itself, too */
     atomic_int audit_status, model_status;      /* what the players answer with; ST_OK: as they should */
+    atomic_int budget_ms;                       /* the model's budget is used up for so long; 0: it is not */
     atomic_uint audited, embedded_calls, models_recorded;
     char model_recorded[128];                   /* detail of the last model.use */
     atomic_uint fails_at_call;                  /* this call of embed and those after it answer model_status; 0: all do */

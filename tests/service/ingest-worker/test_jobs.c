@@ -77,6 +77,29 @@ Test(ingest_jobs, one_that_waits_is_cancelled_at_once) {
     cr_expect_eq(rig.embedded_calls, 0);
 }
 
+/* When a job that was put off is tried again, in seconds; long has passed since it was. */
+#define POSTPONED_SQL "SELECT state || ' ' || attempt || ' ' || outages || ' ' || reason_code FROM jobs.jobs"
+#define IN_SECONDS_SQL "SELECT extract(epoch FROM run_after - outage_since)::int FROM jobs.jobs"
+
+Test(ingest_jobs, one_whose_tenant_has_used_up_its_budget_comes_back_when_the_model_says) {
+    static const struct { int budget_ms; const char *wanted_s; } ROWS[] = { { 20 * 60000, "BETWEEN 1195 AND 1205" }, { 86400000, "BETWEEN 3595 AND 3605" } };
+    rig_add_document(1);
+    rig_start_jobs();
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        rig.budget_ms = ROWS[i].budget_ms;
+        pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = clock_timestamp(), outages = 0, outage_since = NULL");
+        rig_wait_for("queued 0 1 MODEL_004", POSTPONED_SQL);
+        cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (" IN_SECONDS_SQL ") %s", ROWS[i].wanted_s), "t", "%d ms: in %s s; an hour at most, for budgets may be raised",
+                         ROWS[i].budget_ms, pg_ask(pg_admin(), IN_SECONDS_SQL));
+    }
+    unsigned calls = rig.embedded_calls;
+    rig.budget_ms = 0;
+    cr_expect_eq(calls, 2, "it was not tried in between: %u", calls);
+    pg_ask(pg_admin(), "UPDATE jobs.jobs SET run_after = clock_timestamp()");
+    rig_wait_for("ready", DOCUMENT_SQL);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT attempt FROM jobs.jobs"), "1", "waiting cost no attempt");
+}
+
 Test(ingest_jobs, scheduled_work_runs_when_it_is_due) {
     pg_ask(pg_admin(), "UPDATE jobs.schedules SET next_run_at = now() - interval '1 s' WHERE name = 'purge'");
     rig_start_jobs();
