@@ -15,7 +15,7 @@
 enum {
     IDLE_MAX = 64,
     TICK_MS = 10,                       /* curl rounds its timeouts down */
-    STREAM_BYTES = 256 << 10,           /* moved at once of a body that is streamed; curl's own 16 and 64 KiB cost half a second a GB */
+    SINK_BYTES = 64 << 10,              /* read at once for a sink; curl's own 16 KiB are many system calls, and 256 KiB leave the cache */
 };
 
 struct http_client {
@@ -238,9 +238,7 @@ static void set_up(const struct http_client *client, struct exchange *x, struct 
     (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
     if (request->sink)
-        (void)curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, (long)STREAM_BYTES);
-    if (request->body_len > STREAM_BYTES)
-        (void)curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, (long)STREAM_BYTES);
+        (void)curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, (long)SINK_BYTES);
     bool is_bare = str_equal(request->method, "GET") || str_equal(request->method, "DELETE");
     if (str_equal(request->method, "HEAD")) {
         (void)curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
