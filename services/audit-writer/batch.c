@@ -273,8 +273,8 @@ static enum status append(struct plain_tx *tx, struct db_pool *pool, struct head
     CLEANUP(pgrows_destroy) PGresult *locked = NULL;
     CLEANUP(pgrows_destroy) PGresult *repeats = NULL;
 
-    if (memory)
-        heads_take_off_alone(memory);
+    if (alone)
+        heads_take_off_alone(alone);
     work_init(&w, calls, count);
     if (w.heads.count == 0)
         return ST_OK;       /* every call was refused */
@@ -332,7 +332,7 @@ static enum status append_at_once(struct plain_tx *tx, struct db_pool *pool, str
     CLEANUP(put_end) struct put p = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct heads_turn turn;
-    heads_take_off(memory);
+    heads_take_off(beside);
     work_init(&w, calls, count);
     enum status st = place_on_memory(&w, memory, calls, count, ret_is_known, &turn, why);
     if (st != ST_OK || !*ret_is_known || w.refused == count)
