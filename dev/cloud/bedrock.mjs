@@ -11,7 +11,8 @@
 //                                      {"piece_ms": t, "stream_end": "exception" | "cut" | "hang" | "bad_crc" | 0}: how streamed answers
 //                                      come, and how they end in their middle; calls.left counts those that were left;
 //                                      {"words_only": true}: vectors without the small model, which is slow under load;
-//                                      {"most_at_once": n, "per_s": n}: what one model bears; what is more is throttled. calls.throttled counts
+//                                      {"most_at_once": n, "per_s": n}: what one model bears; what is more is throttled. calls.throttled counts;
+//                                      {"given": {text: vector}, "says": text}: these vectors and this answer, in no time; 0: no more
 //
 // Vectors come from a small real model and from the words themselves (bedrock-embed.mjs); answers are
 // extracts of the sources in the prompt (bedrock-answer.mjs, bedrock-prompt.mjs), not written by a
@@ -47,14 +48,15 @@ class Refusal extends Error {
 
 // throttle and error500 count the calls still to be refused (true: all of them until set to 0).
 class Faults {
-  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0, piece_ms: 0, stream_end: 0, most_at_once: 0, per_s: 0, logging: 0 };
+  state = { throttle: 0, error500: 0, hang_ms: 0, latency_ms: 0, words_only: 0, piece_ms: 0, stream_end: 0, most_at_once: 0, per_s: 0, logging: 0, given: 0, says: 0 };
   calls = { invoke: 0, converse: 0, 'converse-stream': 0, left: 0, throttled: 0 };
   bears = {};           // of each model: how many run, and a bucket of calls
 
   set(changes) {
     for (const [name, value] of Object.entries(changes)) {
       const is_count = Number.isInteger(value) && value >= 0;
-      const is_end = (name === 'stream_end' && STREAM_ENDS.includes(value)) || (name === 'logging' && value !== null && typeof value === 'object');
+      const is_end = (name === 'stream_end' && STREAM_ENDS.includes(value)) || (name === 'says' && typeof value === 'string')
+        || (['logging', 'given'].includes(name) && value !== null && typeof value === 'object');
       if (!(name in this.state) || !(is_end || (name !== 'stream_end' && (is_count || (value === true && !name.endsWith('_ms'))))))
         throw new Refusal('ValidationException', `no such fault: ${name}`);
     }
@@ -136,7 +138,7 @@ function require_good(problem) {
 
 async function invoke(model, body, response, faults, id) {
   require_good(check_titan(body));
-  const embedding = await embed(model, body.inputText, body.dimensions);
+  const embedding = faults.state.given?.[body.inputText]?.slice() ?? await embed(model, body.inputText, body.dimensions);
   if (model_behind(id) === NEXT_TITAN)
     embedding.reverse();
   const count = tokens_of(body.inputText);
@@ -152,20 +154,20 @@ function stop_at(text, max_tokens = 4096) {
     : { text: pieces.slice(0, max_tokens).join(''), pieces: pieces.slice(0, max_tokens), stopReason: 'max_tokens' };
 }
 
-async function reply_to(model, body) {
+async function reply_to(model, body, faults) {
   require_good(check_converse(body));
   const from = Date.now();
   const prompt = body.messages.at(-1).content.map((b) => b.text).join('\n');
   const usage_of = (inputTokens, outputTokens) => ({ inputTokens, outputTokens, totalTokens: inputTokens + outputTokens });
   if (body.guardrailConfig && prompt.includes(GUARDED_WORD))
     return { text: GUARDED_TEXT, pieces: [GUARDED_TEXT], stopReason: 'guardrail_intervened', usage: usage_of(0, 0), metrics: { latencyMs: Date.now() - from } };
-  const said = stop_at(await answer(model, prompt), body.inferenceConfig?.maxTokens);
+  const said = stop_at(faults.state.says || await answer(model, prompt), body.inferenceConfig?.maxTokens);
   const inputTokens = tokens_of(JSON.stringify([body.messages, body.system ?? []]));
   return { ...said, usage: usage_of(inputTokens, said.pieces.length), metrics: { latencyMs: Date.now() - from } };
 }
 
-async function converse(model, body, response) {
-  const { text, stopReason, usage, metrics } = await reply_to(model, body);
+async function converse(model, body, response, faults) {
+  const { text, stopReason, usage, metrics } = await reply_to(model, body, faults);
   send_json(response, 200, { metrics, output: { message: { content: [{ text }], role: 'assistant' } }, stopReason, usage });
 }
 
@@ -183,7 +185,7 @@ function break_off(response, how) {
 }
 
 async function converse_stream(model, body, response, faults) {
-  const { pieces, stopReason, usage, metrics } = await reply_to(model, body);
+  const { pieces, stopReason, usage, metrics } = await reply_to(model, body, faults);
   response.writeHead(200, { 'content-type': 'application/vnd.amazon.eventstream', 'x-amzn-RequestId': randomUUID() });
   response.write(event('messageStart', { role: 'assistant' }));
   const { stream_end } = faults.state;

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # What Cordon costs, beside the limit and the usual way of doing it: in an instance of its own that ends with the measurement.
 
-BENCHES=(bus crypto tenant vectors audit system ingest objects)
+BENCHES=(bus crypto tenant vectors audit system ingest objects first-token)
 
 command_bench() {
     local markdown=no names=() name
     while (($#)); do
         case $1 in
             --markdown) markdown=yes ;;
-            --quick) export BENCH_RUNS=1 BENCH_RUN_MS=150 BENCH_DOCUMENTS=3 BENCH_QUESTIONS=3 BENCH_OBJECT_BYTES=67108864 ;;
+            --quick) export BENCH_RUNS=1 BENCH_RUN_MS=150 BENCH_DOCUMENTS=3 BENCH_QUESTIONS=3 BENCH_OBJECT_BYTES=67108864 BENCH_CHUNKS=3000 ;;
             *)
                 [[ " ${BENCHES[*]} " == *" $1 "* ]] || die "bench does not know '$1'" "./cordon bench [--quick] [--markdown] [NAME...]: ${BENCHES[*]}"
                 names+=("$1")
@@ -35,12 +35,13 @@ command_bench() {
     mkdir -p "$results"
     bench_start
     for name in "${names[@]}"; do
-        case $name in system | ingest | objects) bench_start_system ;; esac
+        case $name in system | ingest | objects | first-token) bench_start_system ;; esac
         say ""
         case $name in
             system) bench_system ;;
             ingest) bench_ingest ;;
             objects) bench_objects ;;
+            first-token) bench_first_token ;;
             *) bench_program "$name" ;;
         esac | tee "$results/$name.md"
     done
@@ -88,12 +89,14 @@ bench_program() {
 }
 
 BENCH_SYSTEM=down
+TRACES_OFFSET=39
 
 bench_start_system() {
     local operator
     [[ $BENCH_SYSTEM == down ]] || return 0
     step "AWS, Bedrock, OpenID stand-ins" start_standins
     bench_allow_long
+    bench_allow_traces
     step "six processes" start_processes
     operator=$(get_token user=operator roles=platform_admin)
     create_tenant "$operator" demo "Riverside Clinic" >/dev/null
@@ -117,6 +120,23 @@ bench_ingest() {
 bench_allow_long() {
     local name
     for name in edge ingest-worker; do echo 2147483648 | as_root tee "$STATE/secrets/$name/CORDON_MAX_UPLOAD_BYTES" >/dev/null; done
+}
+
+# Spans of requests that ask for it, and of no others.
+bench_allow_traces() {
+    local name
+    for name in "${PROCESSES[@]}"; do
+        echo "http://127.0.0.1:$((BASE + TRACES_OFFSET))" | as_root tee "$STATE/secrets/$name/OTEL_EXPORTER_OTLP_ENDPOINT" >/dev/null
+        echo parentbased_always_off | as_root tee "$STATE/secrets/$name/OTEL_TRACES_SAMPLER" >/dev/null
+    done
+}
+
+bench_first_token() {
+    stack_json >"$STATE/bench-stack.json"
+    BENCH_EDGE=$EDGE BENCH_TOKEN=$(get_token tenant=demo roles=clinician ttl=3600) BENCH_STACK="$STATE/bench-stack.json" \
+        BENCH_ISSUER=$ISSUER BENCH_CLI_SECRET=$(made idp-cli) BENCH_MODEL="http://127.0.0.1:$((BASE + 3))" BENCH_TRACES_PORT=$((BASE + TRACES_OFFSET)) \
+        as_bench_root /usr/bin/python3 "$ROOT/tests/bench/first_token.py" "$STATE/cloud/calls.jsonl"
+    rm -f "$STATE/bench-stack.json"
 }
 
 bench_objects() {

@@ -11,7 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent / "otlp"
 
 
 class Collector:
-    def __init__(self):
+    def __init__(self, port=0):
         self.bodies, self.faults = [], []
         outer = self
 
@@ -31,7 +31,7 @@ class Collector:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
