@@ -35,6 +35,13 @@ bool uuid_equal(const struct uuid *a, const struct uuid *b) {
     return memcmp(a->bytes, b->bytes, UUID_BYTES) == 0;
 }
 
+bool uuid_is_among(const struct uuid *id, const struct uuid ids[], size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (uuid_equal(&ids[i], id))
+            return true;
+    return false;
+}
+
 static bool is_hyphen_place(size_t i) {
     return i == 8 || i == 13 || i == 18 || i == 23;
 }

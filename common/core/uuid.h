@@ -14,6 +14,7 @@ struct uuid uuid_v7(void);      /* fresh, from the real-time clock and the kerne
 int64_t uuid_v7_us(const struct uuid *id);      /* when it says that it was made, Unix time; 0: it is of another version */
 bool uuid_is_nil(const struct uuid *id);
 bool uuid_equal(const struct uuid *a, const struct uuid *b);
+bool uuid_is_among(const struct uuid *id, const struct uuid ids[], size_t count);
 
 /* Lower-case hyphenated text into out; returns out. */
 const char *uuid_format(const struct uuid *id, char out[UUID_TEXT_BYTES]);

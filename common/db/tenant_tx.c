@@ -1,6 +1,8 @@
 #include "db/tenant_tx.h"
 
+#include <assert.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "db/connection.h"
 
@@ -25,10 +27,11 @@ static void read_claims(const PGresult *rows, struct claims *ret_claims) {
     *ret_claims = c;
 }
 
+enum { AT_ENTER = 3, ENTER_STEPS = 5 };
+
 /* One attempt on one connection. *ret_lost: it broke before anything happened on it. */
-static enum status enter(struct tenant_tx *tx, const char *ticket, const struct uuid *request_id, bool *ret_lost,
-                         struct why *why) {
-    enum { AT_ENTER = 3, STEPS = 5 };
+static enum status enter(struct tenant_tx *tx, const char *ticket, const struct uuid *request_id, const struct db_step also[], size_t n,
+                         PGresult *ret_rows[], bool *ret_lost, struct why *why) {
     char request[UUID_TEXT_BYTES] = "", traceparent[TRACEPARENT_BYTES] = "";
     if (request_id && !uuid_is_nil(request_id))
         uuid_format(request_id, request);
@@ -36,15 +39,18 @@ static enum status enter(struct tenant_tx *tx, const char *ticket, const struct 
     if (tx->plain.span.scope)
         (void)trace_format(&tx->plain.span.context, traceparent);
     const struct db_param ticket_param = DB_TEXT(ticket), request_params[] = { DB_TEXT(request), DB_TEXT(traceparent) };
-    const struct db_step steps[STEPS] = {
+    struct db_step steps[ENTER_STEPS + DB_STEPS_MAX] = {
         { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN }, { .sql = &SQL_CLOSE },
         { .sql = &ENTER, .params = &ticket_param }, { .sql = &NOTE_REQUEST, .params = request_params },
     };
-    PGresult *rows[STEPS] = { NULL };
+    PGresult *rows[ENTER_STEPS + DB_STEPS_MAX] = { NULL };
+    assert(n <= DB_STEPS_MAX);
+    if (n > 0)
+        memcpy(steps + ENTER_STEPS, also, n * sizeof *also);
     *ret_lost = false;
     enum status st = db_pool_borrow(tx->plain.pool, tx->plain.deadline_ms, &tx->plain.conn, why);
     if (st == ST_OK)
-        st = connection_run(tx->plain.conn, steps, STEPS, tx->plain.deadline_ms, rows, why);
+        st = connection_run(tx->plain.conn, steps, ENTER_STEPS + n, tx->plain.deadline_ms, rows, why);
     tx->plain.outcome = st;
     if (st != ST_OK) {
         *ret_lost = st == ST_UNAVAILABLE && tx->plain.conn && tx->plain.conn->is_suspect;
@@ -53,28 +59,39 @@ static enum status enter(struct tenant_tx *tx, const char *ticket, const struct 
     }
     read_claims(rows[AT_ENTER], &tx->claims);
     trace_tenant(&tx->claims.tenant_id);
-    for (int i = 0; i < STEPS; i++)
+    for (size_t i = 0; i < ENTER_STEPS; i++)
         PQclear(rows[i]);
+    for (size_t i = 0; i < n; i++) {
+        PQclear(ret_rows[i]);
+        ret_rows[i] = rows[ENTER_STEPS + i];
+    }
+    return ST_OK;
+}
+
+enum status tenant_tx_begin_with(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope,
+                                 const struct db_step steps[], size_t n, PGresult *ret_rows[], int64_t deadline_ms, struct why *why) {
+    *tx = (struct tenant_tx){ .plain = { .pool = pool, .deadline_ms = deadline_ms } };
+    if (!ticket || !*ticket)
+        return fail(why, ST_UNAUTHENTICATED, "no ticket");
+    bool lost = false;
+    enum status st = enter(tx, ticket, request_id, steps, n, ret_rows, &lost, why);
+    if (lost)                       /* the server went away since the last use; nothing has happened yet */
+        st = enter(tx, ticket, request_id, steps, n, ret_rows, &lost, why);
+    if (st != ST_OK)
+        return st;
+    uint64_t missing = scope & ~tx->claims.scopes;
+    if (missing) {
+        for (size_t i = 0; i < n; i++)
+            pgrows_destroy(&ret_rows[i]);
+        tenant_tx_end(tx);
+        return fail(why, ST_FORBIDDEN, "the ticket lacks scope %s", scope_text(missing & -missing));
+    }
     return ST_OK;
 }
 
 enum status tenant_tx_begin(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id,
                             uint64_t scope, int64_t deadline_ms, struct why *why) {
-    *tx = (struct tenant_tx){ .plain = { .pool = pool, .deadline_ms = deadline_ms } };
-    if (!ticket || !*ticket)
-        return fail(why, ST_UNAUTHENTICATED, "no ticket");
-    bool lost = false;
-    enum status st = enter(tx, ticket, request_id, &lost, why);
-    if (lost)                       /* the server went away since the last use; nothing has happened yet */
-        st = enter(tx, ticket, request_id, &lost, why);
-    if (st != ST_OK)
-        return st;
-    uint64_t missing = scope & ~tx->claims.scopes;
-    if (missing) {
-        tenant_tx_end(tx);
-        return fail(why, ST_FORBIDDEN, "the ticket lacks scope %s", scope_text(missing & -missing));
-    }
-    return ST_OK;
+    return tenant_tx_begin_with(tx, pool, ticket, request_id, scope, NULL, 0, NULL, deadline_ms, why);
 }
 
 enum status tenant_tx_run(struct tenant_tx *tx, const struct sql *q, const struct db_param params[],

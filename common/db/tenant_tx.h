@@ -55,6 +55,12 @@ enum status tenant_tx_begin(struct tenant_tx *tx, struct db_pool *pool, const ch
                             const struct uuid *request_id, uint64_t scope, int64_t deadline_ms,
                             struct why *why) MUST_USE;
 
+/* The same with n more statements in its round trip, up to DB_STEPS_MAX; their rows come to ret_rows, of n places that are
+ * NULL at first. They run before the scope is compared, and are rolled back when it is missing: what they may do is row-level
+ * security's to say, and what they gave is not looked at. Tenant and user are not known yet: authz.tenant() is. */
+enum status tenant_tx_begin_with(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope,
+                                 const struct db_step steps[], size_t n, PGresult *ret_rows[], int64_t deadline_ms, struct why *why) MUST_USE;
+
 /* Run q with params[q->n_params]. On ST_OK *ret_rows is the caller's, to pgrows_destroy(); ret_rows
  * may be NULL. After a failure the transaction is dead: only tenant_tx_end() is left. Statuses come
  * from db/sqlstate.def; ST_TIMEOUT also when deadline_ms passed. */

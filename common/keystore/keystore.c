@@ -1,14 +1,11 @@
 #include "keystore/keystore.h"
 
-enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys,
+const struct sql KEYSTORE_TENANT = { "tenant_keys", "SELECT kind, version, kms_key_id, blob FROM keys.tenant_keys()", 0 };
+
+enum status keystore_rows_tenant(const struct uuid *tenant, const PGresult *rows, struct arena *mem, struct tenant_keys *ret_keys,
                                  struct why *why) {
-    static const struct sql READ = { "tenant_keys", "SELECT kind, version, kms_key_id, blob FROM keys.tenant_keys()", 0 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = tenant_tx_run(tx, &READ, NULL, &rows, why);
-    if (st != ST_OK)
-        return st;
     size_t n = (size_t)db_count(rows);
-    struct tenant_keys keys = { .tenant = tx->claims.tenant_id, .rows = arena_alloc(mem, n * sizeof *keys.rows), .count = n };
+    struct tenant_keys keys = { .tenant = *tenant, .rows = arena_alloc(mem, n * sizeof *keys.rows), .count = n };
     for (size_t i = 0; i < n; i++) {
         struct tenant_key_blob *row = &keys.rows[i];
         if (!tenant_key_kind_from_text(db_text(rows, (int)i, 0), &row->kind))
@@ -20,6 +17,13 @@ enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct
     }
     *ret_keys = keys;
     return ST_OK;
+}
+
+enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys,
+                                 struct why *why) {
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = tenant_tx_run(tx, &KEYSTORE_TENANT, NULL, &rows, why);
+    return st == ST_OK ? keystore_rows_tenant(&tx->claims.tenant_id, rows, mem, ret_keys, why) : st;
 }
 
 enum status keystore_take_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys, struct why *why) {

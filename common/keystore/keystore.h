@@ -21,6 +21,10 @@ enum status keystore_read_tenant(struct tenant_tx *tx, struct arena *mem, struct
 
 /* The same as all that tx is for: it is committed, and closed before anybody asks KMS. */
 enum status keystore_take_tenant(struct tenant_tx *tx, struct arena *mem, struct tenant_keys *ret_keys, struct why *why) MUST_USE;
+/* The same for whoever runs the statement beside others: its rows, of this tenant, as keystore_read_tenant gives them. */
+extern const struct sql KEYSTORE_TENANT;
+enum status keystore_rows_tenant(const struct uuid *tenant, const PGresult *rows, struct arena *mem, struct tenant_keys *ret_keys,
+                                 struct why *why) MUST_USE;
 
 /* The newest tenant key of `kind` (version 0) or the one that something was sealed with. Not inside a transaction. */
 enum status keystore_open_tenant(struct keyring *keyring, const struct tenant_keys *keys, enum tenant_key_kind kind,

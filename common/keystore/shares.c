@@ -142,57 +142,77 @@ enum status shares_get(struct shares *shares, const struct uuid *tenant, const s
 
 /* ---- several at once ---- */
 
-/* On the stack of shares_fetch, which only waits meanwhile. */
-struct fetching {
+struct shares_fetching {
     struct shares *shares;
-    const struct uuid *tenant, *documents;
+    struct uuid tenant;
     size_t count;
     int64_t deadline_ms;
     int cancel_fd;
     atomic_size_t next;             /* document that nobody has begun with */
     pthread_mutex_t lock;           /* guards scope */
-    struct trace_scope *scope;      /* of the caller */
+    struct trace_scope scope;       /* as the caller's when it began; what the threads count is the caller's when it ends */
+    size_t thread_count;
+    pthread_t threads[SHARES_AT_ONCE];
+    struct uuid documents[];
 };
 
 static void *fetch_some(void *arg) {
-    struct fetching *f = arg;
+    struct shares_fetching *f = arg;
     struct trace_scope scope;
     cancel_on(f->cancel_fd);
-    trace_adopt(&scope, f->scope);
+    trace_adopt(&scope, f->scope.span.scope ? &f->scope : NULL);
     for (size_t i; (i = atomic_fetch_add(&f->next, 1)) < f->count;) {
         CLEANUP(secret_destroy) struct secret *share = NULL;
         struct why why = { 0 };
-        (void)!shares_get(f->shares, f->tenant, &f->documents[i], f->deadline_ms, &share, &why);
+        (void)!shares_get(f->shares, &f->tenant, &f->documents[i], f->deadline_ms, &share, &why);
     }
     (void)pthread_mutex_lock(&f->lock);
-    trace_return(&scope, f->scope);
+    trace_return(&scope, &f->scope);
     (void)pthread_mutex_unlock(&f->lock);
     return NULL;
 }
 
-static void fetch_all(struct fetching *f) {
-    pthread_t threads[SHARES_AT_ONCE];
-    size_t n = 0;
-    while (n < SHARES_AT_ONCE && n < f->count && pthread_create(&threads[n], NULL, fetch_some, f) == 0)
-        n++;            /* with fewer, or none, it takes longer */
-    while (n > 0)
-        (void)pthread_join(threads[--n], NULL);
+struct shares_fetching *shares_fetch_begin(struct shares *shares, const struct uuid *tenant, const struct uuid documents[], size_t count,
+                                           int64_t deadline_ms) {
+    struct shares_fetching *f = xalloc(sizeof *f + count * sizeof *f->documents);
+    f->shares = shares;
+    f->tenant = *tenant;
+    f->deadline_ms = deadline_ms;
+    f->cancel_fd = cancel_fd();
+    for (size_t i = 0; i < count && shares->keep_ms > 0; i++) {
+        CLEANUP(secret_destroy) struct secret *share = find_kept(shares, tenant, &documents[i]);
+        if (!share && !uuid_is_among(&documents[i], f->documents, f->count))
+            f->documents[f->count++] = documents[i];
+    }
+    if (trace_current())
+        f->scope = *trace_current();
+    memset(f->scope.hop_us, 0, sizeof f->scope.hop_us);
+    if (pthread_mutex_init(&f->lock, NULL) != 0)
+        abort();
+    while (f->thread_count < SHARES_AT_ONCE && f->thread_count < f->count &&
+           pthread_create(&f->threads[f->thread_count], NULL, fetch_some, f) == 0)
+        f->thread_count++;          /* with fewer, or none, it takes longer */
+    return f;
+}
+
+void shares_fetch_end(struct shares_fetching **fetching_p) {
+    struct shares_fetching *f = *fetching_p;
+    uint32_t hop_us[HOP_COUNT];
+    if (!f)
+        return;
+    while (f->thread_count > 0)
+        (void)pthread_join(f->threads[--f->thread_count], NULL);
+    for (unsigned i = 0; i < HOP_COUNT; i++)
+        hop_us[i] = (uint32_t)f->scope.hop_us[i];
+    trace_add_hops(hop_us, HOP_COUNT);
+    (void)pthread_mutex_destroy(&f->lock);
+    free(f);
+    *fetching_p = NULL;
 }
 
 void shares_fetch(struct shares *shares, const struct uuid *tenant, const struct uuid documents[], size_t count, int64_t deadline_ms) {
-    struct uuid *missing = xalloc((count + 1) * sizeof *missing);
-    struct fetching f = { .shares = shares, .tenant = tenant, .documents = missing, .deadline_ms = deadline_ms, .cancel_fd = cancel_fd(),
-                          .scope = trace_current() };
-    for (size_t i = 0; i < count && shares->keep_ms > 0; i++) {
-        CLEANUP(secret_destroy) struct secret *share = find_kept(shares, tenant, &documents[i]);
-        if (!share)
-            missing[f.count++] = documents[i];
-    }
-    if (f.count > 1 && pthread_mutex_init(&f.lock, NULL) == 0) {
-        fetch_all(&f);
-        (void)pthread_mutex_destroy(&f.lock);
-    }
-    free(missing);
+    struct shares_fetching *f = shares_fetch_begin(shares, tenant, documents, count, deadline_ms);
+    shares_fetch_end(&f);
 }
 
 enum status shares_delete(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,

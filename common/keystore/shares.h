@@ -31,6 +31,12 @@ enum status shares_get(struct shares *shares, const struct uuid *tenant, const s
 /* Have those of several documents at hand for shares_get: what is not kept is fetched side by side, SHARES_AT_ONCE at a
  * time. Returns when all have come or failed; why one failed says shares_get. Nothing happens where nothing is kept. */
 void shares_fetch(struct shares *shares, const struct uuid *tenant, const struct uuid documents[], size_t count, int64_t deadline_ms);
+/* The same while the caller does something else, until shares_fetch_end, which waits and takes NULL. Both on one thread, in one
+ * trace scope; the caller's cancel_on ends it early. */
+struct shares_fetching;
+struct shares_fetching *shares_fetch_begin(struct shares *shares, const struct uuid *tenant, const struct uuid documents[], size_t count,
+                                           int64_t deadline_ms);
+void shares_fetch_end(struct shares_fetching **fetching_p);
 /* Destroy it, for ever. ST_OK also when there was none. */
 enum status shares_delete(struct shares *shares, const struct uuid *tenant, const struct uuid *document, int64_t deadline_ms,
                           struct why *why) MUST_USE;

@@ -4,40 +4,38 @@
 
 #include "audit/client.h"
 #include "columns.h"
+#include "core/clock.h"
 #include "core/fault.h"
 
 enum { COL_ID, COL_VERSION, COL_WRAPPED };
-
-/* documents: rows whose first column names what the model may be given. */
-static enum status begin_question(struct tenant_tx *tx, const struct disclosure *d, const struct disclosed *what, const PGresult *documents,
-                                  struct call *call) {
-    static const struct sql BEGIN = { "begin_question",
-        "INSERT INTO app.questions (tenant_id, id, user_id, conversation_id, event_id, document_ids) VALUES ($1, $2, $3, $4, $5, $6::uuid[])", 6 };
-    size_t n = (size_t)db_count(documents);
-    struct uuid *ids = arena_alloc(call->mem, (n + 1) * sizeof *ids);
-    for (size_t i = 0; i < n; i++)
-        ids[i] = db_uuid(documents, (int)i, COL_ID);
-    return tenant_tx_run(tx, &BEGIN, (struct db_param[]){ DB_UUID(&tx->claims.tenant_id), DB_UUID(what->resource_id), DB_UUID(&tx->claims.user_id),
-                         DB_UUID(what->begins_in), DB_UUID(&d->event_id), DB_TEXT(uuid_array(call->mem, ids, n)) }, NULL, &call->why);
-}
+enum { AHEAD_MS = 500 };
 
 /* What the database gives for the event: the tenant's keys, and those of the documents and the conversation that it names,
- * as rows of one shape. */
+ * as rows of one shape. All of it in one round trip, and the commit in another. */
 static enum status fetch_keys(struct disclosure *d, struct query *q, struct call *call, const struct disclosed *what, uint64_t scope,
                               struct tenant_keys *ret_tenant_keys, PGresult **ret_rows, PGresult **ret_conversation) {
     static const struct sql OPEN = { "open_keys", "SELECT document_id, version, wrapped FROM keys.open($1)", 1 };
+    /* What the model may be given is what keys came for. */
+    static const struct sql OPEN_AND_BEGIN = { "begin_question",
+        "WITH opened AS MATERIALIZED (SELECT document_id, version, wrapped FROM keys.open($1)), "
+        "begun AS (INSERT INTO app.questions (tenant_id, id, user_id, conversation_id, event_id, document_ids) "
+        "VALUES (authz.tenant(), $2, authz.user_id(), $3, $1, ARRAY(SELECT o.document_id FROM opened o))) "
+        "SELECT document_id, version, wrapped FROM opened", 3 };
     static const struct sql OPEN_CONVERSATION = { "open_conversation",
         "SELECT conversation_id, version, wrapped FROM keys.open_conversation($1)", 1 };
+    enum { TENANT, DOCUMENTS, CONVERSATION };
+    const struct db_param event[] = { DB_UUID(&d->event_id), DB_UUID(what->resource_id), DB_UUID(what->begins_in) };
+    const struct db_step steps[] = { { .sql = &KEYSTORE_TENANT }, { .sql = what->begins_in ? &OPEN_AND_BEGIN : &OPEN, .params = event },
+                                     { .sql = &OPEN_CONVERSATION, .params = event } };
+    PGresult *rows[] = { NULL, NULL, NULL };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, scope, call->deadline_ms, &call->why);
+    enum status st = tenant_tx_begin_with(&tx, q->db, call->ticket, &call->request_id, scope, steps, what->opens_conversation ? 3 : 2, rows,
+                                          call->deadline_ms, &call->why);
     if (st == ST_OK)
-        st = keystore_read_tenant(&tx, call->mem, ret_tenant_keys, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, &OPEN, (struct db_param[]){ DB_UUID(&d->event_id) }, ret_rows, &call->why);
-    if (st == ST_OK && what->opens_conversation)
-        st = tenant_tx_run(&tx, &OPEN_CONVERSATION, (struct db_param[]){ DB_UUID(&d->event_id) }, ret_conversation, &call->why);
-    if (st == ST_OK && what->begins_in)
-        st = begin_question(&tx, d, what, *ret_rows, call);
+        st = keystore_rows_tenant(&tx.claims.tenant_id, rows[TENANT], call->mem, ret_tenant_keys, &call->why);
+    pgrows_destroy(&rows[TENANT]);
+    *ret_rows = rows[DOCUMENTS];
+    *ret_conversation = rows[CONVERSATION];
     return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
 }
 
@@ -82,6 +80,14 @@ static enum status unwrap(struct disclosure *d, struct query *q, struct call *ca
     return ST_OK;
 }
 
+/* A share by itself opens nothing: it may come while the record is made, without which there is no other half for it. Only for
+ * a moment, so that a store which does not answer keeps nobody from hearing that there is no record. */
+static struct shares_fetching *fetch_ahead(struct query *q, struct call *call, const struct disclosed *what) {
+    int64_t until_ms = clock_mono_ms() + AHEAD_MS;
+    return what->tenant ? shares_fetch_begin(q->shares, what->tenant, what->document_ids, what->document_count,
+                                             until_ms < call->deadline_ms ? until_ms : call->deadline_ms) : NULL;
+}
+
 static enum status record(struct call *call, const struct disclosed *what, struct uuid *ret_event_id) {
     struct audit_record shown = {
         .action = what->action, .document_ids = what->document_ids, .document_count = what->document_count,
@@ -100,6 +106,7 @@ static enum status record(struct call *call, const struct disclosed *what, struc
 enum status disclosure_begin(struct disclosure *d, struct query *q, struct call *call, const struct disclosed *what,
                              uint64_t scope) {
     *d = (struct disclosure){ 0 };
+    CLEANUP(shares_fetch_end) struct shares_fetching *ahead = fetch_ahead(q, call, what);
     enum status st = record(call, what, &d->event_id);
     if (st == ST_OK)
         st = fault_status(FAULT_QUERY_BEFORE_OPEN, &call->why);
@@ -112,6 +119,7 @@ enum status disclosure_begin(struct disclosure *d, struct query *q, struct call 
     d->tenant = tenant_keys.tenant;
     if (st == ST_OK)
         st = keystore_open_tenant(q->keyring, &tenant_keys, TENANT_KEY_DATA, 0, call->deadline_ms, &d->tenant_key, &call->why);
+    shares_fetch_end(&ahead);
     if (st == ST_OK)
         fetch_shares(q, call, &d->tenant, rows, conversation);
     if (st == ST_OK)

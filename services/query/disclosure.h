@@ -11,6 +11,8 @@
 /* What the event says. Ids are borrowed for the call. */
 struct disclosed {
     enum audit_action action;       /* of kind DISCLOSURE */
+    const struct uuid *tenant;      /* of the ticket, as the database said where the documents were found: their keys' second
+                                     * shares are fetched while the event is committed; NULL: afterwards */
     const struct uuid *document_ids;
     size_t document_count;          /* duplicates are fine */
     const struct uuid *chunk_ids;

@@ -152,6 +152,7 @@ static enum status find_candidates(struct query *q, struct call *call, const Emb
     }
     if (st == ST_OK)
         st = tenant_tx_commit(&tx, &call->why);
+    r->tenant_id = tx.claims.tenant_id;
     if (st == ST_OK)
         keep_candidates(call->mem, r);
     return st;
@@ -221,7 +222,7 @@ enum status reveal(struct query *q, struct call *call, const struct asked *asked
         chunks[i] = r->candidates[i].chunk_id;
     }
     bool is_answer = asked->receipt != NULL;
-    struct disclosed what = { .action = is_answer ? AUDIT_ANSWER_DISCLOSE : AUDIT_SEARCH_DISCLOSE, .document_ids = r->document_ids,
+    struct disclosed what = { .action = is_answer ? AUDIT_ANSWER_DISCLOSE : AUDIT_SEARCH_DISCLOSE, .tenant = &r->tenant_id, .document_ids = r->document_ids,
                               .document_count = r->count, .chunk_ids = chunks, .chunk_count = r->count,
                               .resource_id = is_answer ? &asked->answer_id : NULL,
                               .begins_in = is_answer ? &asked->conversation_id : NULL };

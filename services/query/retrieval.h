@@ -25,6 +25,7 @@ struct retrieval {
     size_t count;
     uint32_t top_k;
     const char *model;          /* whose vectors were compared */
+    struct uuid tenant_id;      /* whose they are */
     struct uuid *document_ids;  /* of all that were named in the event, one for each */
     size_t document_count;
 };

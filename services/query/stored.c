@@ -134,10 +134,8 @@ enum { CITATIONS_MAX_BYTES = 64 << 10, TEXTS_MAX_BYTES = 700000 };
 struct cited { struct uuid *documents, *chunks; size_t document_count, chunk_count; };
 
 static void add_once(struct uuid ids[], size_t *count, const struct uuid *id) {
-    for (size_t i = 0; i < *count; i++)
-        if (uuid_equal(&ids[i], id))
-            return;
-    ids[(*count)++] = *id;
+    if (!uuid_is_among(id, ids, *count))
+        ids[(*count)++] = *id;
 }
 
 static enum status read_citation(struct call *call, const json_t *item, Query__Citation *c, struct cited *all) {

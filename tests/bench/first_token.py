@@ -1,6 +1,6 @@
 """The first token of a streamed answer, in a tenant of 100,000 chunks whose vectors have a partition and an index of their own.
 
-The tenant is filled as the worker would leave it: documents of 100 chunks with keys of two shares, the second ones in their bucket,
+The tenant is filled as the worker would leave it: documents of 200 chunks with keys of two shares, the second ones in their bucket,
 names and texts sealed under them; only the vectors are made up. A chunk is about one of 512 topics, a question about one of them too, so that
 its eight passages come from as many documents, and as many keys are opened. The model's stand-in says the same at once. Each question comes with
 a token that the edge has no ticket of, on a connection of its own. What model and AWS take, by their stand-ins' own log, is set apart.
@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import socket
 import statistics
 import struct
@@ -27,7 +28,7 @@ import psycopg2
 import psycopg2.extras
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from system import call, log_of_calls, quantile, running, session, upload
+from system import call, log_of_calls, postgres_seconds, quantile, running, session, upload
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "tools"), str(ROOT / "e2e")]
@@ -36,7 +37,7 @@ from open_original import bound  # noqa: E402
 
 STACK = json.loads(pathlib.Path(os.environ["BENCH_STACK"]).read_text())
 EDGE, QUESTIONS = urllib.parse.urlsplit(os.environ["BENCH_EDGE"]), int(os.environ.get("BENCH_QUESTIONS", 60))
-CHUNKS, OF_A_DOCUMENT, TOPICS, DETAILS, TOKENS = int(os.environ.get("BENCH_CHUNKS", 100000)), 100, 512, 4096, 40
+CHUNKS, OF_A_DOCUMENT, TOPICS, DETAILS, TOKENS = int(os.environ.get("BENCH_CHUNKS", 100000)), 200, 512, 4096, 40
 FIELD_CHUNK_TEXT, FIELD_FILE_NAME = 1, 2
 SAYS = "Weight fell to 71 kg under furosemide 40 mg twice daily [1]. Potassium stayed at 4.1 mmol/l [2][3]. Follow-up is in two weeks [4]. "
 
@@ -93,8 +94,8 @@ CREATE UNLOGGED TABLE public.parts AS SELECT k.kind, n, ARRAY(SELECT ((random() 
 ALTER TABLE public.parts ADD PRIMARY KEY (kind, n);
 ANALYZE public.parts;
 SELECT app.make_vector_partition(%(tenant)s);
-INSERT INTO app.chunk_vectors (tenant_id, chunk_id, document_id, model, home, text_blind, embedding)
-    SELECT c.tenant_id, c.id, c.document_id, %(model)s, c.tenant_id, sha256(c.text_enc), t.v OPERATOR(ext.+) e.v
+INSERT INTO app.text_vectors (tenant_id, text_blind, model, home, embedding)
+    SELECT c.tenant_id, c.text_blind, %(model)s, c.tenant_id, t.v OPERATOR(ext.+) e.v
     FROM (SELECT k.*, row_number() OVER (ORDER BY k.ordinal, k.document_id) AS n FROM app.chunks k WHERE k.tenant_id = %(tenant)s) c
     JOIN public.parts t ON t.kind = 'topic' AND t.n = c.n * 7919 %% %(topics)s JOIN public.parts e ON e.kind = 'detail' AND e.n = c.n * 48271 %% %(details)s
     ON CONFLICT DO NOTHING;
@@ -105,13 +106,16 @@ SELECT app.index_vectors(%(tenant)s, %(model)s);
 QUESTION = "SELECT ext.l2_normalize(t.v OPERATOR(ext.+) e.v)::text FROM public.parts t, public.parts e WHERE t.kind = 'topic' AND t.n = %s AND e.kind = 'detail' AND e.n = %s"
 
 
-def fill():
-    """What the tenant's own upload has made is there: its user, its keys, its model."""
-    made, _ = upload(1)
+def connect():
     db = psycopg2.connect(STACK["postgres"]["admin_url"])
     psycopg2.extras.register_uuid(conn_or_curs=db)
     db.autocommit = True
-    cursor = db.cursor()
+    return db.cursor()
+
+
+def fill(cursor):
+    """What the tenant's own upload has made is there: its user, its keys, its model."""
+    made, _ = upload(1)
     cursor.execute("SELECT d.tenant_id, d.created_by, d.key_version, t.blob, s.model FROM app.documents d JOIN keys.tenant_keys t ON (t.tenant_id, t.version, t.kind) = "
                    "(d.tenant_id, d.key_version, 'data') JOIN app.vector_sets s ON s.tenant_id = d.tenant_id WHERE d.id = %s", (made["document_id"],))
     tenant, user, version, blob, model = cursor.fetchone()
@@ -128,7 +132,7 @@ def fill():
              (f"{tenant}\t{d.id}\t{i}\t{k}\t{900 * k}\t{900 * k + 1000}\t260\t{d.field(FIELD_CHUNK_TEXT, i, text_of(OF_A_DOCUMENT * n + k))}\n" for k, i in enumerate(ids)))
     put_shares(documents)
     cursor.execute(VECTORS, {"tenant": tenant, "model": model, "topics": TOPICS, "details": DETAILS})
-    for table in ("app.documents", "app.chunks", "app.chunk_vectors", "keys.document_keys"):
+    for table in ("app.documents", "app.chunks", "app.text_vectors", "keys.document_keys"):
         cursor.execute(f"VACUUM ANALYZE {table}")
     given = {}
     for n in range(QUESTIONS):
@@ -136,7 +140,7 @@ def fill():
         given[f"How was question {n} answered?"] = json.loads(cursor.fetchone()[0])
     control(given=given, says=SAYS)
     cursor.execute("SELECT count(*), pg_total_relation_size(max(c.oid)) FROM app.chunks k, pg_class c WHERE k.tenant_id = %s AND c.relname = %s",
-                   (tenant, "chunk_vectors_" + tenant.hex))
+                   (tenant, "text_vectors_" + tenant.hex))
     return list(given), cursor.fetchone()
 
 
@@ -246,6 +250,15 @@ def traced(collector, questions, pool):
 
 # ---- tables ----
 
+def processor(cursor):
+    """Seconds of each process so far."""
+    spent = {"PostgreSQL": postgres_seconds(cursor)}
+    for name, process in STACK["processes"].items():
+        text = urllib.request.urlopen(process["metrics"] + "/metrics", timeout=10).read().decode()
+        spent[name] = float(re.search(r"^process_cpu_seconds_total (\S+)$", text, re.M)[1])
+    return spent
+
+
 def row(what, asked):
     calls = log_of_calls()
     total = [came - began for began, came in asked]
@@ -262,25 +275,29 @@ def row(what, asked):
 def main():
     collector = Collector(int(os.environ["BENCH_TRACES_PORT"]))
     began = time.time()
-    questions, (chunks, size) = fill()
+    cursor = connect()
+    questions, (chunks, size) = fill(cursor)
     filled = time.time() - began
     pool = tokens()
     for n in range(8):
         first_token(questions[-1], pool[n])
     time.sleep(1.1)
     fresh = [first_token(q, pool[n % TOKENS]) for n, q in enumerate(questions[:-1])]
+    spent = processor(cursor)
     again = [first_token(q, pool[n % TOKENS]) for n, q in enumerate(questions[:-1])]
+    processors = {name: round(1000 * (seconds - spent[name]) / len(again), 2) for name, seconds in processor(cursor).items()}
     print(f"### first-token\n\n{chunks:,} chunks in {chunks // OF_A_DOCUMENT} documents of one tenant, {size / 1e6:.0f} MB of vectors and their index; filled in {filled:.0f} s. One question after the other, "
           f"8 passages of as many documents. {os.cpu_count()} cores, load {os.environ['BENCH_LOAD_BEFORE']} before the start, {os.getloadavg()[0]:.1f} now. *own* is all but the model's stand-in.\n")
     print("| until the first token | count | p50 | model p50 | own p50 | own least | own p99 | own p50 without S3 and KMS |\n|---|--:|--:|--:|--:|--:|--:|--:|")
     rows = [row("of documents that nobody asked about for a minute", fresh), row("of the same again, within a minute", again)]
+    print(f"\nProcessor time of a whole answer: {', '.join(f'{name} {ms} ms' for name, ms in processors.items())}; together {sum(processors.values()):.1f} ms.")
     print("\n| process | what | begins | takes |\n|---|---|--:|--:|")
     stages = traced(collector, questions[:-1], pool)
     for process, what, begins, takes in stages:
         print(f"| {process} | {what} | {begins:.1f} ms | {takes:.1f} ms |")
     print()
     print(json.dumps({"bench": "first-token", "load_before": float(os.environ["BENCH_LOAD_BEFORE"]), "load": os.getloadavg()[0], "chunks": chunks, "filled_s": round(filled),
-                      "rows": rows, "stages": stages}))
+                      "rows": rows, "processor_ms": processors, "stages": stages}))
     control(given=0, says=0)
 
 

@@ -15,7 +15,7 @@ import urllib.request
 
 import psycopg2
 
-from system import DOCUMENTS, call, log_of_calls, note, quantile, running
+from system import DOCUMENTS, call, log_of_calls, note, postgres_seconds, quantile, running
 
 PROGRAM, METRICS, DATABASE = os.environ["BENCH_PROGRAM"], os.environ["BENCH_METRICS"], os.environ["BENCH_STACK_URL"]
 IN_FLIGHT, ROUNDS = 8, int(os.environ.get("BENCH_RUNS", 3))
@@ -45,14 +45,7 @@ def metrics():
 
 
 def processor_seconds(cursor):
-    """By us and by PostgreSQL, whose ended processes its postmaster has on its account."""
-    def spent(pid):
-        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
-    backend, = ask(cursor, "SELECT pg_backend_pid()")
-    postmaster = spent(backend)[1]
-    children = open(f"/proc/{postmaster}/task/{postmaster}/children").read().split()
-    ticks = sum(map(int, spent(postmaster)[11:15])) + sum(int(t) for pid in children for t in spent(pid)[11:13])
-    return {"ingest-worker": metrics()["process_cpu_seconds_total"], "PostgreSQL": ticks / os.sysconf("SC_CLK_TCK")}
+    return {"ingest-worker": metrics()["process_cpu_seconds_total"], "PostgreSQL": postgres_seconds(cursor)}
 
 
 def stages(before, after):

@@ -112,6 +112,16 @@ def row(what, totals, models):
     return {"what": what, "count": len(totals), **{name + "_ms": value for name, value in figures.items()}}
 
 
+def postgres_seconds(cursor):
+    """Processor time by PostgreSQL, whose ended processes its postmaster has on its account. cursor: of a connection to it."""
+    def spent(pid):
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    cursor.execute("SELECT pg_backend_pid()")
+    postmaster = spent(cursor.fetchone()[0])[1]
+    children = open(f"/proc/{postmaster}/task/{postmaster}/children").read().split()
+    return (sum(map(int, spent(postmaster)[11:15])) + sum(int(t) for pid in children for t in spent(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory():
     print("\n| process | memory now (RSS) | most so far |\n|---|--:|--:|")
     sizes = {}

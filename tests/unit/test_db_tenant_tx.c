@@ -82,6 +82,54 @@ Test(db_tenant_tx, refusals_have_their_status) {
     cr_expect_eq(db_pool_state(pool).busy, 0);
 }
 
+Test(db_tenant_tx, statements_that_go_with_the_beginning_act_for_the_ticket_and_leave_nothing_without_its_scope) {
+    static const struct sql WHO = { "who", "SELECT authz.tenant(), $1::text", 1 };
+    static const struct sql ASK = { "ask", "INSERT INTO app.conversations (tenant_id, id, user_id) VALUES (authz.tenant(), $1, authz.user_id())", 1 };
+    const struct { uint64_t scope; enum status want; const char *left; } cases[] = {
+        { SCOPE_QUERY | SCOPE_AUDIT_READ, ST_FORBIDDEN, "0" }, { SCOPE_QUERY, ST_OK, "1" } };
+    const char *ticket = pg_ticket(PG_SLUG_A, "reviewer", "rev");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct uuid id = uuid_v7();
+        const struct db_param word = DB_TEXT("word"), which = DB_UUID(&id);
+        const struct db_step steps[] = { { .sql = &WHO, .params = &word }, { .sql = &ASK, .params = &which } };
+        PGresult *rows[] = { NULL, NULL };
+        struct tenant_tx tx = { 0 };
+        struct why why = { 0 };
+        cr_expect_eq(tenant_tx_begin_with(&tx, pool, ticket, NULL, cases[i].scope, steps, 2, rows, soon(), &why), cases[i].want, "%s", why.text);
+        if (cases[i].want == ST_OK) {
+            struct uuid tenant = db_uuid(rows[0], 0, 0);
+            cr_expect(uuid_equal(&tenant, &tx.claims.tenant_id));
+            cr_expect_str_eq(db_text(rows[0], 0, 1), "word");
+            cr_expect_eq(db_affected(rows[1]), 1);
+            cr_assert_eq(tenant_tx_commit(&tx, &why), ST_OK, "%s", why.text);
+        } else {
+            cr_expect_null(rows[0], "what came of it is not given");
+            cr_expect_null(rows[1]);
+        }
+        tenant_tx_end(&tx);
+        cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.conversations"), cases[i].left);
+        pgrows_destroy(&rows[0]);
+        pgrows_destroy(&rows[1]);
+    }
+    cr_expect_eq(db_pool_state(pool).busy, 0);
+}
+
+Test(db_tenant_tx, a_statement_that_fails_with_the_beginning_ends_it) {
+    static const struct sql OTHER = { "other", "INSERT INTO app.conversations (tenant_id, id, user_id) VALUES ($1, $1, authz.user_id())", 1 };
+    struct uuid other;
+    uuid_parse(PG_TENANT_B, 36, &other);
+    const struct db_param param = DB_UUID(&other);
+    PGresult *rows[] = { NULL };
+    struct tenant_tx tx = { 0 };
+    struct why why = { 0 };
+    cr_expect_neq(tenant_tx_begin_with(&tx, pool, pg_ticket(PG_SLUG_A, "clinician", "ann"), NULL, SCOPE_QUERY,
+                                       &(struct db_step){ .sql = &OTHER, .params = &param }, 1, rows, soon(), &why), ST_OK, "another tenant's");
+    cr_expect_null(rows[0]);
+    tenant_tx_end(&tx);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.conversations"), "0");
+    cr_expect_eq(db_pool_state(pool).busy, 0);
+}
+
 static void upload(struct db_pool *writers, const char *slug) {
     static const struct sql ADD = { "add_document",
         "INSERT INTO app.documents (tenant_id, id, content_type, bytes, name_enc, key_version, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7)", 7 };

@@ -128,3 +128,23 @@ Test(keystore_shares, are_not_fetched_ahead_where_none_are_kept, .timeout = 60) 
     cr_expect_eq(store.asked, 0);
     end();
 }
+
+/* The store answers two only together: they meet while this thread does not wait for them. */
+Test(keystore_shares, are_fetched_beside_what_the_caller_does_and_a_repeated_one_once, .timeout = 60) {
+    struct uuid ids[] = { document(1, 1), document(1, 2), document(1, 1) };
+    CLEANUP(secret_destroy) struct secret *share = NULL;
+    begin(KEEP_MS);
+    store.wanted = 2;
+    struct shares_fetching *ahead = shares_fetch_begin(shares, &TENANT, ids, 3, clock_mono_ms() + PATIENCE_MS);
+    (void)pthread_mutex_lock(&store.lock);
+    while (store.most < 2 && !store.has_given_up)
+        (void)pthread_cond_wait(&store.changed, &store.lock);
+    (void)pthread_mutex_unlock(&store.lock);
+    shares_fetch_end(&ahead);
+    shares_fetch_end(&ahead);
+    cr_expect_not(store.has_given_up);
+    cr_expect_eq(store.asked, 2, "%u", store.asked);
+    cr_expect_eq(get(&ids[1], &share), ST_OK);
+    cr_expect_eq(store.asked, 2, "they are kept");
+    end();
+}
