@@ -56,6 +56,32 @@ Test(envelope, sizes_and_kind_are_checked) {
     cr_expect_not(opens(&e), "long frame");
 }
 
+/* Fields in any order and number are what protobuf-c makes of them, whether the body is copied or not. */
+Test(envelope, the_body_of_a_stream_is_not_copied) {
+    static const struct { const char *wire; size_t len; const char *body; bool is_in_frame; } CASES[] = {
+        { "\x10\x04\x62\x03" "abc", 7, "abc", true },                           /* PART: kind, body */
+        { "\x10\x02\x3a\x01t\x58\x01\x62\x02" "xy", 11, "xy", true },       /* DATA: ticket and end before it */
+        { "\x10\x05\x62\x02" "xy\x68\x00", 8, "xy", false },                  /* REPLY: status behind it */
+        { "\x62\x01" "a\x10\x04\x62\x02" "bc", 9, "bc", true },               /* twice: the last one */
+        { "\x10\x04\x62\x00", 4, "", true },
+        { "\x10\x04", 2, "", false },
+        { "\x10\x04\x62\x04" "abc", 7, NULL, false },                           /* longer than the frame */
+        { "\x10\x04\x62\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13, NULL, false },
+        { "\x10\x04\x62", 3, NULL, false },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        CLEANUP(arena_destroy) struct arena *mem = arena_new(envelope_cap_bytes(CASES[i].len));
+        Bus__Envelope *e = envelope_open(mem, CASES[i].wire, CASES[i].len);
+        cr_assert_eq(e != NULL, CASES[i].body != NULL, "case %zu", i);
+        if (!e)
+            continue;
+        cr_expect_eq(e->body.len, strlen(CASES[i].body), "case %zu", i);
+        cr_expect_eq(memcmp(e->body.len ? (const char *)e->body.data : "", CASES[i].body, e->body.len), 0, "case %zu", i);
+        bool is_in_frame = (const char *)e->body.data >= CASES[i].wire && (const char *)e->body.data <= CASES[i].wire + CASES[i].len;
+        cr_expect_eq(is_in_frame, CASES[i].is_in_frame, "case %zu", i);
+    }
+}
+
 /* Two bytes of wire become a 24-byte struct each: the cap stops that. */
 Test(envelope, a_flood_of_unknown_fields_is_refused) {
     enum { FIELDS = 100000 };
