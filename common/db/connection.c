@@ -271,7 +271,7 @@ static enum status collect(struct db_connection *c, const struct db_step steps[]
 
 enum status connection_run(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
                            PGresult *ret_rows[], struct why *why) {
-    enum { BEGIN_STEPS = 5 };
+    enum { BEGIN_STEPS = 4 };
     PGresult *rows[BEGIN_STEPS + DB_STEPS_MAX] = { NULL };
     assert(n > 0 && n <= sizeof rows / sizeof *rows);
     if (c->is_suspect)

@@ -6,9 +6,10 @@
 
 #include "db/connection.h"
 
-static const struct sql ENTER = {
-    "enter", "SELECT tenant_id, user_id, session_id, scopes, job_id, document_id, fence FROM authz.enter($1)", 1 };
-static const struct sql NOTE_REQUEST = { "note_request", "SELECT set_config('cordon.request_id', $1, true), set_config('cordon.traceparent', $2, true)", 2 };
+/* The ticket, and for the record whose request it is. */
+static const struct sql ENTER = { "enter",
+    "SELECT tenant_id, user_id, session_id, scopes, job_id, document_id, fence, set_config('cordon.request_id', $2, true), "
+    "set_config('cordon.traceparent', $3, true) FROM authz.enter($1)", 3 };
 
 static void read_claims(const PGresult *rows, struct claims *ret_claims) {
     enum { TENANT_ID, USER_ID, SESSION_ID, SCOPES, JOB_ID, DOCUMENT_ID, FENCE };
@@ -27,7 +28,7 @@ static void read_claims(const PGresult *rows, struct claims *ret_claims) {
     *ret_claims = c;
 }
 
-enum { AT_ENTER = 3, ENTER_STEPS = 5 };
+enum { AT_ENTER = 3, ENTER_STEPS = 4 };
 
 /* One attempt on one connection. *ret_lost: it broke before anything happened on it. */
 static enum status enter(struct tenant_tx *tx, const char *ticket, const struct uuid *request_id, const struct db_step also[], size_t n,
@@ -38,10 +39,9 @@ static enum status enter(struct tenant_tx *tx, const char *ticket, const struct 
     span_begin(&tx->plain.span, "db.transaction");
     if (tx->plain.span.scope)
         (void)trace_format(&tx->plain.span.context, traceparent);
-    const struct db_param ticket_param = DB_TEXT(ticket), request_params[] = { DB_TEXT(request), DB_TEXT(traceparent) };
+    const struct db_param params[] = { DB_TEXT(ticket), DB_TEXT(request), DB_TEXT(traceparent) };
     struct db_step steps[ENTER_STEPS + DB_STEPS_MAX] = {
-        { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN }, { .sql = &SQL_CLOSE },
-        { .sql = &ENTER, .params = &ticket_param }, { .sql = &NOTE_REQUEST, .params = request_params },
+        { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN }, { .sql = &SQL_CLOSE }, { .sql = &ENTER, .params = params },
     };
     PGresult *rows[ENTER_STEPS + DB_STEPS_MAX] = { NULL };
     assert(n <= DB_STEPS_MAX);

@@ -264,3 +264,14 @@ test('where invocations are logged is as a test has it', async () => {
   assert.equal((await (await get('/logging/modelinvocations')).json()).loggingConfig.s3Config.bucketName, 'somewhere');
   await control({ logging: 0 });
 });
+
+test('what a test gives is what the models say', async () => {
+  const vector = Array.from({ length: 1024 }, (_, i) => (i === 7 ? 1 : 0));
+  await control({ given: { 'this one': vector }, says: 'So it is [1].' });
+  assert.deepEqual((await (await invoke({ inputText: 'this one' })).json()).embedding, vector);
+  assert.notDeepEqual((await (await invoke({ inputText: 'another one' })).json()).embedding, vector);
+  const body = { messages: [user(prompt_text(SOURCES, 'Why?'))] };
+  assert.equal((await (await converse(body)).json()).output.message.content[0].text, 'So it is [1].');
+  await control({ given: 0, says: 0 });
+  assert.notDeepEqual((await (await invoke({ inputText: 'this one' })).json()).embedding, vector);
+});
