@@ -135,16 +135,19 @@ DECLARE
     gone  record;
     held  bigint;
 BEGIN
-    FOR gone IN SELECT o.tenant_id, array_agg(DISTINCT o.text_blind) AS blinds FROM old_chunks o GROUP BY o.tenant_id LOOP
-        LOOP
-            SELECT count(*) INTO held FROM (SELECT FROM app.text_vectors v WHERE v.tenant_id = gone.tenant_id AND v.home IN (nil, gone.tenant_id)
-                AND v.text_blind = ANY (gone.blinds)
-                ORDER BY (SELECT s.model <> v.model FROM app.vector_sets s WHERE s.tenant_id = gone.tenant_id), v.model, v.text_blind FOR UPDATE) x;
-            EXIT WHEN held = (SELECT count(*) FROM app.text_vectors v WHERE v.tenant_id = gone.tenant_id AND v.home IN (nil, gone.tenant_id)
-                              AND v.text_blind = ANY (gone.blinds));
+    FOR gone IN SELECT o.tenant_id, array_agg(DISTINCT o.text_blind) AS blinds, (SELECT s.model FROM app.vector_sets s WHERE s.tenant_id = o.tenant_id) AS searched
+        FROM old_chunks o GROUP BY o.tenant_id
+    LOOP
+        LOOP            -- joined, so that a long list is never compared with each vector
+            SELECT count(*) INTO held FROM (SELECT FROM unnest(gone.blinds) b (blind) JOIN app.text_vectors v ON v.text_blind = b.blind
+                WHERE v.tenant_id = gone.tenant_id AND v.home IN (nil, gone.tenant_id)
+                ORDER BY v.model <> gone.searched, v.model COLLATE "C", v.text_blind FOR UPDATE OF v) x;
+            EXIT WHEN held = (SELECT count(*) FROM unnest(gone.blinds) b (blind) JOIN app.text_vectors v ON v.text_blind = b.blind
+                              WHERE v.tenant_id = gone.tenant_id AND v.home IN (nil, gone.tenant_id));
         END LOOP;
-        DELETE FROM app.text_vectors v WHERE v.tenant_id = gone.tenant_id AND v.home IN (nil, gone.tenant_id) AND v.text_blind = ANY (gone.blinds)
-            AND NOT EXISTS (SELECT FROM app.chunks k WHERE k.tenant_id = gone.tenant_id AND k.text_blind = v.text_blind);
+        DELETE FROM app.text_vectors v USING unnest(gone.blinds) b (blind)
+            WHERE v.tenant_id = gone.tenant_id AND v.home IN (nil, gone.tenant_id) AND v.text_blind = b.blind
+            AND NOT EXISTS (SELECT FROM app.chunks k WHERE k.tenant_id = gone.tenant_id AND k.text_blind = b.blind);
     END LOOP;
     RETURN NULL;
 END $$;
@@ -170,8 +173,9 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
     own  uuid := keys.embedding_home();
 BEGIN
-    RETURN QUERY SELECT v.text_blind, v.embedding FROM app.text_vectors v
-        WHERE v.tenant_id = own AND v.model = p_model AND v.text_blind = ANY (p_blinds) AND v.home IN ('00000000-0000-0000-0000-000000000000', own);
+    RETURN QUERY SELECT b.blind, k.embedding FROM (SELECT DISTINCT u AS blind FROM unnest(p_blinds) u) b
+        CROSS JOIN LATERAL (SELECT v.embedding FROM app.text_vectors v WHERE v.tenant_id = own AND v.model = p_model
+            AND v.text_blind = b.blind AND v.home IN ('00000000-0000-0000-0000-000000000000', own) LIMIT 1) k;
 END $$;
 
 -- Of these texts, those that have a vector: it stays until the transaction is over. The others are to be stored, in the order of
