@@ -10,6 +10,8 @@
 #include "json/canonical.h"
 #include "json/reader.h"
 
+enum { SAID_ROOM_BYTES = 512, STAMPED_ROOM_BYTES = 1024 };     /* most need no more */
+
 /* Members stand in the order of their names, so those that are stamped later have fixed places among those that are
  * said. What is said is rendered once, and where something will be stamped between is noted. Members that are absent
  * are left out: there is one way to say "none". */
@@ -105,6 +107,8 @@ enum status audit_event_new(const struct audit_record *record, const struct audi
         sha256(origin->ticket, strlen(origin->ticket), e->ticket_digest);
     buffer_init(&e->said, AUDIT_EVENT_MAX_BYTES);
     buffer_init(&e->bytes, AUDIT_EVENT_MAX_BYTES);
+    buffer_reserve(&e->said, SAID_ROOM_BYTES);
+    buffer_reserve(&e->bytes, STAMPED_ROOM_BYTES);
     st = say(e, record, origin, detail, why);
     if (st != ST_OK)
         return st;

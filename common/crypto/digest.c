@@ -2,6 +2,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "core/arena.h"
@@ -9,14 +10,29 @@
 
 struct sha256 { EVP_MD_CTX *ctx; };
 
+/* Fetched once, for the process: EVP_sha256() is looked for each time it is used, which takes as long as to hash a small text. */
+static pthread_once_t fetch_once = PTHREAD_ONCE_INIT;
+static EVP_MD *fetched;
+
+static void fetch(void) {
+    fetched = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (!fetched)
+        abort();
+}
+
+static const EVP_MD *sha256_md(void) {
+    (void)pthread_once(&fetch_once, fetch);
+    return fetched;
+}
+
 void sha256(const void *data, size_t len, uint8_t out[SHA256_BYTES]) {
-    if (EVP_Digest(data, len, out, NULL, EVP_sha256(), NULL) != 1)
+    if (EVP_Digest(data, len, out, NULL, sha256_md(), NULL) != 1)
         abort();
 }
 
 void sha256_joined(const void *a, size_t a_len, const void *b, size_t b_len, uint8_t out[SHA256_BYTES]) {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    if (!ctx || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1 || EVP_DigestUpdate(ctx, a, a_len) != 1 ||
+    if (!ctx || EVP_DigestInit_ex(ctx, sha256_md(), NULL) != 1 || EVP_DigestUpdate(ctx, a, a_len) != 1 ||
         EVP_DigestUpdate(ctx, b, b_len) != 1 || EVP_DigestFinal_ex(ctx, out, NULL) != 1)
         abort();
     EVP_MD_CTX_free(ctx);
@@ -31,7 +47,7 @@ char *sha256_hex(const void *data, size_t len, char out[SHA256_HEX_BYTES]) {
 struct sha256 *sha256_new(void) {
     struct sha256 *digest = xalloc(sizeof *digest);
     digest->ctx = EVP_MD_CTX_new();
-    if (!digest->ctx || EVP_DigestInit_ex(digest->ctx, EVP_sha256(), NULL) != 1)
+    if (!digest->ctx || EVP_DigestInit_ex(digest->ctx, sha256_md(), NULL) != 1)
         abort();
     return digest;
 }
@@ -59,6 +75,6 @@ void sha256_peek(const struct sha256 *digest, uint8_t out[SHA256_BYTES]) {
 void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, uint8_t out[SHA256_BYTES]) {
     static const uint8_t NOTHING[1];
     unsigned out_len = SHA256_BYTES;
-    if (!HMAC(EVP_sha256(), key, (int)key_len, len ? data : NOTHING, len, out, &out_len) || out_len != SHA256_BYTES)
+    if (!HMAC(sha256_md(), key, (int)key_len, len ? data : NOTHING, len, out, &out_len) || out_len != SHA256_BYTES)
         abort();
 }

@@ -15,6 +15,10 @@ void array_init(struct array *a, enum array_type type) {
     buffer_add(&a->bytes, room, sizeof room);
 }
 
+void array_reserve(struct array *a, size_t room_bytes) {
+    buffer_reserve(&a->bytes, HEADER_BYTES + room_bytes);
+}
+
 void array_end(struct array *a) {
     buffer_end(&a->bytes);
 }

@@ -21,6 +21,7 @@ struct array {
 };
 
 void array_init(struct array *a, enum array_type type);
+void array_reserve(struct array *a, size_t room_bytes);         /* as much as is likely to come */
 void array_end(struct array *a);                                /* may run twice */
 
 void array_add(struct array *a, const void *data, size_t len);  /* data NULL: SQL NULL */

@@ -11,7 +11,7 @@
 #include "heads.h"
 #include "heads_memory.h"
 
-enum { ATTEMPTS_MAX = 3 };
+enum { ATTEMPTS_MAX = 3, EVENT_ROOM_BYTES = 1024, COLUMN_ROOM_BYTES = 48 };
 
 struct batch_memory { struct claims_memory *claims; struct heads_memory *heads; };
 
@@ -238,8 +238,10 @@ static int by_place(const void *a, const void *b) {
 
 /* The statement that puts what is placed. turn: or NULL. */
 static struct db_step put_step(struct put *p, struct work *w, const struct heads_turn *turn) {
-    for (int i = 0; i < COLUMNS; i++)
+    for (int i = 0; i < COLUMNS; i++) {
         array_init(&p->of[i], TYPES[i]);
+        array_reserve(&p->of[i], w->placed_count * (i == C_BYTES ? EVENT_ROOM_BYTES : COLUMN_ROOM_BYTES));
+    }
     qsort(w->placed, w->placed_count, sizeof *w->placed, by_place);
     for (size_t i = 0; i < w->placed_count; i++)
         add_row(p->of, w->placed[i]);
