@@ -13,6 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent / "otlp"
 class Collector:
     def __init__(self, port=0):
         self.bodies, self.faults = [], []
+        self.decoded, self.decoded_count = [], 0       # spans of the first bodies, which are read once
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,7 +49,11 @@ class Collector:
             for name in ("package.json", "package-lock.json", ".npmrc"):
                 shutil.copy(HERE / name, folder)
             subprocess.run(["npm", "ci", "--no-progress", "--loglevel=error"], cwd=folder, check=True)
-        done = subprocess.run([str(node), str(HERE / "decode.mjs"), str(folder)], text=True, capture_output=True,
-                              input="".join(base64.b64encode(body).decode() + "\n" for body in list(self.bodies)))
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        bodies = self.bodies[self.decoded_count:]
+        if bodies:
+            done = subprocess.run([str(node), str(HERE / "decode.mjs"), str(folder)], text=True, capture_output=True,
+                                  input="".join(base64.b64encode(body).decode() + "\n" for body in bodies))
+            assert done.returncode == 0, done.stderr
+            self.decoded += [json.loads(line) for line in done.stdout.splitlines()]
+            self.decoded_count += len(bodies)
+        return self.decoded

@@ -86,19 +86,19 @@ class Attacker:
                 "tenant_id": tenant, "purpose": kind})["Plaintext"]
         return keys
 
-    def roots(self, tenant, owner, version, wrapped, keys):
+    def roots(self, tenant, owner, version, wrapped, keys, shares):
         """Everything that could be the key: what the database holds, alone and with each share that there is."""
         tenant, owner, wrapped = uuid.UUID(tenant), uuid.UUID(owner), bytes(wrapped)
         two = wrapped[0] == 2
         purpose = "cordon document key share v1" if two else "cordon document key v1"
         half = unseal(keys["data", version], wrapped[1:] if two else wrapped, aad(purpose, tenant, owner, version))
         assert half, "the tenant key opens what the database holds"
-        return [half] + [xor(half, share) for share in self.shares(str(tenant))]
+        return [half] + [xor(half, share) for share in shares]
 
-    def read(self, tenant, owner, version, wrapped, keys, fields):
+    def read(self, tenant, owner, version, wrapped, keys, shares, fields):
         """Texts of fields [(kind, row, sealed)] under the owner's key."""
         texts = []
-        for root in self.roots(tenant, owner, version, wrapped, keys):
+        for root in self.roots(tenant, owner, version, wrapped, keys, shares):
             key = hmac.new(root, b"cordon fields v1", hashlib.sha256).digest()
             for kind, row, sealed in fields:
                 text = unseal(key, bytes(sealed), aad("cordon document field v1", uuid.UUID(tenant), uuid.UUID(owner), kind, uuid.UUID(row)))
@@ -114,19 +114,20 @@ class Attacker:
                 keys = self.tenant_keys(tenant)
             except botocore.exceptions.ClientError:
                 continue        # a tenant that has ended (test_offboarding.py)
+            shares = self.shares(tenant)
             for document, version, wrapped in self.rows(
                     "SELECT document_id::text, version, wrapped FROM keys.document_keys WHERE tenant_id = %s", tenant):
                 fields = [(1, row, sealed) for row, sealed in self.rows(
                     "SELECT id::text, text_enc FROM app.chunks WHERE tenant_id = %s AND document_id = %s", tenant, document)]
                 fields += [(2, document, sealed) for (sealed,) in self.rows(
                     "SELECT name_enc FROM app.documents WHERE tenant_id = %s AND id = %s AND name_enc IS NOT NULL", tenant, document)]
-                texts += self.read(tenant, document, version, wrapped, keys, fields)
+                texts += self.read(tenant, document, version, wrapped, keys, shares, fields)
             for conversation, version, wrapped in self.rows(
                     "SELECT conversation_id::text, version, wrapped FROM keys.conversation_keys WHERE tenant_id = %s", tenant):
                 fields = [field for row, question, answer in self.rows(
                     "SELECT id::text, question_enc, answer_enc FROM app.answers WHERE tenant_id = %s AND conversation_id = %s", tenant, conversation)
                     for field in ((5, row, question), (6, row, answer))]
-                texts += self.read(tenant, conversation, version, wrapped, keys, fields)
+                texts += self.read(tenant, conversation, version, wrapped, keys, shares, fields)
         return texts
 
 
