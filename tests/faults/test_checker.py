@@ -107,6 +107,10 @@ def lose_vector(told, s):
     ready_of(s)["vectors"] -= 1
 
 
+def keep_vector_of_no_chunk(told, s):
+    s.loose_vectors.append({"text": "ab" * 32, "model": "m"})
+
+
 def keep_chunks_of_deleted(told, s):
     next(d for d in s.documents if d["status"] == "deleted")["stored"] = 1
 
