@@ -211,7 +211,7 @@ void shares_fetch_end(struct shares_fetching **fetching_p) {
 }
 
 void shares_fetch(struct shares *shares, const struct uuid *tenant, const struct uuid documents[], size_t count, int64_t deadline_ms) {
-    struct shares_fetching *f = shares_fetch_begin(shares, tenant, documents, count, deadline_ms);
+    struct shares_fetching *f = count > 1 ? shares_fetch_begin(shares, tenant, documents, count, deadline_ms) : NULL;
     shares_fetch_end(&f);
 }
 
