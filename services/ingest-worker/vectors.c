@@ -31,13 +31,18 @@ static bool add_blind(struct buffer *out, const uint8_t blind[BLIND_BYTES]) {
     return buffer_printf(out, "%s\"\\\\x%s\"", out->len > 1 ? "," : "", hex_encode(blind, BLIND_BYTES, hex));
 }
 
-static enum status known(struct job_run *run, const struct sql *q, const char *model, struct buffer *blinds, PGresult **ret_rows) {
+/* Of a model and these tokens, "{" and no end yet. */
+static enum status ask(struct job_run *run, struct tenant_tx *tx, const struct sql *q, const char *model, struct buffer *blinds, PGresult **ret_rows) {
     if (!buffer_add_str(blinds, "}"))
         return fail(&run->call.why, ST_INTERNAL, "tokens of texts");
+    return tenant_tx_run(tx, q, (struct db_param[]){ DB_TEXT(model), DB_TEXT(blinds->data) }, ret_rows, &run->call.why);
+}
+
+static enum status known(struct job_run *run, const struct sql *q, const char *model, struct buffer *blinds, PGresult **ret_rows) {
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     enum status st = job_run_tx(run, &tx);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, q, (struct db_param[]){ DB_TEXT(model), DB_TEXT(blinds->data) }, ret_rows, &run->call.why);
+        st = ask(run, &tx, q, model, blinds, ret_rows);
     return st == ST_OK ? tenant_tx_commit(&tx, &run->call.why) : st;
 }
 
@@ -193,9 +198,7 @@ static enum status hold_those_there(struct job_run *run, struct tenant_tx *tx, c
     bool is_good = buffer_add_str(&list, "{");
     for (size_t i = 0; is_good && i < *count; i++)
         is_good = add_blind(&list, each[i]->blind);
-    if (!is_good || !buffer_add_str(&list, "}"))
-        return fail(&run->call.why, ST_INTERNAL, "tokens of texts");
-    enum status st = tenant_tx_run(tx, &HOLD, (struct db_param[]){ DB_TEXT(model), DB_TEXT(list.data) }, &rows, &run->call.why);
+    enum status st = is_good ? ask(run, tx, &HOLD, model, &list, &rows) : fail(&run->call.why, ST_INTERNAL, "tokens of texts");
     size_t left = 0, len = 0;
     int row = 0;
     for (size_t i = 0; st == ST_OK && i < *count; i++) {           /* both in one order */
