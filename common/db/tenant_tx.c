@@ -62,6 +62,7 @@ static enum status enter(struct tenant_tx *tx, const char *ticket, const struct 
     for (size_t i = 0; i < ENTER_STEPS; i++)
         PQclear(rows[i]);
     for (size_t i = 0; i < n; i++) {
+        span_text(&tx->plain.span, "db.query.summary", also[i].sql->name);
         PQclear(ret_rows[i]);
         ret_rows[i] = rows[ENTER_STEPS + i];
     }
