@@ -68,7 +68,7 @@ class Stack:
     def start(self):
         command, env = self.command()
         self.process = subprocess.Popen(command, env=env)
-        for _ in range(200):
+        for _ in range(800):
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=1).read()
                 return

@@ -175,7 +175,7 @@ def test_a_relative_uri_is_asked_of_the_address_that_containers_know(workload, o
     script.write_text(f"""
 import json, pathlib, subprocess, sys, time, urllib.request
 gateway = subprocess.Popen(json.loads(sys.argv[1]), env=json.loads(sys.argv[2]))
-for _ in range(200):
+for _ in range(800):
     try:
         urllib.request.urlopen("{workload.cloud.url}/health", timeout=1)
         break
@@ -241,10 +241,10 @@ def test_a_chained_session_lasts_an_hour_at_most_and_tags_are_checked(workload):
 # ---- renewal
 
 def test_credentials_are_renewed_ahead_of_their_end_under_load_without_a_refused_request(workload):
-    """They last 3 s here, eight threads read for 5 s; the stand-in refuses what is signed with a session that is over."""
-    workload.save(container={RELATIVE: {"role": "tester", "seconds": 3}})
+    """They last 5 s here, eight threads read for 6 s; the stand-in refuses what is signed with a session that is over."""
+    workload.save(container={RELATIVE: {"role": "tester", "seconds": 5}})
     before = len(workload.cloud.calls_until(lambda call: True))
-    good, bad, said = workload.reads({**workload.container(), "CORDON_AWS_TENANT_ROLE_ARN": ""}, seconds=5, threads=8)
+    good, bad, said = workload.reads({**workload.container(), "CORDON_AWS_TENANT_ROLE_ARN": ""}, seconds=6, threads=8)
     assert good > 50 and not bad, said
     calls = workload.cloud.calls_until(lambda call: call["service"] == "s3")[before:]
     assert {call["status"] for call in calls} == {200}
