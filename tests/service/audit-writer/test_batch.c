@@ -393,6 +393,54 @@ Test(audit_batch, concurrent_committers_leave_no_gap_and_no_fork) {
     metrics_destroy(&metrics);
 }
 
+enum { WIDE_EVENTS = 40, WIDE_CALLS = 6 };      /* wide enough that batches go out beside each other */
+
+struct wide { struct committer *committer; const char *ticket; _Atomic int *decided; int repeats; };
+
+/* As a client does: whoever does not know repeats, with the same ids. */
+static void *wide_run(void *arg) {
+    struct wide *w = arg;
+    for (int i = 0; i < WIDE_CALLS; i++) {
+        struct audit_event *events[WIDE_EVENTS];
+        struct audit_stamp stamps[WIDE_EVENTS] = { 0 };
+        struct batch_call call = { .events = events, .count = WIDE_EVENTS, .ticket = w->ticket, .stamps = stamps };
+        for (int k = 0; k < WIDE_EVENTS; k++)
+            events[k] = rig_event(AUDIT_SEARCH_DISCLOSE, w->ticket, DOCUMENT_A1, NULL);
+        while (committer_append(w->committer, &call, clock_mono_ms() + 20000) != ST_OK && w->repeats < 1000)
+            w->repeats++;
+        cr_expect_eq(call.status, ST_OK, "%s", call.why.text);
+        for (int k = 0; k < WIDE_EVENTS; k++)
+            audit_event_destroy(&events[k]);
+        (*w->decided)++;
+    }
+    return NULL;
+}
+
+Test(audit_batch, batches_beside_each_other_leave_one_tree_while_their_connections_are_cut) {
+    struct metrics *metrics = metrics_new();
+    struct committer *committer = committer_new(rig_pool(), metrics);
+    struct wide wides[THREADS];
+    pthread_t threads[THREADS];
+    _Atomic int decided = 0;
+    const char *a = ticket_a();
+    for (int i = 0; i < THREADS; i++) {
+        wides[i] = (struct wide){ .committer = committer, .ticket = a, .decided = &decided };
+        pthread_create(&threads[i], NULL, wide_run, &wides[i]);
+    }
+    for (int cut = 0; decided < THREADS * WIDE_CALLS;)
+        if (cut < decided / 8) {
+            pg_ask(pg_admin(), "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'cordon_audit' AND state = 'active'");
+            cut++;
+        } else {
+            usleep(1000);
+        }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    committer_destroy(&committer);
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), THREADS * WIDE_CALLS * WIDE_EVENTS, "each event once");
+    metrics_destroy(&metrics);
+}
+
 Test(audit_batch, a_call_that_no_batch_takes_leaves_at_its_deadline) {
     struct metrics *metrics = metrics_new();
     struct committer *committer = committer_new(rig_pool(), metrics);

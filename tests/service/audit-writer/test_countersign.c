@@ -127,7 +127,9 @@ Test(audit_countersign, the_newest_heads_are_signed_once_each) {
     cr_assert_eq(turn(&count), ST_OK);
     cr_expect_eq(count, 2);
     cr_expect_eq(kms_server.signed_count, 4);
-    cr_expect_str_eq(pg_try(pg_connect("cordon_audit"), "INSERT INTO audit.cosignatures VALUES ('" PG_TENANT_A "', 1, 'x', 'y')"), "42501");
+    PGconn *writer = pg_connect("cordon_audit");
+    cr_expect_str_eq(pg_try(writer, "INSERT INTO audit.cosignatures VALUES ('" PG_TENANT_A "', 1, 'x', 'y')"), "42501");
+    PQfinish(writer);
 }
 
 Test(audit_countersign, kms_that_is_away_holds_up_nothing_and_is_asked_again) {
