@@ -128,14 +128,14 @@ enum status db_boot_check(struct db_pool *pool, const char *role, bool is_produc
     return st == ST_OK ? check_rights(pool, role, deadline_ms, why) : st;
 }
 
-enum status db_record_start(struct db_pool *pool, const char *process, const char *version, const char *settings_sha256,
+enum status db_record_start(struct db_pool *pool, const char *process, const struct uuid *instance, const char *version, const char *settings_sha256,
                             const char *settings_changed, int64_t deadline_ms, struct why *why) {
-    static const struct sql RECORD = { "record_start", "SELECT audit.process_started($1, $2, $3, $4)", 4 };
+    static const struct sql RECORD = { "record_start", "SELECT audit.process_started($1, $2, $3, $4, $5)", 5 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     if (!*settings_sha256)
         return ST_OK;
-    return db_run(pool, &RECORD, (struct db_param[]){ DB_TEXT(process), DB_TEXT(version), DB_TEXT(settings_sha256), DB_TEXT(settings_changed) },
-                  deadline_ms, &rows, why);
+    return db_run(pool, &RECORD, (struct db_param[]){ DB_TEXT(process), DB_UUID(instance), DB_TEXT(version), DB_TEXT(settings_sha256),
+                  DB_TEXT(settings_changed) }, deadline_ms, &rows, why);
 }
 
 enum status db_record_reported_start(struct db_pool *pool, const char *process, const struct uuid *instance, const char *version,
@@ -143,4 +143,9 @@ enum status db_record_reported_start(struct db_pool *pool, const char *process, 
     static const struct sql RECORD = { "record_reported_start", "SELECT audit.process_reported($1, $2, $3, $4, $5)", 5 };
     return db_run(pool, &RECORD, (struct db_param[]){ DB_TEXT(process), DB_UUID(instance), DB_TEXT(version), DB_TEXT(settings_sha256),
                   DB_TEXT(settings_changed) }, deadline_ms, NULL, why);
+}
+
+enum status db_record_end(struct db_pool *pool, const char *process, const struct uuid *instance, int64_t deadline_ms, struct why *why) {
+    static const struct sql RECORD = { "record_end", "SELECT audit.process_ended($1, $2)", 2 };
+    return db_run(pool, &RECORD, (struct db_param[]){ DB_TEXT(process), DB_UUID(instance) }, deadline_ms, NULL, why);
 }

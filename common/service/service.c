@@ -13,7 +13,7 @@
 #include "service/skeleton.h"
 
 /* Together less than 5 s, the time from SIGTERM to the end. */
-enum { EXIT_USAGE = 2, EXIT_UNCLEAN = 3, DRAIN_MS = 3300, JOIN_MS = 1300, FLUSH_MS = 300 };
+enum { EXIT_USAGE = 2, EXIT_UNCLEAN = 3, DRAIN_MS = 3300, JOIN_MS = 1300, FLUSH_MS = 300, RECORD_END_MS = 500 };
 
 /* Everything that a process has, in the order in which it comes to be. */
 struct process {
@@ -78,6 +78,7 @@ static void print_settings(struct process *p) {
     (void)hex_encode(digest, sizeof digest, p->runtime.settings_sha256);
     (void)snprintf(p->runtime.settings_changed, sizeof p->runtime.settings_changed, "%s", changed.data ? changed.data : "");
     p->runtime.version = CORDON_VERSION;
+    p->runtime.instance_id = uuid_v7();
 }
 
 static enum status check_settings(struct process *p, struct why *why) {
@@ -178,6 +179,15 @@ static void wait_for_signal(const struct process *p) {
     log_event(LOG_INFO, "stopping", LOG_NUMBER("signal", info.ssi_signo));
 }
 
+/* Whoever is killed, or leaves something behind, says nothing: the next start tells that there is no word of its end. */
+static void record_end(struct process *p, int64_t drain_until_ms) {
+    struct why why = { 0 };
+    int64_t soon_ms = clock_mono_ms() + RECORD_END_MS, deadline_ms = soon_ms < drain_until_ms ? soon_ms : drain_until_ms;
+    enum status st = p->svc->record_end ? p->svc->record_end(p->self, &p->runtime, deadline_ms, &why) : announce_end(p->announce, deadline_ms, &why);
+    if (st != ST_OK)
+        log_event(LOG_WARN, "end_not_recorded", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+}
+
 /* Callers are told to go elsewhere and may finish; what does not finish in time is cancelled. */
 static bool drain(struct process *p) {
     int64_t deadline_ms = clock_mono_ms() + DRAIN_MS;
@@ -185,7 +195,10 @@ static bool drain(struct process *p) {
     bus_drain(p->runtime.bus);
     if (p->svc->drain)
         p->svc->drain(p->self, deadline_ms);
-    return bus_wait_quiet(p->runtime.bus, deadline_ms);
+    bool is_quiet = bus_wait_quiet(p->runtime.bus, deadline_ms);
+    if (is_quiet)
+        record_end(p, deadline_ms);
+    return is_quiet;
 }
 
 /* Also after a start that failed half-way. False: a thread does not end, so nothing may be taken down. */

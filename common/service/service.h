@@ -44,6 +44,7 @@ struct runtime {
     const char *process;                        /* "query" */
     bool is_production;                         /* ENVIRONMENT is not development */
     const char *version;
+    struct uuid instance_id;                    /* of this start, for the record of it */
     char settings_sha256[65];                   /* of the settings' values, in hex, of secrets only whether they are there; */
     char settings_changed[4096];                /* and names of those that are not the default: for the record of the start */
     struct bus *bus;                            /* NULL until the bus runs: not in open() */
@@ -98,6 +99,9 @@ struct service {
     /* Optional: SIGTERM came, runtime_is_stopping is true, callers were told GOAWAY; stop taking new work and
      * finish what runs, within deadline_ms (clock_mono_ms). The bus still answers. Join own threads here or in close. */
     void (*drain)(void *self, int64_t deadline_ms);
+    /* Optional: everything was answered, and the process stops. Put that on the record by its own database role; without a database, and
+     * with start_method, it is said there. */
+    enum status (*record_end)(void *self, const struct runtime *rt, int64_t deadline_ms, struct why *why);
     void (*close)(void **self_p);
     /* Optional: gauges that are asked for at scrape time (queue depth). */
     void (*collect)(void *self, struct metrics *m);

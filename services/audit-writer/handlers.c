@@ -126,7 +126,7 @@ static enum status on_append(void *self, struct call *call, const ProtobufCMessa
     return ST_OK;
 }
 
-/* RecordStartRequest{} -> RecordStartReply{}: the caller's start is on the record, by way of the outbox. */
+/* RecordStartRequest{} -> RecordStartReply{}: the caller's start, or its end, is on the record, by way of the outbox. */
 static enum status on_record_start(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Audit__RecordStartRequest *req = (const void *)in;
     struct audit_writer *writer = self;
@@ -134,6 +134,8 @@ static enum status on_record_start(void *self, struct call *call, const Protobuf
     (void)out;
     if (!uuid_from_bytes(req->instance_id.data, req->instance_id.len, &instance))
         return fail(&call->why, ST_INVALID, "a start without its id");
+    if (req->ended)
+        return db_record_end(writer->db, peer_name(call->peer), &instance, call->deadline_ms, &call->why);
     return db_record_reported_start(writer->db, peer_name(call->peer), &instance, req->version, req->settings_sha256, req->settings_changed, call->deadline_ms,
                                     &call->why);
 }
@@ -220,7 +222,8 @@ static enum status connect(struct audit_writer *writer, const struct db_options 
     if (st == ST_OK)
         st = outbox_new(writer->db, options, rt->metrics, &writer->outbox, why);
     if (st == ST_OK)
-        st = db_record_start(writer->db, "audit-writer", rt->version, rt->settings_sha256, rt->settings_changed, clock_mono_ms() + OPEN_MAX_MS, why);
+        st = db_record_start(writer->db, "audit-writer", &rt->instance_id, rt->version,
+                             rt->settings_sha256, rt->settings_changed, clock_mono_ms() + OPEN_MAX_MS, why);
     return st;
 }
 
@@ -325,6 +328,11 @@ static void writer_collect(void *self, struct metrics *m) {
     gauge_set(writer->backlog_oldest_seconds, (double)db_i64(rows, 0, 1) / 1000);
 }
 
+static enum status writer_record_end(void *self, const struct runtime *rt, int64_t deadline_ms, struct why *why) {
+    struct audit_writer *writer = self;
+    return db_record_end(writer->db, "audit-writer", &rt->instance_id, deadline_ms, why);
+}
+
 const struct service AUDIT_WRITER = {
     .name = "audit-writer",
     .peer = PEER_AUDIT_WRITER,
@@ -337,6 +345,6 @@ const struct service AUDIT_WRITER = {
     .open = writer_open,
     .start = writer_start,
     .drain = writer_drain,
-    .close = writer_close,
+    .record_end = writer_record_end, .close = writer_close,
     .collect = writer_collect,
 };

@@ -24,7 +24,7 @@ enum status on_denied(void *self, struct call *call, const ProtobufCMessage *in,
     return record_denial(self, call, req);
 }
 
-/* RecordStartRequest{} -> RecordStartReply{}: the caller's start is on the record. */
+/* RecordStartRequest{} -> RecordStartReply{}: the caller's start, or its end, is on the record. */
 static enum status on_record_start(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
     const Audit__RecordStartRequest *req = (const void *)in;
     struct auth *a = self;
@@ -32,6 +32,8 @@ static enum status on_record_start(void *self, struct call *call, const Protobuf
     (void)out;
     if (!uuid_from_bytes(req->instance_id.data, req->instance_id.len, &instance))
         return fail(&call->why, ST_INVALID, "a start without its id");
+    if (req->ended)
+        return db_record_end(a->db, peer_name(call->peer), &instance, call->deadline_ms, &call->why);
     return db_record_reported_start(a->db, peer_name(call->peer), &instance, req->version, req->settings_sha256, req->settings_changed,
                                     call->deadline_ms, &call->why);
 }
@@ -195,7 +197,8 @@ static enum status open_database(struct auth *a, struct why *why) {
     if (st == ST_OK)
         st = db_boot_check(a->db, "cordon_auth", a->runtime->is_production, clock_mono_ms() + BOOT_MS, why);
     const struct runtime *rt = a->runtime;
-    return st == ST_OK ? db_record_start(a->db, "auth", rt->version, rt->settings_sha256, rt->settings_changed, clock_mono_ms() + BOOT_MS, why) : st;
+    return st == ST_OK ? db_record_start(a->db, "auth", &rt->instance_id, rt->version,
+                             rt->settings_sha256, rt->settings_changed, clock_mono_ms() + BOOT_MS, why) : st;
 }
 
 static enum status read_settings(struct auth *a, const struct auth_settings *s, struct why *why) {
@@ -239,9 +242,14 @@ static enum status auth_start(void *self, struct runtime *rt, struct why *why) {
     return refusals_start(self, rt, why);
 }
 
+static enum status auth_record_end(void *self, const struct runtime *rt, int64_t deadline_ms, struct why *why) {
+    struct auth *a = self;
+    return db_record_end(a->db, "auth", &rt->instance_id, deadline_ms, why);
+}
+
 const struct service AUTH = {
     .name = "auth", .peer = PEER_AUTH, .about = "Says who is asking and for which tenant; makes tenants and their keys.",
     .calls = PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct auth_settings),
     .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct auth_settings, aws),
-    .routes = ROUTES, .ready = READY, .open = auth_open, .start = auth_start, .drain = refusals_drain, .close = auth_close,
+    .routes = ROUTES, .ready = READY, .open = auth_open, .start = auth_start, .drain = refusals_drain, .record_end = auth_record_end, .close = auth_close,
 };

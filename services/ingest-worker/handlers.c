@@ -168,7 +168,8 @@ static enum status open_databases(struct ingest *g, struct why *why) {
     if (st == ST_OK)
         st = db_boot_check(g->jobs_db, "cordon_jobs", g->runtime->is_production, deadline_ms, why);
     const struct runtime *rt = g->runtime;
-    return st == ST_OK ? db_record_start(g->db, "ingest-worker", rt->version, rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
+    return st == ST_OK ? db_record_start(g->db, "ingest-worker", &rt->instance_id, rt->version,
+                             rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
 }
 
 static enum status ingest_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
@@ -223,10 +224,16 @@ static void ingest_needs(const void *settings, struct needs *needs) {
     needs_program(needs, s->pdftotext_path);
 }
 
+static enum status ingest_record_end(void *self, const struct runtime *rt, int64_t deadline_ms, struct why *why) {
+    struct ingest *g = self;
+    return db_record_end(g->db, "ingest-worker", &rt->instance_id, deadline_ms, why);
+}
+
 const struct service INGEST_WORKER = {
     .name = "ingest-worker", .peer = PEER_INGEST_WORKER, .about = "Takes uploads in and turns documents into searchable chunks.",
     .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct ingest_settings),
     .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct ingest_settings, aws),
-    .needs = ingest_needs, .routes = ROUTES, .ready = READY, .open = ingest_open, .start = ingest_start, .drain = ingest_drain, .close = ingest_close,
+    .needs = ingest_needs, .routes = ROUTES, .ready = READY, .open = ingest_open, .start = ingest_start, .drain = ingest_drain,
+    .record_end = ingest_record_end, .close = ingest_close,
     .collect = collect,
 };

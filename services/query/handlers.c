@@ -128,7 +128,7 @@ static enum status open_databases(struct query *q, struct why *why) {
     if (st == ST_OK)
         st = db_boot_check(q->audit_db, "cordon_audit_reader", q->runtime->is_production, deadline_ms, why);
     const struct runtime *rt = q->runtime;
-    return st == ST_OK ? db_record_start(q->db, "query", rt->version, rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
+    return st == ST_OK ? db_record_start(q->db, "query", &rt->instance_id, rt->version, rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
 }
 
 static enum status query_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
@@ -156,9 +156,14 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
     return ST_OK;
 }
 
+static enum status query_record_end(void *self, const struct runtime *rt, int64_t deadline_ms, struct why *why) {
+    struct query *q = self;
+    return db_record_end(q->db, "query", &rt->instance_id, deadline_ms, why);
+}
+
 const struct service QUERY = {
     .name = "query", .peer = PEER_QUERY, .about = "Answers questions over one tenant's documents, and every other read.",
     .calls = PEER_EMBEDDING_WORKER | PEER_AUDIT_WRITER, .settings = SETTINGS, .settings_size = sizeof(struct query_settings),
     .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct query_settings, aws),
-    .routes = ROUTES, .ready = READY, .open = query_open, .close = query_close,
+    .routes = ROUTES, .ready = READY, .open = query_open, .record_end = query_record_end, .close = query_close,
 };

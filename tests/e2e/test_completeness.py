@@ -1,6 +1,8 @@
 """Completeness of the record: every route is called once, and its event is on the log, with actor, tenant and request from
 the verified ticket; starts and migrations are on it; and nothing of a document, a name or a number of a patient is."""
 import json
+import subprocess
+import os
 import re
 import secrets
 import uuid
@@ -141,16 +143,24 @@ def test_starts_and_migrations_are_on_the_record_without_a_value(stack):
     assert applied == {int(file.name[:4]) for file in (ROOT / "migrations").glob("0*.up.sql")}
 
 
-@pytest.mark.parametrize("process", ["edge", "embedding-worker"])
-def test_a_restart_of_a_process_without_a_database_is_one_more_start_on_the_record(stack, process):
-    def starts():
+@pytest.mark.parametrize("process", ["edge", "embedding-worker", "query", "audit-writer"])
+def test_a_restart_is_an_end_and_a_start_on_the_record_and_a_kill_is_a_start_that_tells_of_it(stack, process):
+    def said(action):
         with stack.database() as db, db.cursor() as cursor:
-            cursor.execute("SELECT resource_id::text FROM audit.audit_logs WHERE action = 'process.start' AND convert_from(event, 'UTF8')::jsonb -> 'detail' ->> 'process' = %s", (process,))
-            return [row[0] for row in cursor]
-    before = starts()
+            cursor.execute("SELECT resource_id::text, convert_from(event, 'UTF8')::jsonb -> 'detail' ->> 'unended' FROM audit.audit_logs WHERE action = %s "
+                           "AND convert_from(event, 'UTF8')::jsonb -> 'detail' ->> 'process' = %s ORDER BY seq", (action, process))
+            return cursor.fetchall()
+    def begun(count):
+        return wait_for("another start", lambda: len(said("process.start")) > count and said("process.start"), 30)
+    before, ended = said("process.start"), len(said("process.end"))
     stack.cordon("restart", process)
-    after = wait_for("another start", lambda: len(starts()) > len(before) and starts(), 30)
-    assert len(after) == len(before) + 1 and len(set(after)) == len(after)
+    after = begun(len(before))
+    assert len(after) == len(before) + 1 and len({id for id, _ in after}) == len(after)
+    assert [id for id, _ in wait_for("an end", lambda: len(said("process.end")) > ended and said("process.end"), 30)][ended:] == [before[-1][0]]
+    subprocess.run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), "kill", "-9", str(stack.pid(process))], check=True)
+    killed = begun(len(after))
+    assert int(killed[-1][1]) == int(after[-1][1]) + 1, "one more whose end nobody has heard of"
+    assert len(said("process.end")) == ended + 1
     wait_for("ready", stack.is_ready, 30)
 
 

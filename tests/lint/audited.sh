@@ -17,7 +17,7 @@ kinds = {f'job {kind}' for path in pathlib.Path('services').rglob('*.c') for kin
 failed = [f'{what}: in both lists' for what in audited.keys() & free.keys()]
 failed += [f'{what}: no row in common/audit/coverage.def says what it puts on the record' for what in sorted((asked | kinds) - audited.keys() - free.keys())]
 failed += [f'{what}: a row of common/audit/coverage.def, and there is no such route or job'
-           for what in sorted((audited.keys() | free.keys()) - asked - kinds - {'cordon-migrate', 'start of a process'})]
+           for what in sorted((audited.keys() | free.keys()) - asked - kinds - {'cordon-migrate', 'start or end of a process'})]
 failed += [f'{what}: {action} is no action' for what, names in audited.items() for action in names.split() if action not in actions]
 print('\n'.join(failed))
 if len(rows) != len(re.findall(r'\{ "[A-Z]+", "/', routes)) or not rows or not kinds:

@@ -10,6 +10,8 @@ TestSuite(audit_starts, .init = rig_open, .fini = rig_close, .timeout = 60);
 
 #define SETTINGS "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
+static bool has_ended;      /* what is said is the end */
+
 static enum status say(enum peer peer, const struct uuid *instance, const char *settings, const char *changed) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(1 << 16);
     struct audit_writer writer = { .db = rig_pool() };
@@ -20,6 +22,7 @@ static enum status say(enum peer peer, const struct uuid *instance, const char *
     req.version = (char *)"1.2.3";
     req.settings_sha256 = (char *)settings;
     req.settings_changed = (char *)changed;
+    req.ended = has_ended;
     ProtobufCBinaryData body = { audit__record_start_request__pack(&req, packed), packed };
     ProtobufCMessage *reply = NULL;
     return service_dispatch(&AUDIT_WRITER, &writer, &call, "audit.RecordStart", body, &reply);
@@ -75,4 +78,37 @@ Test(audit_starts, roles_report_only_whom_they_hear) {
                          "%s of %s", ROWS[i].role, ROWS[i].process);
         PQfinish(conn);
     }
+}
+
+#define UNENDED_SQL "SELECT detail ->> 'unended' FROM audit.audit_outbox WHERE action = 'process.start' ORDER BY id DESC LIMIT 1"
+#define ENDS_SQL "SELECT coalesce(string_agg(resource_id || ' ' || (detail ->> 'process'), ','), '') FROM audit.audit_outbox WHERE action = 'process.end' AND tenant_id = '" NIL_TENANT "'"
+
+Test(audit_starts, an_end_is_on_the_record_once_and_the_next_start_tells_of_those_without_one) {
+    struct uuid first = uuid_v7(), second = uuid_v7(), third = uuid_v7(), nobody = uuid_v7();
+    size_t moved = 0;
+    cr_assert_eq(say(PEER_EMBEDDING_WORKER, &first, SETTINGS, ""), ST_OK);
+    cr_expect_str_eq(pg_ask(pg_admin(), UNENDED_SQL), "0");
+    cr_assert_eq(outbox_drain(rig_pool(), NULL, 100, &moved, &(struct why){ 0 }), ST_OK);     /* on the log, or still in the outbox */
+    cr_assert_eq(say(PEER_EMBEDDING_WORKER, &second, SETTINGS, ""), ST_OK);
+    cr_expect_str_eq(pg_ask(pg_admin(), UNENDED_SQL), "1", "the first runs, or was killed");
+    has_ended = true;
+    cr_expect_eq(say(PEER_EMBEDDING_WORKER, &first, "", ""), ST_OK);
+    cr_expect_eq(say(PEER_EMBEDDING_WORKER, &first, "", ""), ST_OK);
+    cr_expect_eq(say(PEER_EMBEDDING_WORKER, &nobody, "", ""), ST_OK);
+    cr_expect_eq(say(PEER_EDGE, &second, "", ""), ST_FORBIDDEN);
+    cr_expect_str_eq(pg_ask(pg_admin(), ENDS_SQL), pg_ask(pg_admin(), "SELECT '%s embedding-worker'", rig_text(&first)), "once, and of no start that is not there");
+    has_ended = false;
+    cr_assert_eq(say(PEER_EMBEDDING_WORKER, &third, SETTINGS, ""), ST_OK);
+    cr_expect_str_eq(pg_ask(pg_admin(), UNENDED_SQL), "1", "the second");
+}
+
+Test(audit_starts, an_end_is_the_process_s_own) {
+    static const char START[] = "01920000-0000-7000-8000-0000000000c1";
+    PGconn *query = pg_connect("cordon_query"), *auth = pg_connect("cordon_auth");
+    pg_ask(query, "SELECT audit.process_started('query', '%s', '1', '" SETTINGS "', '')", START);
+    cr_expect_str_eq(pg_try(auth, "SELECT audit.process_ended('query', '%s')", START), "42501");
+    cr_expect_str_eq(pg_ask(auth, "SELECT audit.process_ended('auth', '%s')", START), "f", "another's start");
+    cr_expect_str_eq(pg_ask(query, "SELECT audit.process_ended('query', '%s')", START), "t");
+    PQfinish(query);
+    PQfinish(auth);
 }
