@@ -27,7 +27,7 @@ struct rig {
     struct why why;                 /* of the last call, as edge sees it */
 
     /* ---- what the others do ---- */
-    const char *audit_away_for;     /* audit-writer is away for this action; "*": for all; NULL: takes everything */
+    const char *_Atomic audit_away_for;     /* audit-writer is away for this action; "*": for all; NULL: takes everything */
     const char *deletes;            /* this document is deleted once an event that names it was committed */
     const char *deletes_while_answering;    /* this one while the chat model answers */
     atomic_bool is_kms_disabled, is_store_down, is_object_cut;
