@@ -166,7 +166,7 @@ enum status vectors_hold(struct job_run *run, struct tenant_tx *tx, const struct
 
 /* Policies are asked once a statement, and each answer is a ticket verified, so there is one for several rows. Rows that a short one
  * does not have are NULL. In the order of the tokens, as everybody's: two who store the same texts do not wait for each other. */
-enum { SHARED = 3, PER_ROW = 2, PARAMS = 19 };
+enum { SHARED = 3, PER_ROW = 2, PARAMS = 19, ROUNDS_MAX = 3 };
 static const struct sql ADD_VECTORS = { "add_vectors",
     "INSERT INTO app.text_vectors (tenant_id, model, home, text_blind, embedding) SELECT $1::uuid, $2::text, $3::uuid, v.* FROM (VALUES "
     "($4::bytea, $5::ext.halfvec), ($6, $7), ($8, $9), ($10, $11), ($12, $13), ($14, $15), ($16, $17), ($18, $19)) v (text_blind) "

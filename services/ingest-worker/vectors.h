@@ -8,7 +8,7 @@
 #include "db/halfvec.h"
 #include "job_run.h"
 
-enum { VECTORS_AT_ONCE = 64, BLIND_BYTES = 32, VECTOR_MODELS_MAX = 2, VECTOR_ROWS = 8, ROUNDS_MAX = 3 };
+enum { VECTORS_AT_ONCE = 64, BLIND_BYTES = 32, VECTOR_MODELS_MAX = 2, VECTOR_ROWS = 8 };
 
 /* The models whose vectors are wanted; "": the present one, of a tenant that has no vectors yet. In run.mem. */
 struct vector_models { const char *names[VECTOR_MODELS_MAX]; size_t count; };
