@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* Of the wire format, as far as an Envelope needs it; a field of another kind is left to protobuf-c. */
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, BODY_TAG = 12 << 3 | WIRE_BYTES };
+enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, BODY_TAG = 12 << 3 | WIRE_BYTES,
+       TAG_MAX_BYTES = 5, LENGTH_MAX_BYTES = 5, VARINT_MAX_BYTES = 10 };      /* protobuf-c refuses longer ones, and so must we */
 
 size_t envelope_cap_bytes(size_t len) {
     return 2 * len + (4 << 10);
@@ -18,11 +19,11 @@ static bool is_sized(const Bus__Envelope *e) {
            (!is_part || e->body.len <= BUS_PART_MAX_BYTES);
 }
 
-static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *ret_value) {
+static bool read_varint(const uint8_t **at, const uint8_t *end, unsigned max_bytes, uint64_t *ret_value) {
     uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
+    for (unsigned n = 0; n < max_bytes && *at < end; n++) {
         uint8_t byte = *(*at)++;
-        value |= (uint64_t)(byte & 0x7f) << shift;
+        value |= (uint64_t)(byte & 0x7f) << 7 * n;
         if (byte < 0x80) {
             *ret_value = value;
             return true;
@@ -38,13 +39,16 @@ static const uint8_t *find_last_body(const uint8_t *data, size_t len, ProtobufCB
     for (const uint8_t *at = data; at < end;) {
         const uint8_t *field = at;
         uint64_t tag, skip = 0;
-        if (!read_varint(&at, end, &tag) || ((tag & 7) != WIRE_FIXED64 && !read_varint(&at, end, &skip)))
+        if (!read_varint(&at, end, TAG_MAX_BYTES, &tag))
             return NULL;
-        if ((tag & 7) == WIRE_VARINT)
+        unsigned type = tag & 7, most = type == WIRE_VARINT ? VARINT_MAX_BYTES : LENGTH_MAX_BYTES;
+        if (type != WIRE_FIXED64 && !read_varint(&at, end, most, &skip))
+            return NULL;
+        if (type == WIRE_VARINT)
             continue;
-        if ((tag & 7) == WIRE_FIXED64)
+        if (type == WIRE_FIXED64)
             skip = 8;
-        else if ((tag & 7) != WIRE_BYTES)
+        else if (type != WIRE_BYTES)
             return NULL;
         if (skip > (uint64_t)(end - at))
             return NULL;

@@ -68,6 +68,9 @@ Test(envelope, the_body_of_a_stream_is_not_copied) {
         { "\x10\x04\x62\x04" "abc", 7, NULL, false },                           /* longer than the frame */
         { "\x10\x04\x62\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13, NULL, false },
         { "\x10\x04\x62", 3, NULL, false },
+        { "\x10\x04\x62\x83\x80\x80\x80\x00" "abc", 11, "abc", true },
+        { "\x10\x04\x62\x83\x80\x80\x80\x80\x00" "abc", 12, NULL, false },       /* of six bytes are neither lengths */
+        { "\x10\x04\xe2\x80\x80\x80\x80\x00\x03" "abc", 12, NULL, false },       /* nor tags */
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         CLEANUP(arena_destroy) struct arena *mem = arena_new(envelope_cap_bytes(CASES[i].len));
