@@ -106,6 +106,7 @@ SET LOCAL ROLE cordon_owner;
 REVOKE DELETE ON jobs.schedules, jobs.store_pass FROM cordon_jobs_definer;
 REVOKE CREATE ON SCHEMA jobs FROM cordon_jobs_definer;
 REVOKE CREATE ON SCHEMA audit FROM cordon_audit_definer;
+REVOKE USAGE ON SCHEMA keys FROM cordon_jobs_definer;
 DROP POLICY keys_definer_reads ON app.uploads;
 REVOKE SELECT (tenant_id, document_id) ON app.uploads FROM cordon_keys_definer;
 ALTER TABLE jobs.store_differences DROP COLUMN store, ADD PRIMARY KEY (tenant_id, document_id);

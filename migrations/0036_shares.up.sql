@@ -11,6 +11,7 @@ ALTER TABLE jobs.store_pass ALTER COLUMN store DROP DEFAULT, ADD PRIMARY KEY (st
 
 CREATE POLICY keys_definer_reads ON app.uploads FOR SELECT TO cordon_keys_definer USING (true);
 GRANT SELECT (tenant_id, document_id) ON app.uploads TO cordon_keys_definer;
+GRANT USAGE ON SCHEMA keys TO cordon_jobs_definer;
 GRANT CREATE ON SCHEMA keys TO cordon_keys_definer;
 GRANT CREATE ON SCHEMA jobs TO cordon_jobs_definer;
 GRANT CREATE ON SCHEMA audit TO cordon_audit_definer;

@@ -15,6 +15,9 @@
 
 extern const struct service AUDIT_WRITER;
 
+/* spend.c: AddModelCosts. */
+enum status on_add_model_costs(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out);
+
 struct audit_writer_settings {
     struct live_secret *database_url, *database_password;
     int64_t connections;

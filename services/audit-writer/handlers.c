@@ -144,6 +144,7 @@ static const struct route ROUTES[] = {
     /* method          who may call                                scope       request                            reply                            handler */
     { "audit.Append",  PEER_AUTH | PEER_INGEST_WORKER | PEER_QUERY, SCOPE_NONE, &audit__append_request__descriptor, &audit__append_reply__descriptor, on_append },
     { "audit.RecordStart", PEER_EMBEDDING_WORKER,                 SCOPE_NONE, &audit__record_start_request__descriptor, &audit__record_start_reply__descriptor, on_record_start },
+    { "audit.AddModelCosts", PEER_EMBEDDING_WORKER,               SCOPE_NONE, &audit__add_model_costs_request__descriptor, &audit__add_model_costs_reply__descriptor, on_add_model_costs },
     { 0 }
 };
 

@@ -12,13 +12,14 @@
 #include "core/text_codec.h"
 #include "json/reader.h"
 
-enum { TICKET_MAX_BYTES = 8 << 10, PERIODS = 2, MICRO = 1000000, RETRY_MAX_MS = INT32_MAX };
+enum { TICKET_MAX_BYTES = 8 << 10, PERIODS = 2, MICRO = 1000000, RETRY_MAX_MS = INT32_MAX, UNKNOWN_RETRY_MS = 1000 };
 
 /* One tenant's. Costs are in millionths of a millionth of the currency. */
 struct account {
     struct uuid tenant;                 /* first: what they are ordered by */
     double weight;
     int64_t budgets[PERIODS], costs[PERIODS], begun_s[PERIODS];     /* of the day and the month */
+    int64_t untold;                     /* part of both costs that was not taken yet */
     struct counter *tokens[USE_COUNT];
     struct gauge *cost;
 };
@@ -28,6 +29,7 @@ struct accounts {
     pthread_mutex_t lock;
     void *tree;                         /* of struct account */
     int64_t series_count;
+    bool is_unknown;                    /* what was spent before; so long budgets are not granted */
     struct counter *refused;
 };
 
@@ -163,14 +165,19 @@ enum status accounts_admit(struct accounts *accounts, const struct uuid *tenant,
     int64_t left_s = 0;
     (void)pthread_mutex_lock(&accounts->lock);
     struct account *a = account_of(accounts, tenant);
+    bool is_unknown = accounts->is_unknown && (a->budgets[0] || a->budgets[1]);
     for (int which = 0; which < PERIODS; which++) {
         int64_t ends_s = turn_over(a, which, now_us);
-        if (a->budgets[which] == 0 || a->costs[which] / MICRO < a->budgets[which] / accounts->options.replicas)
+        if (a->budgets[which] == 0 || a->costs[which] / MICRO < a->budgets[which])
             continue;
         left_s = ends_s > left_s ? ends_s : left_s;
         st = fail_as(why, ERR_MODEL_BUDGET, "the tenant's budget of the %s is used up", NAMES[which]);
     }
     (void)pthread_mutex_unlock(&accounts->lock);
+    if (is_unknown) {
+        why->retry_after_ms = UNKNOWN_RETRY_MS;
+        return fail_as(why, ERR_MODEL_UNAVAILABLE, "what the tenant has spent of its budget is not known yet");
+    }
     if (st != ST_OK) {
         why->retry_after_ms = left_s < RETRY_MAX_MS / 1000 ? (int)left_s * 1000 : RETRY_MAX_MS;
         counter_add(accounts->refused, 1);
@@ -198,6 +205,57 @@ void accounts_charge(struct accounts *accounts, const struct uuid *tenant, const
         (void)turn_over(a, which, now_us);
         a->costs[which] = plus(a->costs[which], 1, cost);
     }
+    a->untold = plus(a->untold, 1, cost);
     gauge_add(a->cost, (double)cost / MICRO / MICRO);
+    (void)pthread_mutex_unlock(&accounts->lock);
+}
+
+void accounts_await(struct accounts *accounts) {
+    (void)pthread_mutex_lock(&accounts->lock);
+    accounts->is_unknown = true;
+    (void)pthread_mutex_unlock(&accounts->lock);
+}
+
+void accounts_know(struct accounts *accounts) {
+    (void)pthread_mutex_lock(&accounts->lock);
+    accounts->is_unknown = false;
+    (void)pthread_mutex_unlock(&accounts->lock);
+}
+
+struct taking { struct account_cost *costs; size_t count, max; };
+
+static void take(const void *node, VISIT visit, void *taking_p) {
+    struct account *a = *(struct account *const *)node;
+    struct taking *taking = taking_p;
+    if ((visit != postorder && visit != leaf) || a->untold == 0 || taking->count == taking->max)
+        return;
+    taking->costs[taking->count++] = (struct account_cost){ a->tenant, a->untold };
+    a->untold = 0;
+}
+
+size_t accounts_take(struct accounts *accounts, struct account_cost ret_costs[], size_t max) {
+    struct taking taking = { ret_costs, 0, max };
+    (void)pthread_mutex_lock(&accounts->lock);
+    twalk_r(accounts->tree, take, &taking);
+    (void)pthread_mutex_unlock(&accounts->lock);
+    return taking.count;
+}
+
+void accounts_give_back(struct accounts *accounts, const struct account_cost costs[], size_t count) {
+    (void)pthread_mutex_lock(&accounts->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct account *a = account_of(accounts, &costs[i].tenant);
+        a->untold = plus(a->untold, 1, costs[i].cost);
+    }
+    (void)pthread_mutex_unlock(&accounts->lock);
+}
+
+void accounts_learn(struct accounts *accounts, const struct uuid *tenant, const int64_t sums[PERIODS], int64_t now_us) {
+    (void)pthread_mutex_lock(&accounts->lock);
+    struct account *a = account_of(accounts, tenant);
+    for (int which = 0; which < PERIODS; which++) {
+        (void)turn_over(a, which, now_us);
+        a->costs[which] = plus(sums[which], 1, a->untold);
+    }
     (void)pthread_mutex_unlock(&accounts->lock);
 }

@@ -6,6 +6,7 @@
 #include "aws/bedrock.h"
 #include "embed_pool.h"
 #include "preflight.h"
+#include "spend.h"
 #include "service/service.h"
 
 struct embedding_settings {
@@ -31,6 +32,7 @@ struct embedding_worker {
     struct embed_model embeds[EMBED_MODELS];    /* no pool: there is no such model */
     struct gate chat;
     struct accounts *accounts;
+    struct spend *spend;                    /* NULL until start() */
     struct preflight *preflight;            /* NULL until start() */
     struct counter *texts, *repeated_texts; /* asked for; served by another text of the same call */
     struct counter *embed_tokens, *chat_input_tokens, *chat_output_tokens;

@@ -317,7 +317,7 @@ static const struct setting SETTINGS[] = {
     { "CORDON_CHAT_CONNECTIONS",        SET_INT,  "32",                               2,  256, "",  OFF(chat_connections_count),  "Answers written at once, likewise." },
     { "CORDON_MODEL_FIRST_TEXT_MS",     SET_INT,  "20000",                            100, 300000, "ms", OFF(first_text_ms),       "How long the chat model may take to begin an answer." },
     { "CORDON_MODEL_IDLE_MS",           SET_INT,  "10000",                            100, 300000, "ms", OFF(idle_ms),             "How long the chat model may fall silent within an answer." },
-    { "CORDON_EMBEDDING_REPLICAS",      SET_INT,  "1",                                1,  1000, "", OFF(replicas),                "Replicas of this process; each takes its part of the account's rates and of tenants' budgets." },
+    { "CORDON_EMBEDDING_REPLICAS",      SET_INT,  "1",                                1,  1000, "", OFF(replicas),                "Replicas of this process; each takes its part of the account's rates." },
     { "CORDON_EMBED_REQUESTS_PER_MINUTE", SET_INT, "0",                               0,  100000000, "", OFF(embed_requests),     "Requests to the embedding model that the account allows; 0: found out by throttles." },
     { "CORDON_EMBED_TOKENS_PER_MINUTE", SET_INT,  "0",                                0,  1000000000000, "", OFF(embed_tokens),   "Tokens, likewise." },
     { "CORDON_CHAT_REQUESTS_PER_MINUTE", SET_INT, "0",                                0,  100000000, "", OFF(chat_requests),      "Requests to the chat model, likewise." },
@@ -370,6 +370,7 @@ static void embedding_close(void **self_p) {
     if (!w)
         return;
     preflight_destroy(&w->preflight);
+    spend_destroy(&w->spend);
     for (int i = 0; i < EMBED_MODELS; i++)
         embed_pool_destroy(&w->embeds[i].pool);
     if (w->chat.line)
@@ -402,7 +403,7 @@ static void open_embed(struct embedding_worker *w, int which, const char *label,
 static enum status open_accounts(struct embedding_worker *w, struct why *why) {
     const struct embedding_settings *s = w->settings;
     struct accounts_options options = { .day_budget = s->day_budget, .month_budget = s->month_budget, .exceptions = s->tenants,
-                                        .replicas = s->replicas, .series_count = s->tenant_series, .metrics = w->runtime->metrics };
+                                        .series_count = s->tenant_series, .metrics = w->runtime->metrics };
     memcpy(options.prices, s->prices, sizeof options.prices);
     return accounts_new(&options, &w->accounts, why);
 }
@@ -445,10 +446,10 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
 
 static enum status embedding_start(void *self, struct runtime *rt, struct why *why) {
     struct embedding_worker *w = self;
-    (void)rt;
     (void)why;
     struct preflight_options options = preflight_of(w);
     w->preflight = preflight_new(&options);
+    w->spend = rt->bus ? spend_new(rt, w->accounts) : NULL;
     return ST_OK;
 }
 

@@ -52,8 +52,18 @@ def notes(stack):
     control(stack, words_only=0)
 
 
+def little_left(stack):
+    """CORDON_MODEL_TENANTS: the tenant demo has a budget for less than one answer. What it had so far, embedding-worker tells as it stops."""
+    stack.cordon("restart", "embedding-worker")
+    with stack.database() as db, db.cursor() as cursor:
+        cursor.execute("SELECT t.id::text, coalesce((SELECT sum(s.cost) FROM audit.model_spend s WHERE s.tenant_id = t.id AND s.day = (now() AT TIME ZONE 'UTC')::date), 0) "
+                       "FROM auth.tenants t WHERE t.slug = 'demo'")
+        tenant, cost = cursor.fetchone()
+    return f"{tenant}=1/{int(cost) // 1000000 + 100}/0"
+
+
 def test_a_guardrail_and_a_budget_say_what_they_are(stack, notes):
-    with worker_with(stack, CORDON_GUARDRAIL_ID="g1", CORDON_GUARDRAIL_VERSION="1", CORDON_MODEL_DAY_BUDGET="1"):
+    with worker_with(stack, CORDON_GUARDRAIL_ID="g1", CORDON_GUARDRAIL_VERSION="1", CORDON_MODEL_TENANTS=little_left(stack)):
         stopped = ask(stack, f"What does the cat take, {GUARDED}?", "lakeside")
         assert (stopped.status_code, stopped.json()["code"]) == (422, "MODEL_005")
         events = ask(stack, f"What does the cat take, {GUARDED}?", "lakeside", headers={"Accept": "text/event-stream"}).text
@@ -65,6 +75,10 @@ def test_a_guardrail_and_a_budget_say_what_they_are(stack, notes):
         assert 0 < int(refused.headers["Retry-After"]) <= 24 * 3600
         search = stack.call("POST", "/api/v1/search", json={"question": "the cat"}, tenant="lakeside")
         assert search.status_code == 200, "the others have theirs"
+        stack.cordon("restart", "embedding-worker")
+        wait_for("ready again", stack.is_ready, 30)
+        still = wait_for("it knows", lambda: (a := ask(stack, "What does the cat take?", "demo")).status_code != 503 and [a], 30)[0]
+        assert (still.status_code, still.json()["code"]) == (429, "MODEL_004"), "a restart forgets nothing"
         accepted = stack.upload(b"A note that has to wait for its tenant's next day.")
         assert accepted.status_code == 202
         job = f"/api/v1/jobs/{accepted.json()['job_id']}"

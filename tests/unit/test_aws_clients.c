@@ -561,6 +561,31 @@ Test(aws_clients, a_throttled_model_is_limited_and_says_when_to_come_back) {
     bedrock_destroy(&bedrock);
 }
 
+/* Converse without a stream, which only asks whether the model is there (services/embedding-worker/preflight.c): its row of docs/failures.md. */
+Test(aws_clients, an_answer_that_is_none_says_whether_the_model_is_away_or_throttles) {
+    static const struct { const char *kind; struct script step; enum status st; enum error_code code; } KINDS[] = {
+        { "throttle",  { .status = 429, .headers = "x-amzn-errortype: ThrottlingException\r\n", .body = "{}" }, ST_LIMITED, ERR_MODEL_LIMITED },
+        { "error429",  { .status = 429, .body = "" }, ST_LIMITED, ERR_MODEL_LIMITED },
+        { "error500",  { .status = 500, .headers = "x-amzn-errortype: InternalServerException\r\n", .body = "{}" }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+        { "error503",  { .status = 503, .headers = "x-amzn-errortype: ServiceUnavailableException\r\n", .body = "{}" }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+        { "reset",     { .status = 200, .body = "", .cuts = true }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+        { "cut",       { .status = 200, .body = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"output\":", .cuts = true }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+        { "ok_error",  { .status = 200, .body = "{\"__type\":\"InternalServerException\",\"message\":\"x\"}" }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+        { "ok_empty",  { .status = 200, .body = "" }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+        { "expired",   { .status = 403, .headers = "x-amzn-errortype: ExpiredTokenException\r\n", .body = "{}" }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+        { "denied",    { .status = 403, .headers = "x-amzn-errortype: AccessDeniedException\r\n", .body = "{}" }, ST_UNAVAILABLE, ERR_MODEL_UNAVAILABLE },
+    };
+    struct bedrock *bedrock = bedrock_new(aws, loopback_url(server));
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
+        struct converse_reply reply;
+        fake.steps[0] = KINDS[i].step;
+        cr_expect_eq(bedrock_converse(bedrock, &(struct converse_request){ "claude", "s", "u", 9, NULL, NULL }, soon(), mem, &reply, &why), KINDS[i].st,
+                     "%s: %s", KINDS[i].kind, why.text);
+        cr_expect_eq(why.code, KINDS[i].code, "%s", KINDS[i].kind);
+    }
+    bedrock_destroy(&bedrock);
+}
+
 Test(aws_clients, a_model_answers) {
     fake.steps[0] = (struct script){ .status = 200, .body =
         "{\"output\":{\"message\":{\"role\":\"assistant\",\"content\":[{\"text\":\"Take \"},{\"reasoningContent\":{}},{\"text\":\"5 mg [1].\"}]}},"

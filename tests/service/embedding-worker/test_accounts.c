@@ -27,10 +27,10 @@ static void tear_down(void) {
 
 TestSuite(accounts, .init = set_up, .fini = tear_down);
 
-static enum status open_accounts(const char *exceptions, int64_t day, int64_t month, int64_t replicas) {
+static enum status open_accounts(const char *exceptions, int64_t day, int64_t month) {
     struct why why = { 0 };
     return accounts_new(&(struct accounts_options){ .prices = { 20000, 3000000, 15000000 }, .day_budget = day, .month_budget = month,
-                        .exceptions = exceptions, .replicas = replicas, .series_count = 1, .metrics = metrics }, &accounts, &why);
+                        .exceptions = exceptions, .series_count = 1, .metrics = metrics }, &accounts, &why);
 }
 
 static struct uuid id(const char *text) {
@@ -62,7 +62,7 @@ Test(accounts, what_is_no_ticket_is_for_nobody) {
 Test(accounts, a_tenant_over_its_day_is_told_when_the_next_begins) {
     struct uuid one = id(ONE), two = id(TWO);
     struct why why = { 0 };
-    cr_assert_eq(open_accounts("", 1000, 0, 1), ST_OK);
+    cr_assert_eq(open_accounts("", 1000, 0), ST_OK);
     cr_assert_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_OK);
     accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 333, 0 }, NOON_US);           /* 999 */
     cr_assert_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_OK, "not yet");
@@ -77,7 +77,7 @@ Test(accounts, a_tenant_over_its_day_is_told_when_the_next_begins) {
 Test(accounts, a_tenant_over_its_month_waits_for_the_next_one) {
     struct uuid one = id(ONE);
     struct why why = { 0 };
-    cr_assert_eq(open_accounts("", 0, 5000, 1), ST_OK);
+    cr_assert_eq(open_accounts("", 0, 5000), ST_OK);
     accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 0, 400 }, NOON_US);           /* 6000 */
     cr_assert_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_LIMITED);
     cr_expect_eq(why.retry_after_ms, 12 * 3600 * 1000, "the 28th is February's last");
@@ -93,25 +93,50 @@ Test(accounts, counts_that_no_model_can_mean_use_a_budget_up) {
     const uint64_t most = UINT64_C(64) * UINT32_MAX;
     struct uuid one = id(ONE);
     struct why why = { 0 };
-    cr_assert_eq(open_accounts("", 1000, 0, 1), ST_OK);
+    cr_assert_eq(open_accounts("", 1000, 0), ST_OK);
     for (int i = 0; i < 5; i++) {
         accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ most, most, most }, NOON_US);
         cr_expect_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_LIMITED, "after %d", i + 1);
     }
 }
 
-Test(accounts, replicas_share_a_budget) {
-    struct uuid one = id(ONE);
+/* A replica, or this process before its restart, has spent 900 of 1000. */
+Test(accounts, what_others_and_earlier_ones_spent_counts) {
+    struct uuid one = id(ONE), two = id(TWO);
+    struct account_cost taken[4];
     struct why why = { 0 };
-    cr_assert_eq(open_accounts("", 1000, 0, 4), ST_OK);
-    accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 84, 0 }, NOON_US);            /* 252 */
-    cr_assert_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_LIMITED);
+    cr_assert_eq(open_accounts(arena_printf(mem, "%s=1/0/0", TWO), 1000, 0), ST_OK);
+    accounts_await(accounts);
+    cr_assert_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_UNAVAILABLE, "nobody knows what is left of its budget");
+    cr_expect_eq(why.code, ERR_MODEL_UNAVAILABLE);
+    cr_expect_gt(why.retry_after_ms, 0);
+    cr_expect_eq(accounts_admit(accounts, &two, NOON_US, &why), ST_OK, "who has no limit waits for nobody");
+    accounts_learn(accounts, &one, (const int64_t[]){ INT64_C(900) * 1000000, INT64_C(900) * 1000000 }, NOON_US);
+    accounts_know(accounts);
+    cr_assert_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_OK);
+    accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 34, 0 }, NOON_US);            /* 102 */
+    cr_expect_eq(accounts_admit(accounts, &one, NOON_US, &why), ST_LIMITED);
+    cr_assert_eq(accounts_take(accounts, taken, 4), 1);
+    cr_expect(uuid_equal(&taken[0].tenant, &one) && taken[0].cost == INT64_C(102) * 1000000, "%lld", (long long)taken[0].cost);
+    cr_expect_eq(accounts_take(accounts, taken + 1, 3), 0, "once");
+}
+
+Test(accounts, what_was_taken_and_told_to_nobody_is_taken_again_with_what_came_since) {
+    struct uuid one = id(ONE);
+    struct account_cost taken[4];
+    cr_assert_eq(open_accounts("", 1000, 0), ST_OK);
+    accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 1, 0 }, NOON_US);
+    cr_assert_eq(accounts_take(accounts, taken, 4), 1);
+    accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 2, 0 }, NOON_US);
+    accounts_give_back(accounts, taken, 1);
+    cr_assert_eq(accounts_take(accounts, taken, 4), 1);
+    cr_expect_eq(taken[0].cost, INT64_C(9) * 1000000);
 }
 
 Test(accounts, exceptions_have_their_own_weight_and_budgets) {
     struct uuid one = id(ONE), two = id(TWO);
     struct why why = { 0 };
-    cr_assert_eq(open_accounts(arena_printf(mem, "%s=4/0/0,%s=2", ONE, TWO), 1000, 0, 1), ST_OK);
+    cr_assert_eq(open_accounts(arena_printf(mem, "%s=4/0/0,%s=2", ONE, TWO), 1000, 0), ST_OK);
     cr_expect_float_eq(accounts_weight(accounts, &one), 4, 1e-9);
     cr_expect_float_eq(accounts_weight(accounts, &two), 2, 1e-9);
     accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 9999, 0 }, NOON_US);
@@ -124,13 +149,13 @@ Test(accounts, exceptions_that_cannot_be_read_are_refused) {
     const char *const BAD[] = { "x", "x=1", arena_printf(mem, "%s", ONE), arena_printf(mem, "%s=0", ONE), arena_printf(mem, "%s=1/5", ONE),
                                 arena_printf(mem, "%s=1/5/", ONE), arena_printf(mem, "%s=1/-5/0", ONE), arena_printf(mem, "%s=1001", ONE) };
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++)
-        cr_expect_eq(open_accounts(BAD[i], 0, 0, 1), ST_INVALID, "%s", BAD[i]);
+        cr_expect_eq(open_accounts(BAD[i], 0, 0), ST_INVALID, "%s", BAD[i]);
 }
 
 Test(accounts, metrics_name_so_many_tenants_and_count_the_others_together) {
     struct uuid one = id(ONE), two = id(TWO), three = { .bytes = { 3 } };
     CLEANUP(buffer_end) struct buffer text = { 0 };
-    cr_assert_eq(open_accounts("", 0, 0, 1), ST_OK);
+    cr_assert_eq(open_accounts("", 0, 0), ST_OK);
     accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 7, 1000000, 0 }, NOON_US);
     accounts_charge(accounts, &two, (uint64_t[USE_COUNT]){ 2, 0, 0 }, NOON_US);
     accounts_charge(accounts, &three, (uint64_t[USE_COUNT]){ 3, 0, 0 }, NOON_US);
