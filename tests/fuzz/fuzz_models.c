@@ -37,7 +37,7 @@ static void check_answer(const char *text, size_t len) {
 static void check_settings(const char *text) {
     CLEANUP(metrics_destroy) struct metrics *metrics = metrics_new();
     CLEANUP(accounts_destroy) struct accounts *accounts = NULL;
-    struct accounts_options options = { .prices = { 20000, 3000000, 15000000 }, .exceptions = text, .replicas = 1, .series_count = 1, .metrics = metrics };
+    struct accounts_options options = { .prices = { 20000, 3000000, 15000000 }, .exceptions = text, .series_count = 1, .metrics = metrics };
     struct uuid tenant = accounts_payer(text);
     struct why why = { 0 };
     if (accounts_new(&options, &accounts, &why) != ST_OK)
