@@ -170,7 +170,7 @@ def callers(cloud):
 # What each does in which bucket, said apart from the policies, so that a policy does not grow by itself: tests/lint/privileges.sh
 # knows from the binaries what a process does at all, but not where.
 USED = {
-    "ingest-worker": {"document_bucket": "ListBucketMultipartUploads ListBucketVersions"},
+    "ingest-worker": {"document_bucket": "ListBucketMultipartUploads ListBucketVersions", "share_bucket": "ListBucketVersions"},
     "ingest-worker-tenant": {"document_bucket": "PutObject GetObject DeleteObject DeleteObjectVersion AbortMultipartUpload ListBucketVersions",
                              "share_bucket": "PutObject GetObject DeleteObject ListBucketVersions", "anchor_bucket": "GetObject"},
     "query-tenant": {"document_bucket": "GetObject", "share_bucket": "GetObject PutObject", "anchor_bucket": "GetObject"},
