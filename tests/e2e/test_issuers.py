@@ -109,7 +109,7 @@ def test_keys_rotate_under_load_and_nobody_is_refused(stack, second):
 
     def ask():
         nonlocal asked
-        while not stopping.is_set():
+        while not stopping.wait(0.02):
             token = tokens[-1]
             answer = stack.call("GET", PATH, token=token)
             asked += 1

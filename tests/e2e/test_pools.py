@@ -17,15 +17,15 @@ BACKENDS = ["auth", "audit-writer", "embedding-worker", "ingest-worker", "query"
 
 
 class Load(threading.Thread):
-    """Asks without a pause and keeps what came of it."""
+    """Asks again and again and keeps what came of it. A short pause between two leaves processors to what is looked at."""
 
     def __init__(self, stack, ask):
         super().__init__(daemon=True)
         self.stack, self.ask = stack, ask
-        self.took, self.failed, self.is_over = [], [], False
+        self.took, self.failed, self.is_over = [], [], threading.Event()
 
     def run(self):
-        while not self.is_over:
+        while not self.is_over.wait(0.02):
             began = time.monotonic()
             try:
                 answer = self.ask(self.stack)
@@ -59,7 +59,7 @@ def load(stack, *asks):
         yield running
     finally:
         for one in running:
-            one.is_over = True
+            one.is_over.set()
         for one in running:
             one.join(60)
     failed = [failure for one in running for failure in one.failed]

@@ -15,8 +15,8 @@ CANARY = " ".join("".join(random.choices("bcdfghjklmnpqrstvwxz", k=12)).capitali
 DATABASE_PROCESSES = {"auth": "cordon_auth", "ingest-worker": "cordon_ingest", "query": "cordon_query", "audit-writer": "cordon_audit"}
 
 
-def files_with(folder, needle):
-    done = subprocess.run(["grep", "-rlaF", "--", needle, str(folder)], capture_output=True, text=True)
+def files_with(folder, *needles):
+    done = subprocess.run(["grep", "-rlaF", *(word for needle in needles for word in ("-e", needle)), "--", str(folder)], capture_output=True, text=True)
     return [f for f in done.stdout.splitlines() if "/proc/" not in f]
 
 
@@ -29,10 +29,8 @@ def test_a_canary_is_found_nowhere_on_disk(stack):
     assert CANARY.encode() in stack.call("GET", f"/api/v1/documents/{document['id']}/content").content
     with stack.database() as db, db.cursor() as cursor:
         cursor.execute("CHECKPOINT")
-    for word in CANARY.split():
-        assert files_with(STATE, word) == [], word
-        assert files_with("/tmp", word) == [], word
-        assert files_with("/dev/shm", word) == [], word
+    for folder in (STATE, "/tmp", "/dev/shm"):
+        assert files_with(folder, *CANARY.split()) == [], folder
 
 
 def memory_of(pid):
