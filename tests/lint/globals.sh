@@ -8,7 +8,7 @@ build=${CORDON_BUILD_DIR:-build}
 if grep -q '^CORDON_SANITIZE:STRING=.\+' "$build/CMakeCache.txt"; then echo 'sanitizers add data of their own'; exit 77; fi
 
 # What may be there: once-controls, which run something exactly once; the log's destination, set before threads
-# start, and where spans go, likewise; what a thread is working for, and what ends its waits; the table that --help prints, too large for a stack.
+# start, and where spans go, likewise; the digest that OpenSSL was asked for once; what a thread is working for, and what ends its waits; the table that --help prints, too large for a stack.
 allowed='^(common/[a-z]+/[a-z_]+\.c [a-z_]+_once|common/obs/log\.c sink|common/crypto/digest\.c fetched|common/obs/trace\.c (export|current)|common/core/cancel\.c cancelled_by|common/service/service\.c table)$'
 
 objects=$(find "$build/common" "$build/services" -name '*.c.o' 2>/dev/null || true)
