@@ -37,7 +37,7 @@ struct committer {
 
 /* Called under the lock. */
 static bool is_worth_a_batch(const struct committer *c) {
-    return c->first && (c->in_flight == 0 || c->waiting_events >= BESIDE_EVENTS);
+    return c->first && (c->in_flight == 0 || c->waiting_events >= BESIDE_EVENTS || c->is_stopping);
 }
 
 /* Take from the queue what one batch may hold. Called under the lock. */
@@ -114,7 +114,7 @@ static void *run(void *arg) {
     struct waiting *taken[BATCH_CALLS_MAX];
     pthread_mutex_lock(&c->lock);
     for (;;) {
-        while (!is_worth_a_batch(c) && !(c->is_stopping && !c->first))
+        while (!is_worth_a_batch(c) && !c->is_stopping)
             pthread_cond_wait(&c->arrived, &c->lock);
         if (!c->first)
             break;
