@@ -18,10 +18,10 @@ BUS = {"auth": 10, "ingest-worker": 11, "embedding-worker": 12, "query": 13, "au
 AWS = ("s3", "kms", "sts", "bedrock_runtime")
 
 
-def load_e2e():
+def load_e2e(home=None):
     """tests/e2e/conftest.py once more, for a stack in a folder of its own."""
     given = os.environ.get("CORDON_E2E_HOME")
-    os.environ["CORDON_E2E_HOME"] = os.environ.get("CORDON_DETOURS_HOME", str(ROOT / ".cordon" / "detours"))
+    os.environ["CORDON_E2E_HOME"] = str(home or os.environ.get("CORDON_DETOURS_HOME", ROOT / ".cordon" / "detours"))
     try:
         spec = importlib.util.spec_from_file_location("e2e_of_detours", ROOT / "tests" / "e2e" / "conftest.py")
         module = importlib.util.module_from_spec(spec)
