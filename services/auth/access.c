@@ -112,20 +112,14 @@ enum status on_create_label(void *self, struct call *call, const ProtobufCMessag
 }
 
 enum status on_list_label_grants(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql LIST = { "list_label_grants",
+    static const struct id_list LIST = { { "list_label_grants",
         "SELECT g.id, g.label, g.role, g.user_id, g.basis, g.expires_at, g.revoked_at, g.created_at FROM auth.label_grants g "
-        "WHERE g.tenant_id = authz.tenant() AND g.id < $1 ORDER BY g.id DESC LIMIT $2", 2 };
+        "WHERE g.tenant_id = authz.tenant() AND g.id < $1 ORDER BY g.id DESC LIMIT $2", 2 }, SCOPE_USERS_MANAGE, "label_grants", &LAST_ID };
     const Auth__ListLabelGrantsRequest *req = (const void *)in;
     Auth__ListLabelGrantsReply *reply = (void *)out;
-    struct uuid after = LAST_ID;
-    int limit = page_limit(req->limit);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = read_cursor(call, req->cursor, &after);
-    if (st == ST_OK)
-        st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_UUID(&after), DB_INT(limit + 1) }, &rows);
-    int count = st != ST_OK ? 0 : db_count(rows) > limit ? limit : db_count(rows);
-    if (st == ST_OK)
-        st = record_shown(call, "label_grants", count);
+    int count = 0;
+    enum status st = show_list(self, call, &LIST, req->cursor, req->limit, &rows, &count, &reply->next_cursor);
     if (st != ST_OK)
         return st;
     reply->grants = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->grants);
@@ -142,8 +136,6 @@ enum status on_list_label_grants(void *self, struct call *call, const ProtobufCM
         grant->created_at_us = db_micros(rows, i, 7);
         reply->grants[reply->n_grants++] = grant;
     }
-    if (db_count(rows) > limit)
-        reply->next_cursor = write_cursor(call->mem, &reply->grants[count - 1]->id);
     return ST_OK;
 }
 

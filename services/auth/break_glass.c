@@ -74,21 +74,16 @@ static void read_documents(struct arena *mem, const PGresult *rows, int row, int
 
 /* ListBreakGlassRequest -> ListBreakGlassReply, newest first. */
 enum status on_list_break_glass(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql LIST = { "list_break_glass",
+    static const struct id_list LIST = { { "list_break_glass",
         "SELECT b.id, b.user_id, b.reason_code, b.reason_enc, b.labels, b.document_ids::pg_catalog.text[], b.created_at, b.expires_at, b.ended_at, "
-        "b.reviewed_at, b.finding FROM auth.break_glass b WHERE b.tenant_id = authz.tenant() AND b.id < $1 ORDER BY b.id DESC LIMIT $2", 2 };
+        "b.reviewed_at, b.finding FROM auth.break_glass b WHERE b.tenant_id = authz.tenant() AND b.id < $1 ORDER BY b.id DESC LIMIT $2", 2 },
+        SCOPE_BREAKGLASS_REVIEW, "break_glass", &LAST_ID };
     const Auth__ListBreakGlassRequest *req = (const void *)in;
     Auth__ListBreakGlassReply *reply = (void *)out;
-    struct uuid after = LAST_ID;
-    int limit = page_limit(req->limit);
     struct auth *a = self;
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = read_cursor(call, req->cursor, &after);
-    if (st == ST_OK)
-        st = transact(a, call, SCOPE_BREAKGLASS_REVIEW, &LIST, (struct db_param[]){ DB_UUID(&after), DB_INT(limit + 1) }, &rows);
-    int count = st != ST_OK ? 0 : db_count(rows) > limit ? limit : db_count(rows);
-    if (st == ST_OK)
-        st = record_shown(call, "break_glass", count);
+    int count = 0;
+    enum status st = show_list(a, call, &LIST, req->cursor, req->limit, &rows, &count, &reply->next_cursor);
     reply->grants = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->grants);
     for (int i = 0; st == ST_OK && i < count; i++) {
         Auth__BreakGlass *grant = arena_alloc(call->mem, sizeof *grant);
@@ -110,8 +105,6 @@ enum status on_list_break_glass(void *self, struct call *call, const ProtobufCMe
         grant->finding = arena_strdup(call->mem, db_text(rows, i, 10));
         reply->grants[reply->n_grants++] = grant;
     }
-    if (st == ST_OK && db_count(rows) > limit)
-        reply->next_cursor = write_cursor(call->mem, &reply->grants[count - 1]->id);
     return st;
 }
 

@@ -10,20 +10,15 @@
 enum { DAYS_DEFAULT = 90, DAYS_MAX = 366 };
 
 enum status on_list_api_keys(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql LIST = { "list_api_keys",
+    static const struct id_list LIST = { { "list_api_keys",
         "SELECT k.id, k.name, k.prefix, k.scopes, k.user_id, k.created_by, k.created_at, k.expires_at, k.last_used_at, k.revoked_at "
-        "FROM auth.api_keys k WHERE k.tenant_id = authz.tenant() AND k.id < $1 ORDER BY k.id DESC LIMIT $2", 2 };
+        "FROM auth.api_keys k WHERE k.tenant_id = authz.tenant() AND k.id < $1 ORDER BY k.id DESC LIMIT $2", 2 }, SCOPE_USERS_MANAGE,
+        "api_keys", &LAST_ID };
     const Auth__ListApiKeysRequest *req = (const void *)in;
     Auth__ListApiKeysReply *reply = (void *)out;
-    struct uuid after = LAST_ID;
-    int limit = page_limit(req->limit);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = read_cursor(call, req->cursor, &after);
-    if (st == ST_OK)
-        st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_UUID(&after), DB_INT(limit + 1) }, &rows);
-    int count = st != ST_OK ? 0 : db_count(rows) > limit ? limit : db_count(rows);
-    if (st == ST_OK)
-        st = record_shown(call, "api_keys", count);
+    int count = 0;
+    enum status st = show_list(self, call, &LIST, req->cursor, req->limit, &rows, &count, &reply->next_cursor);
     if (st != ST_OK)
         return st;
     reply->keys = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->keys);
@@ -42,8 +37,6 @@ enum status on_list_api_keys(void *self, struct call *call, const ProtobufCMessa
         key->revoked_at_us = db_micros(rows, i, 9);
         reply->keys[reply->n_keys++] = key;
     }
-    if (db_count(rows) > limit)
-        reply->next_cursor = write_cursor(call->mem, &reply->keys[count - 1]->id);
     return ST_OK;
 }
 

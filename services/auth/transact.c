@@ -7,6 +7,7 @@
 #include "core/text_codec.h"
 #include "core/utf8.h"
 #include "core/wire.h"
+#include "db/cursor.h"
 
 enum status transact(struct auth *a, struct call *call, uint64_t scope, const struct sql *q, const struct db_param params[],
                      PGresult **ret_rows) {
@@ -101,13 +102,8 @@ int page_limit(uint32_t asked) {
 }
 
 enum status read_cursor(struct call *call, const char *text, struct uuid *ret_after) {
-    uint8_t *bytes;
-    size_t len;
-    if (!*text)
-        return ST_OK;
-    if (!base64url_decode(call->mem, text, strlen(text), &bytes, &len) || !uuid_from_bytes(bytes, len, ret_after))
-        return fail_as(&call->why, ERR_REQ_CURSOR, "cursor does not decode");
-    return ST_OK;
+    bool is_first;
+    return cursor_to_uuid(call->mem, text, &is_first, ret_after, &call->why);
 }
 
 enum status read_text_cursor(struct call *call, const char *text, const char **ret_after) {
@@ -122,7 +118,32 @@ enum status read_text_cursor(struct call *call, const char *text, const char **r
 }
 
 char *write_cursor(struct arena *mem, const ProtobufCBinaryData *last_id) {
-    return base64url_encode(mem, last_id->data, last_id->len);
+    struct uuid id;
+    return uuid_from_bytes(last_id->data, last_id->len, &id) ? (char *)cursor_from_uuid(mem, &id) : arena_strdup(mem, "");
+}
+
+enum status show_list(struct auth *a, struct call *call, const struct id_list *list, const char *cursor, uint32_t asked, PGresult **ret_rows,
+                      int *ret_count, char **ret_next) {
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    struct uuid after = *list->begins;
+    int limit = page_limit(asked);
+    enum status st = read_cursor(call, cursor, &after);
+    if (st == ST_OK)
+        st = transact(a, call, list->scope, &list->sql, (struct db_param[]){ DB_UUID(&after), DB_INT(limit + 1) }, &rows);
+    if (st != ST_OK)
+        return st;
+    int count = db_count(rows) > limit ? limit : db_count(rows);
+    st = record_shown(call, list->name, count);
+    if (st != ST_OK)
+        return st;
+    if (db_count(rows) > limit) {
+        struct uuid last = db_uuid(rows, count - 1, 0);
+        *ret_next = (char *)cursor_from_uuid(call->mem, &last);
+    }
+    *ret_count = count;
+    *ret_rows = rows;
+    rows = NULL;
+    return ST_OK;
 }
 
 char *write_text_cursor(struct arena *mem, const char *last) {

@@ -30,12 +30,23 @@ ProtobufCBinaryData id_column(struct arena *mem, const PGresult *rows, int row, 
 /* Pages. How many rows are shown: what was asked for within limits; a statement takes one more, to know whether there are more. */
 int page_limit(uint32_t asked);
 /* An opaque cursor: the id, or another text, of the last row that was given. Without one *ret_after stays as it is.
- * ST_INVALID (REQ_006): not one of ours. */
+ * ST_INVALID (REQ_011): not one of ours. */
 enum status read_cursor(struct call *call, const char *text, struct uuid *ret_after) MUST_USE;
 enum status read_text_cursor(struct call *call, const char *text, const char **ret_after) MUST_USE;
 char *write_cursor(struct arena *mem, const ProtobufCBinaryData *last_id);
 char *write_text_cursor(struct arena *mem, const char *last);
 extern const struct uuid LAST_ID;      /* lists that go downwards begin behind it */
+
+/* A list by ids, which are the statement's first column. Its parameters: the id to begin behind, how many rows. */
+struct id_list {
+    struct sql sql;
+    uint64_t scope;
+    const char *name;           /* on the record */
+    const struct uuid *begins;  /* behind which its first page begins */
+};
+/* One page of it, shown on the record: *ret_count of *ret_rows (the caller's); *ret_next stays as it is on the last page. */
+enum status show_list(struct auth *a, struct call *call, const struct id_list *list, const char *cursor, uint32_t limit, PGresult **ret_rows,
+                      int *ret_count, char **ret_next) MUST_USE;
 
 /* One line of UTF-8 text of 1 to max bytes. */
 bool is_line(const char *text, size_t max);

@@ -10,23 +10,18 @@ enum { NAME_MAX_BYTES = 200, EMAIL_MAX_BYTES = 254 };
 
 /* ListUsersRequest -> ListUsersReply, oldest first. */
 enum status on_list_users(void *self, struct call *call, const ProtobufCMessage *in, ProtobufCMessage *out) {
-    static const struct sql LIST = { "list_users",
+    static const struct uuid FIRST = { { 0 } };
+    static const struct id_list LIST = { { "list_users",
         "SELECT u.id, u.name_enc, u.email_enc, u.status, u.created_at, coalesce(u.issuer = 'urn:cordon:api-key', false), "
         "ARRAY(SELECT r.role FROM auth.user_roles r WHERE r.tenant_id = u.tenant_id AND r.user_id = u.id ORDER BY 1) "
-        "FROM auth.users u WHERE u.tenant_id = authz.tenant() AND u.id > $1 ORDER BY u.id LIMIT $2", 2 };
+        "FROM auth.users u WHERE u.tenant_id = authz.tenant() AND u.id > $1 ORDER BY u.id LIMIT $2", 2 },
+        SCOPE_USERS_MANAGE, "users", &FIRST };
     enum { ID, NAME, EMAIL, STATUS, CREATED_AT, IS_MACHINE, ROLES };
     const Auth__ListUsersRequest *req = (const void *)in;
     Auth__ListUsersReply *reply = (void *)out;
-    struct uuid after = { { 0 } };
-    int limit = page_limit(req->limit);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = read_cursor(call, req->cursor, &after);
-    if (st == ST_OK)
-        st = transact(self, call, SCOPE_USERS_MANAGE, &LIST, (struct db_param[]){ DB_UUID(&after), DB_INT(limit + 1) }, &rows);
-    if (st != ST_OK)
-        return st;
-    int count = db_count(rows) > limit ? limit : db_count(rows);
-    st = record_shown(call, "users", count);
+    int count = 0;
+    enum status st = show_list(self, call, &LIST, req->cursor, req->limit, &rows, &count, &reply->next_cursor);
     reply->users = arena_alloc(call->mem, (size_t)(count + 1) * sizeof *reply->users);
     for (int i = 0; st == ST_OK && i < count; i++) {
         Auth__User *user = arena_alloc(call->mem, sizeof *user);
@@ -41,8 +36,6 @@ enum status on_list_users(void *self, struct call *call, const ProtobufCMessage 
             st = read_sealed(self, call, DIRECTORY_EMAIL, rows, i, EMAIL, &user->email);
         reply->users[reply->n_users++] = user;
     }
-    if (st == ST_OK && db_count(rows) > limit)
-        reply->next_cursor = write_cursor(call->mem, &reply->users[count - 1]->id);
     return st;
 }
 
