@@ -453,6 +453,13 @@ static enum status embedding_start(void *self, struct runtime *rt, struct why *w
     return ST_OK;
 }
 
+/* What was asked costs something: audit-writer is told while there is a bus. */
+static void embedding_drain(void *self, int64_t deadline_ms) {
+    struct embedding_worker *w = self;
+    if (w->spend)
+        spend_end(w->spend, deadline_ms);
+}
+
 static void embedding_collect(void *self, struct metrics *m) {
     struct embedding_worker *w = self;
     size_t waiting = 0;
@@ -469,5 +476,5 @@ const struct service EMBEDDING_WORKER = {
     .calls = PEER_AUDIT_WRITER, .start_method = "audit.RecordStart", .settings = SETTINGS, .settings_size = sizeof(struct embedding_settings),
     .routes = ROUTES, .ready = READY,
     .secrets = &SECRETS_MANAGER, .aws_offset = offsetof(struct embedding_settings, aws),
-    .open = embedding_open, .start = embedding_start, .close = embedding_close, .collect = embedding_collect,
+    .open = embedding_open, .start = embedding_start, .drain = embedding_drain, .close = embedding_close, .collect = embedding_collect,
 };

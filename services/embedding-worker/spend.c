@@ -18,7 +18,7 @@ struct spend {
     enum status last;
 };
 
-static enum status tell(struct spend *s, const struct account_cost costs[], size_t count, struct why *why) {
+static enum status tell(struct spend *s, const struct account_cost costs[], size_t count, int64_t deadline_ms, struct why *why) {
     CLEANUP(arena_destroy) struct arena *mem = arena_new(REPLY_CAP_BYTES);
     CLEANUP(bus_client_destroy) struct bus_client *client = bus_client_new(s->rt->bus);
     Audit__AddModelCostsRequest req = AUDIT__ADD_MODEL_COSTS_REQUEST__INIT;
@@ -30,7 +30,7 @@ static enum status tell(struct spend *s, const struct account_cost costs[], size
         cost->tenant_id = wire_id(mem, &costs[req.n_costs].tenant);
         cost->cost = costs[req.n_costs].cost;
     }
-    struct call call = { .mem = mem, .bus = client, .request_id = uuid_v7(), .ticket = "", .deadline_ms = clock_mono_ms() + ASK_MS };
+    struct call call = { .mem = mem, .bus = client, .request_id = uuid_v7(), .ticket = "", .deadline_ms = deadline_ms };
     enum status st = bus_ask(&call, "audit.AddModelCosts", &req.base, &audit__add_model_costs_reply__descriptor, &reply_p);
     *why = call.why;
     if (st != ST_OK)
@@ -46,12 +46,12 @@ static enum status tell(struct spend *s, const struct account_cost costs[], size
 }
 
 /* First what there is of all tenants; then what has come to it. */
-static void turn(struct spend *s) {
+static void turn(struct spend *s, int64_t deadline_ms) {
     static const size_t MAX = COSTS_MAX;
     struct account_cost *costs = xalloc(MAX * sizeof *costs);
     struct why why = { 0 };
     size_t count = s->is_known ? accounts_take(s->accounts, costs, MAX) : 0;
-    enum status st = s->is_known && count == 0 ? ST_OK : tell(s, costs, count, &why);
+    enum status st = s->is_known && count == 0 ? ST_OK : tell(s, costs, count, deadline_ms, &why);
     if (st != ST_OK)
         accounts_give_back(s->accounts, costs, count);
     else if (!s->is_known)
@@ -66,7 +66,7 @@ static void turn(struct spend *s) {
 static void *run(void *arg) {
     struct spend *s = arg;
     do
-        turn(s);
+        turn(s, clock_mono_ms() + ASK_MS);
     while (worker_rests(&s->worker, s->is_known ? EVERY_MS : AGAIN_MS));
     return NULL;
 }
@@ -79,13 +79,16 @@ struct spend *spend_new(const struct runtime *rt, struct accounts *accounts) {
     return s;
 }
 
+void spend_end(struct spend *s, int64_t deadline_ms) {
+    if (worker_stop_by(&s->worker, deadline_ms) && s->is_known)
+        turn(s, deadline_ms);
+}
+
 void spend_destroy(struct spend **spend_p) {
     struct spend *s = *spend_p;
     if (!s)
         return;
     worker_stop(&s->worker);
-    if (s->is_known)
-        turn(s);
     free(s);
     *spend_p = NULL;
 }

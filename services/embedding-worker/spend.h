@@ -10,7 +10,9 @@ struct spend;
 
 /* Until the first answer no budget is granted. Both are borrowed until spend_destroy. */
 struct spend *spend_new(const struct runtime *rt, struct accounts *accounts);
-/* Tells what is left to tell, for 3 s at most. */
+/* Tell what is left to tell, while the bus still asks, and end the thread; not beyond deadline_ms. What calls cost that are still in
+ * hand then is lost. */
+void spend_end(struct spend *spend, int64_t deadline_ms);
 void spend_destroy(struct spend **spend_p);
 
 #endif
