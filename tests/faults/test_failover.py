@@ -125,4 +125,3 @@ def test_a_database_that_was_put_back_waits_for_an_operator_s_word_and_goes_on(a
     outsider = verify("late")
     assert outsider.returncode == 1 and (b"rewritten" in outsider.stdout or b"was cut" in outsider.stdout), outsider.stdout
     assert new["size"] > early["size"]
-
