@@ -152,7 +152,7 @@ def test_when_the_window_is_over_nothing_of_the_tenant_opens_in_any_backup(stack
             keys = attacker.tenant_keys(tenant.id)
             (version, wrapped), = attacker.rows("SELECT version, wrapped FROM keys.document_keys WHERE document_id = %s", document)
             fields = [(1, row, sealed) for row, sealed in attacker.rows("SELECT id::text, text_enc FROM app.chunks WHERE document_id = %s", document)]
-            return attacker.read(tenant.id, document, version, wrapped, keys, fields)
+            return attacker.read(tenant.id, document, version, wrapped, keys, attacker.shares(tenant.id), fields)
         assert any(canary in text for text in read()), "the attack works"
         for user in ("first", "second"):
             assert tenant.approve(user).status_code == 200
