@@ -186,11 +186,11 @@ END $$;
 
 ------------------------------------------------------------------------------------------------- ingest-worker's steps
 
--- A tenant that ends, and what has happened.
+-- A tenant that ends, and what has happened. Any of them: one whose store refuses does not hold up the others.
 CREATE FUNCTION keys.ending_next() RETURNS TABLE (offboarding_id uuid, tenant_id uuid, state text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT o.id, o.tenant_id, o.state FROM auth.offboardings o
-        WHERE o.state IN ('key_destroyed', 'shares_destroyed', 'objects_destroyed') ORDER BY o.changed_at LIMIT 1
+        WHERE o.state IN ('key_destroyed', 'shares_destroyed', 'objects_destroyed') ORDER BY random() LIMIT 1
 $$;
 
 -- So much was destroyed since the state began; is_all: nothing is left of it, and the next begins.
