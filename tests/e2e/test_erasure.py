@@ -273,18 +273,19 @@ def test_conversations_end_with_their_document_or_their_owner_and_leave_no_share
     def asked():
         answer = stack.call("POST", "/api/v1/query", json={"question": "What is the code word of this visit?", "filter": {"document_ids": [document]}})
         assert answer.status_code == 200, answer.text
-        return answer.json()["conversation_id"]
+        return answer.json()["conversation_id"], answer.json()["answer_id"]
 
     def share_is_gone(conversation):
         listed = attacker.clients["s3"].list_object_versions(Bucket=SHARES)
         return not [e for e in listed.get("Versions", []) + listed.get("DeleteMarkers", []) if conversation in e["Key"]]
-    own, other = asked(), asked()
+    (own, _), (other, answer_id) = asked(), asked()
     assert not share_is_gone(own) and not share_is_gone(other)
+    assert stack.call("GET", f"/api/v1/query/{answer_id}").status_code == 200
     assert stack.call("DELETE", f"/api/v1/conversations/{own}").status_code == 204
     wait_for("its share is destroyed", lambda: share_is_gone(own), 30, 0.2)
     assert not share_is_gone(other) and stack.call("GET", f"/api/v1/conversations/{other}").status_code == 200
     assert stack.call("DELETE", f"/api/v1/documents/{document}").status_code == 204
-    for path in (f"/api/v1/conversations/{other}", f"/api/v1/query/{other}"):
+    for path in (f"/api/v1/conversations/{other}", f"/api/v1/query/{answer_id}"):
         assert stack.call("GET", path).status_code == 404, "at once"
     wait_for("its share is destroyed", lambda: share_is_gone(other), 30, 0.2)
 
@@ -292,6 +293,45 @@ def test_conversations_end_with_their_document_or_their_owner_and_leave_no_share
         listed = stack.call("GET", "/api/v1/erasures", role="admin").json()["erasures"]
         return [(e["reason"], e["items_total"]) for e in listed[:2] if e["state"] == "done"]
     wait_for("both are erasures", lambda: sorted(reasons()) == [("conversation_deleted", 1), ("document_deleted", 1)], 30, 0.3)
+
+
+def test_all_that_is_about_a_patient_goes_at_once_and_nothing_of_another(stack):
+    attacker = Attacker(stack, stack.info["postgres"]["admin_url"])
+    word = secrets.token_hex(6)
+
+    def of(mrn, text):
+        form = {"mrn": (None, mrn), "file": ("visit.txt", text.encode(), "text/plain")}
+        answer = stack.call("POST", "/api/v1/documents", role="case_worker", files=form)
+        assert answer.status_code == 202, answer.text
+        return stack.wait_ready(answer.json()["document_id"])
+    visits = [of(f"MRN-{word}", f"Visit {n}: the code word is medlar{word}.\n") for n in range(2)]
+    others = of(f"MRN-other-{word}", f"Another patient; the code word is rowan{word}.\n")
+    documents, subject = [v["id"] for v in visits], visits[0]["subject_id"]
+    assert visits[1]["subject_id"] == subject != others["subject_id"]
+    asked = stack.call("POST", "/api/v1/query", json={"question": "What is the code word of the visit?", "filter": {"document_ids": documents[:1]}})
+    assert asked.status_code == 200, asked.text
+
+    held = stack.call("POST", "/api/v1/holds", role="admin", json={"subject_id": subject, "reason": "litigation"})
+    assert held.status_code == 201, held.text
+    refused = stack.call("POST", "/api/v1/erasures", role="admin", json={"subject_id": subject, "reason": "patient_request"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "DOC_010"), refused.text
+    assert stack.call("DELETE", f"/api/v1/holds/{held.json()['hold_id']}", role="admin").status_code == 204
+
+    erasure, state = erase(stack, subject_id=subject)
+    assert state["items_done"] == state["items_total"] == 3, "two documents and a conversation"
+    for path in (*(f"documents/{d}" for d in documents), f"conversations/{asked.json()['conversation_id']}", f"query/{asked.json()['answer_id']}"):
+        assert stack.call("GET", f"/api/v1/{path}").status_code == 404, path
+    found, stays = (stack.call("POST", "/api/v1/subjects/lookup", json={"mrn": mrn}) for mrn in (f"MRN-{word}", f"MRN-other-{word}"))
+    assert found.status_code == 404 and stays.json()["subject_id"] == others["subject_id"]
+    assert attacker.rows("SELECT (SELECT count(*) FROM app.subjects WHERE id = %s), (SELECT count(*) FROM app.documents WHERE subject_id = %s)",
+                         subject, subject) == [(0, 0)]
+    for bucket in (SHARES, ORIGINALS):
+        listed = attacker.clients["s3"].list_object_versions(Bucket=bucket)
+        assert not [e for e in listed.get("Versions", []) + listed.get("DeleteMarkers", []) if any(d in e["Key"] for d in documents)]
+    paper = certificate_of(stack, erasure).json()["certificate"]
+    assert all(d in paper for d in documents) and others["id"] not in paper
+    assert stack.call("GET", f"/api/v1/documents/{others['id']}/content").content.startswith(b"Another patient")
+    assert of(f"MRN-{word}", "Back again after years.\n")["subject_id"] != subject, "an id that was erased is never used again"
 
 
 def test_an_erasure_is_refused_while_a_hold_stands(stack):
