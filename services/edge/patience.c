@@ -23,15 +23,15 @@ struct patience {
 
 /* Civetweb does not tell a connection's socket: it is found among our own by who is at the other end. Not by
  * /proc/self/fd, which a process that may not be dumped cannot read. */
-static void each_peer(void (*act)(void *ctx, int fd, const struct sockaddr_in *peer), void *ctx) {
+static void each_peer(bool (*goes_on)(void *ctx, int fd, const struct sockaddr_in *peer), void *ctx) {
     struct rlimit files = { .rlim_cur = 1024 };
     (void)getrlimit(RLIMIT_NOFILE, &files);
     int files_count = files.rlim_cur < SCAN_MAX_COUNT ? (int)files.rlim_cur : SCAN_MAX_COUNT;
     for (int fd = 0; fd < files_count; fd++) {
         struct sockaddr_in peer;
         socklen_t len = sizeof peer;
-        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET)
-            act(ctx, fd, &peer);
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET && !goes_on(ctx, fd, &peer))
+            return;
     }
 }
 
@@ -41,11 +41,12 @@ static bool is_other_end(const struct patience_cut *cut, const struct sockaddr_i
 
 struct cuts { const struct patience_cut *cuts; unsigned count; };
 
-static void cut_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
+static bool cut_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
     const struct cuts *c = ctx;
     for (unsigned i = 0; i < c->count; i++)
         if (is_other_end(&c->cuts[i], peer))
             (void)shutdown(fd, c->cuts[i].is_writing ? SHUT_RDWR : SHUT_RD);
+    return true;
 }
 
 /* Those to be cut, in one pass. Their vigils are open and locked, so none of the connections can have been closed and its
@@ -56,10 +57,11 @@ void patience_cut_all(const struct patience_cut *cuts, unsigned count) {
 
 struct wanted { struct patience_cut cut; int fd; };
 
-static void find_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
+/* To the first that fits: numbers that are in use are low ones, and to ask for all 16,384 takes 3 ms, which each stream would wait. */
+static bool find_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
     struct wanted *w = ctx;
-    if (is_other_end(&w->cut, peer))
-        w->fd = fd;
+    w->fd = is_other_end(&w->cut, peer) ? fd : -1;
+    return w->fd < 0;
 }
 
 int patience_socket(const struct vigil *v) {
