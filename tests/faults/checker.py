@@ -245,7 +245,7 @@ def check_log(s):
     for e in s.events:
         logs[e["tenant_id"]].append(e)
         if e["bytes"] is None:
-            continue            # in the bucket, where an export finds it (test_archive_points.py)
+            continue            # in the bucket, where an export finds it (test_years_points.py)
         said = json.loads(e["bytes"])
         if (said["event_id"], said["tenant_id"], said["seq"], said["action"]) != (e["id"], e["tenant_id"], e["seq"], e["action"]):
             yield f"event {e['id']}: its row says something else than its bytes"

@@ -216,7 +216,7 @@ static const char *complaint(void) {
     return text;
 }
 
-/* tests/faults/test_archive_points.py holds and drops months that there are. */
+/* tests/faults/test_years_points.py holds and drops months that there are. */
 Test(migrate, an_operator_s_word_about_the_log_is_on_the_record_or_refused_with_the_reason) {
     const char *words = "SELECT coalesce(string_agg(action || ' ' || (detail ->> 'log') || ' ' || (detail ->> 'reason'), ', ' ORDER BY id), '') "
                         "FROM audit.audit_outbox WHERE action LIKE 'hold.%%' AND tenant_id = '00000000-0000-0000-0000-000000000000'";
