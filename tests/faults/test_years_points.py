@@ -1,6 +1,6 @@
 """The fault points of archiving months of the audit log, which the clients do not come by: audit-writer is killed at each, or
-fails there, and the month leaves the database all the same, once; afterwards the log is exported whole and verifies."""
-Last of all by its name: it uploads and erases on the stack whose documents others compare with what its clients were told.
+fails there, and the month leaves the database all the same, once; afterwards the log is exported whole and verifies.
+Last of all by its name: it uploads and erases on the stack whose documents others compare with what its clients were told."""
 import contextlib
 import datetime
 import io
