@@ -11,7 +11,7 @@
 #include "keystore/original.h"
 #include "obs/trace.h"
 
-enum { LAYOUT = 1, OBJECT_BYTES = SHARE_OBJECT_BYTES };
+enum { LAYOUT = 1 };
 
 /* A place for one share: documents that fall on the same one push each other out. Ids are random at their ends. */
 struct place { struct uuid tenant, document; int64_t until_ms; };
@@ -85,7 +85,7 @@ static void keep(struct shares *shares, const struct uuid *tenant, const struct 
     (void)pthread_mutex_unlock(&shares->lock);
 }
 
-struct fetched { uint8_t bytes[OBJECT_BYTES]; size_t len; };
+struct fetched { uint8_t bytes[SHARE_OBJECT_BYTES]; size_t len; };
 
 static enum status take(void *ctx, const void *data, size_t len, struct why *why) {
     struct fetched *fetched = ctx;
@@ -99,7 +99,7 @@ static enum status take(void *ctx, const void *data, size_t len, struct why *why
 static enum status fetch(struct shares *shares, const char *key, int64_t deadline_ms, struct secret **ret_share, struct why *why) {
     struct fetched fetched = { 0 };
     enum status st = s3_get(shares->s3, key, 0, 0, take, &fetched, deadline_ms, why);
-    if (st == ST_OK && (fetched.len != OBJECT_BYTES || fetched.bytes[0] != LAYOUT))
+    if (st == ST_OK && (fetched.len != SHARE_OBJECT_BYTES || fetched.bytes[0] != LAYOUT))
         st = fail_as(why, ERR_STORE_DAMAGED, "an object of %zu bytes is no share", fetched.len);
     if (st == ST_OK)
         *ret_share = secret_new(fetched.bytes + 1, DOCUMENT_SHARE_BYTES);
@@ -114,7 +114,7 @@ enum status shares_put(struct shares *shares, const struct uuid *tenant, const s
     CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     CLEANUP(secret_destroy) struct secret *there = NULL;
     const char *key = share_object_key(mem, tenant, document);
-    uint8_t object[OBJECT_BYTES] = { LAYOUT };
+    uint8_t object[SHARE_OBJECT_BYTES] = { LAYOUT };
     memcpy(object + 1, share->bytes, DOCUMENT_SHARE_BYTES);
     enum status st = s3_put(shares->s3, key, "application/octet-stream", ONCE, object, sizeof object, deadline_ms, why);
     OPENSSL_cleanse(object, sizeof object);

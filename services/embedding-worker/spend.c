@@ -47,10 +47,9 @@ static enum status tell(struct spend *s, const struct account_cost costs[], size
 
 /* First what there is of all tenants; then what has come to it. */
 static void turn(struct spend *s, int64_t deadline_ms) {
-    static const size_t MAX = COSTS_MAX;
-    struct account_cost *costs = xalloc(MAX * sizeof *costs);
+    struct account_cost *costs = xalloc(COSTS_MAX * sizeof *costs);
     struct why why = { 0 };
-    size_t count = s->is_known ? accounts_take(s->accounts, costs, MAX) : 0;
+    size_t count = s->is_known ? accounts_take(s->accounts, costs, COSTS_MAX) : 0;
     enum status st = s->is_known && count == 0 ? ST_OK : tell(s, costs, count, deadline_ms, &why);
     if (st != ST_OK)
         accounts_give_back(s->accounts, costs, count);

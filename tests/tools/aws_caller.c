@@ -15,7 +15,7 @@
 #include "core/clock.h"
 #include "core/str.h"
 
-enum { BUDGET_MS = 20000, THREADS_MAX = 64 };
+enum { BUDGET_MS = 20000, SECONDS_MAX = 3600, THREADS_MAX = 64 };
 
 struct settings {
     struct aws_settings aws;
@@ -56,15 +56,17 @@ static void *read_on(void *arg) {
     return NULL;
 }
 
-static int read_object(struct aws *aws, const struct settings *settings, char *object, int seconds, int count) {
+/* What main was given: object, seconds, threads. */
+static int read_object(struct aws *aws, const struct settings *settings, char *words[]) {
     struct reader readers[THREADS_MAX] = { 0 }, all = { 0 };
-    char *key = strchr(object, '/');
-    if (!key || count < 1 || count > THREADS_MAX)
+    char *object = words[0], *key = strchr(object, '/');
+    int64_t seconds, count;
+    if (!key || !str_to_i64(words[1], 0, SECONDS_MAX, &seconds) || !str_to_i64(words[2], 1, THREADS_MAX, &count))
         return EXIT_FAILURE;
     *key++ = '\0';
     struct s3 *s3 = s3_new(aws, settings->s3_endpoint, object);
     for (int i = 0; i < count; i++) {
-        readers[i] = (struct reader){ .s3 = s3, .key = key, .until_ms = clock_mono_ms() + 1000LL * seconds };
+        readers[i] = (struct reader){ .s3 = s3, .key = key, .until_ms = clock_mono_ms() + 1000 * seconds };
         if (pthread_create(&readers[i].thread, NULL, read_on, &readers[i]) != 0)
             abort();
     }
@@ -99,7 +101,7 @@ int main(int argc, char **argv) {
         return EXIT_FAILURE;
     }
     (void)printf("%s\n", arn);
-    int status = argc == 4 ? read_object(aws, &settings, argv[1], atoi(argv[2]), atoi(argv[3])) : EXIT_SUCCESS;
+    int status = argc == 4 ? read_object(aws, &settings, argv + 1) : EXIT_SUCCESS;
     aws_destroy(&aws);
     config_release(SETTINGS, &settings);
     return status;
