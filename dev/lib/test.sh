@@ -5,6 +5,8 @@ TEST_LANES=(unit lint cloud e2e faults)
 DEEP_LANES=(clang valgrind tsan fuzz) # dev/lib/lanes.sh; run when they are asked for
 # Lines go side by side, as much of each is waiting; lanes of a line one after the other.
 LANE_LINES=("unit lint cloud" "e2e" "faults" "${DEEP_LANES[*]}")
+# What no test and no runner outlives, on a machine much slower than a laptop.
+TEST_SECONDS=600 LANE_SECONDS=2400
 
 command_test() {
     local lanes=("${TEST_LANES[@]}") lane began=$EPOCHREALTIME passed failed skipped
@@ -30,6 +32,7 @@ command_test() {
     for lane in "${lanes[@]}"; do
         [[ " ${TEST_LANES[*]} ${DEEP_LANES[*]} " == *" $lane "* ]] || die "there is no lane '$lane'" "lanes: ${TEST_LANES[*]} ${DEEP_LANES[*]}"
     done
+    [[ -z ${CORDON_TEST_LONG:-} ]] || TEST_SECONDS=0 LANE_SECONDS=0 # the long forms know no end
     require_root_rights
     make_shared_folder
     SHARED=$(realpath "$ROOT/.cordon")
@@ -205,7 +208,7 @@ lane_lint() {
     for script in "$ROOT"/tests/lint/*.sh; do
         [[ -e $script ]] || continue
         status=0
-        (cd "$ROOT" && CORDON_BUILD_DIR="$SHARED/build/release" CORDON_PROMTOOL="$SHARED/promtool" bash "$script") >"$SHARED/test-logs/lint.last" 2>&1 || status=$?
+        (cd "$ROOT" && CORDON_BUILD_DIR="$SHARED/build/release" CORDON_PROMTOOL="$SHARED/promtool" within "$TEST_SECONDS" bash "$script") >"$SHARED/test-logs/lint.last" 2>&1 || status=$?
         { echo "== $script: $status" && cat "$SHARED/test-logs/lint.last"; } >>"$SHARED/test-logs/lint.log"
         case $status in
             0) passed=$((passed + 1)) ;;
@@ -221,10 +224,11 @@ lane_lint() {
 }
 
 # run_pytest LANE FOLDER
+# A test that hangs is named, with what each thread waits for, and fails; the others go on.
 run_pytest() {
     local lane=$1 folder=$2 began=$EPOCHREALTIME log="$SHARED/test-logs/$1.log" status=0 summary failed errors
-    CORDON_MOTO_PATH=$(moto_path) PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -q -p no:cacheprovider --color=no \
-        -rfE --durations=5 "$folder" "${PYTEST_ARGS[@]}" >"$log" 2>&1 || status=$?
+    CORDON_MOTO_PATH=$(moto_path) PYTHONDONTWRITEBYTECODE=1 within "$LANE_SECONDS" /usr/bin/python3 -m pytest -q -p no:cacheprovider --color=no \
+        -rfE --durations=5 --timeout="$TEST_SECONDS" "$folder" "${PYTEST_ARGS[@]}" >"$log" 2>&1 || status=$?
     summary=$(tail -n 3 "$log" | grep -E '[0-9]+ (passed|failed|error|skipped|deselected)|no tests ran' | tail -n 1)
     failed=$(counted failed "$summary") errors=$(counted 'error' "$summary")
     failed=$((failed + errors))
@@ -235,6 +239,13 @@ run_pytest() {
     report "$lane" "$began" "$(counted passed "$summary")" "$failed" "$(counted skipped "$summary")"
 }
 
+# within SECONDS COMMAND...: by SIGABRT, at which Python tells what each thread does; 0 is for ever. Interrupts still reach the command.
+within() {
+    local seconds=$1
+    shift
+    timeout --foreground --signal=ABRT --kill-after=30 "$seconds" "$@"
+}
+
 counted() { grep -oE "[0-9]+ $1" <<<"$2" | cut -d' ' -f1 | grep . || echo 0; }
 
 # The stand-ins: the gateway by Debian's SDK; the model server, the identity provider and the samples by Node's own test runner.
@@ -243,7 +254,7 @@ lane_cloud() {
     local began=$EPOCHREALTIME log="$SHARED/test-logs/node.log" status=0 failed
     run_pytest cloud "$ROOT/tests/cloud"
     began=$EPOCHREALTIME
-    CORDON_SOURCE=$ROOT "$SHARED/app/node" --test --test-reporter=tap \
+    CORDON_SOURCE=$ROOT within "$LANE_SECONDS" "$SHARED/app/node" --test --test-reporter=tap \
         "$SHARED"/app/{cloud,idp}/*.test.mjs "$ROOT/dev/samples/samples.test.mjs" >"$log" 2>&1 || status=$?
     failed=$(sed -n 's/^# fail //p' "$log")
     if ((status != 0)); then

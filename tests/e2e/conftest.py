@@ -118,7 +118,8 @@ class Stack:
     @contextlib.contextmanager
     def database(self, url=None):
         """A connection of the superuser, each statement by itself (psycopg2's own `with` would open a transaction)."""
-        connection = psycopg2.connect(url or self.info["postgres"]["admin_url"])
+        # A statement that waits for a lock for ever is to fail by its own name.
+        connection = psycopg2.connect(url or self.info["postgres"]["admin_url"], connect_timeout=30, options="-c statement_timeout=300s")
         connection.autocommit = True
         try:
             yield connection
