@@ -142,6 +142,7 @@ def verified(command, content):
 @pytest.fixture(scope="module")
 def old_case(archiving):
     """A document, an answer from it and an erasure, of a month that is archived: what was said of them before."""
+    since = datetime.datetime.now(datetime.timezone.utc)
     with not_yet(archiving):
         month, _ = next_month(archiving)
         with ageing(archiving, month):
@@ -149,7 +150,7 @@ def old_case(archiving):
             erasure = call(archiving, "POST", "erasures", 202, json={"document_ids": [erased], "reason": "patient_request"}, **ADMIN).json()["erasure_id"]
             e2e.wait_for("the erasure", lambda: call(archiving, "GET", f"erasures/{erasure}", **ADMIN).json()["erasure"]["state"] == "done", 60)
             asked = call(archiving, "POST", "query", tenant="lakeside", json={"question": "How much warfarin does the patient take?"}).json()
-        case = {"month": month, "document": kept, "receipt": f"query/{asked['answer_id']}/receipt", "answer": asked["answer_id"], "certificate": f"erasures/{erasure}/certificate"}
+        case = {"since": since, "month": month, "document": kept, "receipt": f"query/{asked['answer_id']}/receipt", "answer": asked["answer_id"], "certificate": f"erasures/{erasure}/certificate"}
         case["before"] = {"receipt": record(archiving, case["receipt"], tenant="lakeside").json(), "certificate": record(archiving, case["certificate"], **ADMIN).json()}
     e2e.wait_for(f"{month} is archived", lambda: is_archived(archiving, month), 60, 0.2)
     for what in ("receipt", "certificate"):
@@ -205,13 +206,14 @@ def packed(stack, evidence_id):
 
 
 def is_old(event, month):
-    return (int(event["event_id"].replace("-", "")[:12], 16) // 1000 - datetime.datetime(month.year, month.month, 1, tzinfo=datetime.timezone.utc).timestamp()) in range(0, 31 * 86400)
+    made = datetime.datetime.fromtimestamp(int(event["event_id"].replace("-", "")[:12], 16) / 1000, datetime.timezone.utc)
+    return (made.year, made.month) == (month.year, month.month)
 
 
 @pytest.mark.parametrize("of", ["documents", "span"])
 def test_a_package_holds_archived_events_and_waits_while_they_cannot_be_read(archiving, old_case, of):
-    now = datetime.datetime.now(datetime.timezone.utc)
-    span = {"from_at": (now - datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"), "to_at": (now + datetime.timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=1)
+    span = {"from_at": old_case["since"].strftime("%Y-%m-%dT%H:%M:%SZ"), "to_at": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
     with bucket_away(archiving):
         evidence_id = package(archiving, **(span if of == "span" else {"document_ids": [old_case["document"]]}))
         e2e.wait_for("the job waits", lambda: ask(archiving, "SELECT outages > 0 FROM jobs.jobs j JOIN app.evidence e ON e.job_id = j.id WHERE e.id = %s", evidence_id), 60, 0.2)
