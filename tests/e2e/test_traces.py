@@ -16,6 +16,7 @@ def trace_of(collector, trace, wanted):
     def complete():
         spans = [s for s in collector.spans(STATE.parent / "otlp-decoder") if s["trace"] == trace]
         return spans if wanted <= {(s["service"], s["name"]) for s in spans} else None
+    collector.spans(STATE.parent / "otlp-decoder")      # all that came before, which may be a lot, is not part of the wait
     return wait_for(f"all spans of {trace}", complete, 30, 0.5)
 
 
