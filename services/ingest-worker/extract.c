@@ -176,6 +176,10 @@ static enum status child_read(struct extraction *x, bool *ret_end, struct why *w
     }
 }
 
+static enum status takes_too_long(const struct extraction *x, struct why *why) {
+    return fail_as(why, ERR_DOC_TOO_COMPLEX, "extraction took longer than %lld ms", (long long)x->options->time_max_ms);
+}
+
 /* Write len bytes to the child (NULL: none) while reading its output, so that neither pipe can block
  * the other. With data NULL it runs until the child closes its output. */
 static enum status pump(struct extraction *x, const uint8_t *data, size_t len, int64_t deadline_ms, struct why *why) {
@@ -184,8 +188,7 @@ static enum status pump(struct extraction *x, const uint8_t *data, size_t len, i
     while (data ? sent < len && x->in_fd >= 0 : !is_end) {
         int64_t left_ms = deadline_ms - clock_mono_ms();
         if (left_ms <= 0)
-            return fail_as(why, ERR_DOC_TOO_COMPLEX, "extraction took longer than %lld ms",
-                           (long long)x->options->time_max_ms);
+            return takes_too_long(x, why);
         enum status watched = x->watch ? x->watch(x->watch_ctx, x->pages, why) : ST_OK;
         if (watched != ST_OK)
             return watched;
@@ -246,12 +249,29 @@ enum status extraction_feed(struct extraction *x, const void *data, size_t len, 
     return x->type->is_piped ? child_pump(x, data, len, why) : take_text(x, data, len, why);
 }
 
+/* It has closed its output, so it is about to end; one that a hostile document has taken over might stay. */
+static enum status child_reap(struct extraction *x, int *ret_wait_status, struct why *why) {
+    int64_t deadline_ms = clock_mono_ms() + x->left_ms;
+    for (int wait_ms = 1;; wait_ms = wait_ms < WATCH_INTERVAL_MS ? 2 * wait_ms : wait_ms) {
+        pid_t ended = waitpid(x->child, ret_wait_status, WNOHANG);
+        if (ended > 0)
+            break;
+        if (ended < 0 && errno != EINTR)
+            return fail(why, ST_INTERNAL, "extractor: waitpid errno %d", errno);
+        if (clock_mono_ms() >= deadline_ms)
+            return takes_too_long(x, why);
+        if (poll(&(struct pollfd){ .fd = cancel_fd(), .events = POLLIN }, 1, wait_ms) > 0)
+            return fail(why, ST_UNAVAILABLE, "extraction cancelled");
+    }
+    x->child = 0;
+    return ST_OK;
+}
+
 static enum status child_verdict(struct extraction *x, struct why *why) {
     int wait_status = 0;
-    while (waitpid(x->child, &wait_status, 0) < 0)
-        if (errno != EINTR)
-            return fail(why, ST_INTERNAL, "extractor: waitpid errno %d", errno);
-    x->child = 0;
+    enum status st = child_reap(x, &wait_status, why);
+    if (st != ST_OK)
+        return st;
     if (WIFSIGNALED(wait_status) && (WTERMSIG(wait_status) == SIGTERM || WTERMSIG(wait_status) == SIGINT))
         return fail(why, ST_UNAVAILABLE, "extractor was told to stop");
     if (WIFSIGNALED(wait_status))

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/arena.h"
@@ -212,4 +213,24 @@ Test(extract, a_child_that_is_told_to_stop_says_nothing_about_the_document) {
     fclose(children);
     cr_assert_eq(kill(child, SIGTERM), 0);
     cr_expect_eq(extraction_finish(x, &text, &why), ST_UNAVAILABLE, "%s", why.text);
+}
+
+/* As one might that a hostile document has taken over: nothing more is to be read, and it stays. */
+Test(extract, a_child_that_closes_its_output_and_stays_is_ended_in_time) {
+    char path[] = "/tmp/cordon-extractor-XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && dprintf(fd, "#!/bin/sh\nexec >&-\nexec sleep 1000\n") > 0 && fchmod(fd, 0700) == 0);
+    close(fd);
+    struct extract_options stuck = OPTIONS;
+    stuck.sandbox_path = path;
+    stuck.time_max_ms = 300;
+    struct why why = { 0 };
+    CLEANUP(buffer_end) struct buffer text = { 0 };
+    CLEANUP(extraction_destroy) struct extraction *x = NULL;
+    cr_assert_eq(extraction_new(&stuck, "application/pdf", &x, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(extraction_feed(x, "%PDF-1.4\n", 9, &why), ST_OK, "%s", why.text);
+    cr_expect_eq(extraction_finish(x, &text, &why), ST_INVALID);
+    cr_expect_eq(why.code, ERR_DOC_TOO_COMPLEX, "%s", why.text);
+    extraction_destroy(&x);
+    cr_expect_eq(unlink(path), 0);
 }
