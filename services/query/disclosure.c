@@ -54,7 +54,7 @@ static enum status unwrap_row(struct query *q, struct call *call, const struct t
 /* What opening these keys will ask the shares' bucket for, asked for at once. */
 static void fetch_shares(struct query *q, struct call *call, const struct uuid *tenant, const PGresult *rows, const PGresult *conversation) {
     const PGresult *const results[] = { rows, conversation };
-    struct uuid *ids = arena_alloc(call->mem, ((size_t)db_count(rows) + 2) * sizeof *ids);
+    struct uuid *ids = arena_alloc(call->mem, ((size_t)db_count(rows) + (size_t)db_count(conversation) + 1) * sizeof *ids);
     size_t n = 0, len = 0;
     for (size_t r = 0; r < sizeof results / sizeof *results; r++)
         for (int row = 0; results[r] && row < db_count(results[r]); row++) {
