@@ -70,7 +70,8 @@ enum status labels_of_metadata(struct call *call, const char *metadata_json, con
  * whose time is over. ST_OK: all of it that was due. */
 enum status janitor_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
 
-/* ending.c: on a schedule. Destroy what is left of tenants whose KMS key is gone, each to its certificate. ST_OK: there are none. */
+/* ending.c: on a schedule. Destroy what is left of tenants whose KMS key is gone, each to its certificate, for as long as there is time.
+ * One that cannot go on is put off, and the run has failed when the others are through. */
 enum status ending_sweep(struct ingest *g, int64_t deadline_ms, struct why *why) MUST_USE;
 
 /* reconcile.c: on schedules. Compare the document store, or the store of key shares, and the database, from where the last run

@@ -101,7 +101,7 @@ static void collect_tenant_work(struct db_pool *db, struct metrics *m) {
                 stopped = db_i64(rows, i, 2);
                 age_ms = db_i64(rows, i, 3);
             }
-        static const char ABOUT[] = "Erasures, rotations of keys and ends of tenants that are not done; stopped: until somebody starts them again.";
+        static const char ABOUT[] = "Erasures, rotations of keys and ends of tenants that are not done; stopped: until somebody sees to them.";
         (void)snprintf(labels, sizeof labels, "kind=\"%s\",state=\"pending\"", KINDS[k]);
         gauge_set(metrics_gauge(m, "cordon_tenant_work", ABOUT, labels), (double)pending);
         (void)snprintf(labels, sizeof labels, "kind=\"%s\",state=\"stopped\"", KINDS[k]);

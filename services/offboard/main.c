@@ -14,6 +14,7 @@
 #include "aws/settings.h"
 #include "aws/sts.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/str.h"
 #include "db/plain_tx.h"
 #include "db/pool.h"
@@ -86,21 +87,30 @@ static const struct command {
     { "finish", { "begin_ending", "SELECT offboarding_id, kms_key_id FROM keys.begin_ending($1)", 1 },
       { "key_is_gone", "SELECT keys.key_is_gone($1)", 1 }, check_gone, false,
       "KMS has deleted the key; what is left of the tenant is being destroyed" },
-    { "show", { "show_offboarding", "SELECT status, state, approvals, delete_at, certificate FROM keys.show_offboarding($1)", 1 },
+    { "show", { "show_offboarding", "SELECT status, state, approvals, delete_at, certificate, refused_code, next_at FROM keys.show_offboarding($1)", 1 },
       { NULL, NULL, 0 }, NULL, false, NULL },
 };
 
+/* "-": not known. */
+static const char *format_time(const PGresult *rows, int column, char out[32]) {
+    time_t seconds = (time_t)(db_micros(rows, 0, column) / 1000000);
+    struct tm tm;
+    (void)snprintf(out, 32, "-");
+    if (!db_is_null(rows, 0, column) && gmtime_r(&seconds, &tm))
+        (void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return out;
+}
+
 static enum status show(const char *slug, const PGresult *rows, struct why *why) {
-    enum { STATUS, STATE, APPROVALS, DELETE_AT, CERTIFICATE };
-    char at[32] = "-";
+    enum { STATUS, STATE, APPROVALS, DELETE_AT, CERTIFICATE, REFUSED_CODE, NEXT_AT };
+    char at[32];
     if (db_count(rows) == 0)
         return fail(why, ST_NOT_FOUND, "no such tenant, or nobody has asked for its end");
-    time_t seconds = (time_t)(db_micros(rows, 0, DELETE_AT) / 1000000);
-    struct tm tm;
-    if (!db_is_null(rows, 0, DELETE_AT) && gmtime_r(&seconds, &tm))
-        (void)strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%SZ", &tm);
     (void)printf("%s: tenant %s, end %s, approvals that count %lld, deletion of the key %s\n", slug, db_text(rows, 0, STATUS), db_text(rows, 0, STATE),
-                 (long long)db_i64(rows, 0, APPROVALS), at);
+                 (long long)db_i64(rows, 0, APPROVALS), format_time(rows, DELETE_AT, at));
+    if (!db_is_null(rows, 0, REFUSED_CODE) && db_is_null(rows, 0, CERTIFICATE))
+        (void)printf("it cannot go on: %s; ingest-worker tries again after %s and says more in its log (ending_put_off)\n",
+                     db_text(rows, 0, REFUSED_CODE), format_time(rows, NEXT_AT, at));
     if (!db_is_null(rows, 0, CERTIFICATE))
         (void)printf("%s\n", db_text(rows, 0, CERTIFICATE));
     return ST_OK;
@@ -111,11 +121,15 @@ static enum status run(struct offboard *o, const struct command *c, const char *
     enum status st = db_run(o->db, &c->begin, (struct db_param[]){ DB_TEXT(slug) }, o->deadline_ms, &rows, why);
     if (st != ST_OK || !c->effect)
         return st == ST_OK ? show(slug, rows, why) : st;
-    st = c->effect(o, db_text(rows, 0, 1), why);
-    if (st != ST_OK)
-        return st;
     struct uuid id = db_uuid(rows, 0, 0);
-    return db_run(o->db, &c->confirm, (struct db_param[]){ DB_UUID(&id), DB_INT(WINDOW_DAYS) }, o->deadline_ms, NULL, why);
+    st = fault_status(FAULT_OFFBOARD_INTENDED, why);
+    if (st == ST_OK)
+        st = c->effect(o, db_text(rows, 0, 1), why);
+    if (st == ST_OK)
+        st = fault_status(FAULT_OFFBOARD_DONE, why);
+    if (st == ST_OK)
+        st = db_run(o->db, &c->confirm, (struct db_param[]){ DB_UUID(&id), DB_INT(WINDOW_DAYS) }, o->deadline_ms, NULL, why);
+    return st == ST_OK ? fault_status(FAULT_OFFBOARD_CONFIRMED, why) : st;
 }
 
 static enum status start(const struct settings *s, const struct command *c, const char *slug, struct why *why) {

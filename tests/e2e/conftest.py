@@ -129,6 +129,25 @@ class Stack:
     def secret(self, process, name):
         return (STATE / "secrets" / process / name).read_text().rstrip("\n")
 
+    def offboard(self, *words, identity="operator", database=None, **more):
+        """cordon-offboard as an operator runs it; with CORDON_FAULT_DIR the one whose fault points obey files."""
+        cloud, made, build = self.info["cloud"], STATE / "secrets/.made", ROOT / ".cordon/build/release"
+        program = build / ("faults" if "CORDON_FAULT_DIR" in more else "services/offboard") / "cordon-offboard"
+        return subprocess.run([program, *words], capture_output=True, text=True, env={
+            "PATH": os.environ["PATH"], "ENVIRONMENT": "development", "DATABASE_URL": database or self.info["postgres"]["admin_url"],
+            "AWS_REGION": cloud["region"], "AWS_ENDPOINT_URL_KMS": cloud["url"], "AWS_ENDPOINT_URL_STS": cloud["url"],
+            "AWS_ACCESS_KEY_ID": (made / f"aws-{identity}.id").read_text(), "AWS_SECRET_ACCESS_KEY": (made / f"aws-{identity}.secret").read_text(), **more})
+
+    def at_cloud(self):
+        """What boto3's clients need, with every right."""
+        cloud = self.info["cloud"]
+        return {"endpoint_url": cloud["url"], "region_name": cloud["region"], "aws_access_key_id": cloud["access_key_id"], "aws_secret_access_key": cloud["secret_access_key"]}
+
+    def later(self, seconds):
+        """KMS deletes what is due so much later. Only the stand-in can be told so, by loopback."""
+        for ahead in (seconds, 0):
+            requests.post(f"{self.info['cloud']['url']}/_control", json={"clock_ahead_s": ahead}, timeout=10).raise_for_status()
+
 
 @contextlib.contextmanager
 def running_stack(*words, base=None, **more):

@@ -1,29 +1,18 @@
 """The end of a tenant, as its people and the operator do it with cordon-offboard; and a key that is only disabled."""
 import contextlib
 import json
-import os
 import subprocess
 import uuid
 
 import boto3
 import botocore.exceptions
 import pytest
-import requests
 
 from conftest import ROOT, STATE, wait_for
 from test_erasure import Attacker, Backup, folder, needs_root       # noqa: F401 (folder is a fixture)
 
-PROGRAM = ROOT / ".cordon/build/release/services/offboard/cordon-offboard"
 DAY_S = 86400
 PLATFORM = {"tenant": None, "role": "platform_admin"}
-
-
-def offboard(stack, *words, identity="operator", database=None):
-    cloud, made = stack.info["cloud"], STATE / "secrets/.made"
-    return subprocess.run([PROGRAM, *words], capture_output=True, text=True, env={
-        "PATH": os.environ["PATH"], "ENVIRONMENT": "development", "DATABASE_URL": database or stack.info["postgres"]["admin_url"],
-        "AWS_REGION": cloud["region"], "AWS_ENDPOINT_URL_KMS": cloud["url"], "AWS_ENDPOINT_URL_STS": cloud["url"],
-        "AWS_ACCESS_KEY_ID": (made / f"aws-{identity}.id").read_text(), "AWS_SECRET_ACCESS_KEY": (made / f"aws-{identity}.secret").read_text()})
 
 
 def rows(stack, sql, *args):
@@ -32,19 +21,8 @@ def rows(stack, sql, *args):
         return cursor.fetchall()
 
 
-def at_cloud(stack):
-    cloud = stack.info["cloud"]
-    return {"endpoint_url": cloud["url"], "region_name": cloud["region"], "aws_access_key_id": cloud["access_key_id"], "aws_secret_access_key": cloud["secret_access_key"]}
-
-
 def kms(stack):
-    return boto3.client("kms", **at_cloud(stack))
-
-
-def later(stack, seconds):
-    """KMS deletes what is due so much later. Only the stand-in can be told so, by loopback."""
-    for ahead in (seconds, 0):
-        requests.post(f"{stack.info['cloud']['url']}/_control", json={"clock_ahead_s": ahead}, timeout=10).raise_for_status()
+    return boto3.client("kms", **stack.at_cloud())
 
 
 class Tenant:
@@ -80,20 +58,20 @@ def refused(done, what):
 
 def test_a_tenant_ends_when_two_people_agree_and_an_operator_acts_and_nobody_else(stack, tenant):
     document = stack.ingest(b"What the court wants to see.\n", **tenant.who)["id"]
-    refused(offboard(stack, "schedule", tenant.slug), "two different people")
+    refused(stack.offboard("schedule", tenant.slug), "two different people")
     assert stack.call("POST", f"/api/v1/tenants/{tenant.id}/offboarding", role="admin", **tenant.who).status_code == 403, "the tenant's own admin"
     for _ in range(2):
         assert tenant.approve("first").json()["approvals"] == 1, "one person counts once"
-    refused(offboard(stack, "schedule", tenant.slug), "two different people")
+    refused(stack.offboard("schedule", tenant.slug), "two different people")
     assert tenant.approve("second").json()["approvals"] == 2
 
     hold = stack.call("POST", "/api/v1/holds", role="admin", json={"document_id": document, "reason": "litigation"}, **tenant.who)
-    refused(offboard(stack, "schedule", tenant.slug), "legal holds")
+    refused(stack.offboard("schedule", tenant.slug), "legal holds")
     assert stack.call("DELETE", f"/api/v1/holds/{hold.json()['hold_id']}", role="admin", **tenant.who).status_code == 204
 
     for identity in ("auth", "ingest-worker", "query"):         # each has another identity, and no right to it either
-        refused(offboard(stack, "schedule", tenant.slug, identity=identity), "operator")
-    refused(offboard(stack, "schedule", tenant.slug, database=stack.secret("auth", "DATABASE_URL")), "42501")
+        refused(stack.offboard("schedule", tenant.slug, identity=identity), "operator")
+    refused(stack.offboard("schedule", tenant.slug, database=stack.secret("auth", "DATABASE_URL")), "42501")
     rows_before = rows(stack, "SELECT state FROM auth.offboardings WHERE tenant_id = %s", tenant.id)
     assert rows_before == [("requested",)] and tenant.key_state()["KeyState"] == "Enabled", "nothing of that had an effect"
     assert stack.call("GET", "/api/v1/documents", **tenant.who).status_code == 200
@@ -104,7 +82,7 @@ def test_approvals_that_are_older_than_the_window_do_not_count(stack, tenant):
         assert tenant.approve(user).status_code == 200
     rows(stack, "UPDATE auth.offboarding_approvals SET approved_at = now() - interval '31 days' WHERE tenant_id = %s AND user_id = "
          "(SELECT min(user_id::text)::uuid FROM auth.offboarding_approvals WHERE tenant_id = %s) RETURNING 1", tenant.id, tenant.id)
-    refused(offboard(stack, "schedule", tenant.slug), "two different people")
+    refused(stack.offboard("schedule", tenant.slug), "two different people")
 
 
 def test_within_the_window_an_end_is_taken_back(stack, tenant):
@@ -113,7 +91,7 @@ def test_within_the_window_an_end_is_taken_back(stack, tenant):
     for user in ("first", "second"):
         assert tenant.approve(user).status_code == 200
     for _ in range(2):                                          # again after any failure
-        done = offboard(stack, "schedule", tenant.slug)
+        done = stack.offboard("schedule", tenant.slug)
         assert done.returncode == 0, done.stderr
     key = tenant.key_state()
     assert key["KeyState"] == "PendingDeletion"
@@ -122,12 +100,12 @@ def test_within_the_window_an_end_is_taken_back(stack, tenant):
     assert abs(rows(stack, "SELECT extract(epoch FROM delete_at)::float8 FROM auth.offboardings WHERE tenant_id = %s", tenant.id)[0][0]
                - key["DeletionDate"].timestamp()) < 600
     wait_for("the tenant is suspended", lambda: stack.call("GET", "/api/v1/documents", **tenant.who).status_code in (401, 403), 20, 0.3)
-    later(stack, 29 * DAY_S)
+    stack.later(29 * DAY_S)
     assert tenant.key_state()["KeyState"] == "PendingDeletion", "a day too early"
-    done = offboard(stack, "cancel", tenant.slug)
+    done = stack.offboard("cancel", tenant.slug)
     assert done.returncode == 0, done.stderr
-    refused(offboard(stack, "schedule", tenant.slug), "two different people")       # it wants their word again
-    refused(offboard(stack, "cancel", tenant.slug), "23503")
+    refused(stack.offboard("schedule", tenant.slug), "two different people")       # it wants their word again
+    refused(stack.offboard("cancel", tenant.slug), "23503")
     assert tenant.key_state()["KeyState"] == "Enabled"
     assert stack.call("PATCH", f"/api/v1/tenants/{tenant.id}", json={"status": "active"}, **PLATFORM).status_code == 200
     stack.tokens.clear()
@@ -156,12 +134,12 @@ def test_when_the_window_is_over_nothing_of_the_tenant_opens_in_any_backup(stack
         assert any(canary in text for text in read()), "the attack works"
         for user in ("first", "second"):
             assert tenant.approve(user).status_code == 200
-        done = offboard(stack, "schedule", tenant.slug)
+        done = stack.offboard("schedule", tenant.slug)
         assert done.returncode == 0, done.stderr
         with pytest.raises(botocore.exceptions.ClientError) as closed:
             read()
         assert closed.value.response["Error"]["Code"] == "KMSInvalidStateException", "at once, and for the 30 days"
-        later(stack, 31 * DAY_S)
+        stack.later(31 * DAY_S)
         for attempt in (read, tenant.key_state, lambda: kms(stack).cancel_key_deletion(KeyId=tenant.key)):
             with pytest.raises(botocore.exceptions.ClientError) as gone:
                 attempt()
@@ -177,17 +155,17 @@ def test_a_tenant_is_destroyed_when_kms_has_deleted_its_key_and_the_certificate_
     assert asked.status_code == 200, asked.text
     for user in ("first", "second"):
         assert tenant.approve(user).status_code == 200
-    assert offboard(stack, "schedule", tenant.slug).returncode == 0
+    assert stack.offboard("schedule", tenant.slug).returncode == 0
     told = stack.call("GET", path, **PLATFORM).json()
     assert (told["stage"], told["approvals"], told["certificate"], told["state"]) == ("scheduled", 2, "", "pending") and "destroyed_at" not in told
     assert stack.call("GET", path, role="admin").status_code == 403, "a tenant's admin is nobody of the platform"
-    refused(offboard(stack, "finish", tenant.slug), "not due")
+    refused(stack.offboard("finish", tenant.slug), "not due")
     rows(stack, "UPDATE auth.offboardings SET delete_at = now() WHERE tenant_id = %s RETURNING 1", tenant.id)      # the database's clock is not the stand-in's
-    refused(offboard(stack, "finish", tenant.slug), "KMS still has the key")
-    later(stack, 31 * DAY_S)
-    refused(offboard(stack, "finish", tenant.slug, identity="ingest-worker"), "operator")
+    refused(stack.offboard("finish", tenant.slug), "KMS still has the key")
+    stack.later(31 * DAY_S)
+    refused(stack.offboard("finish", tenant.slug, identity="ingest-worker"), "operator")
     for _ in range(2):                                          # again after any failure
-        done = offboard(stack, "finish", tenant.slug)
+        done = stack.offboard("finish", tenant.slug)
         assert done.returncode == 0, done.stderr
     rows(stack, "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'endings' RETURNING 1")
 
@@ -196,7 +174,7 @@ def test_a_tenant_is_destroyed_when_kms_has_deleted_its_key_and_the_certificate_
         assert told.status_code == 200, told.text
         return told if told.json()["stage"] == "destroyed" and told.json()["state"] == "signed" else None
     answer = wait_for("it is destroyed, and the certificate signed", signed, 120, 0.5)
-    shown = offboard(stack, "show", tenant.slug)
+    shown = stack.offboard("show", tenant.slug)
     assert "tenant destroyed, end destroyed" in shown.stdout and answer.json()["certificate"] in shown.stdout, shown.stdout + shown.stderr
 
     paper = json.loads(answer.json()["certificate"])
@@ -210,14 +188,14 @@ def test_a_tenant_is_destroyed_when_kms_has_deleted_its_key_and_the_certificate_
     (tmp_path / "changed").write_bytes(answer.content.replace(b'key_shares\\": 2', b'key_shares\\": 1', 1))
     assert (tmp_path / "changed").read_bytes() != answer.content and subprocess.run([*verify, tmp_path / "changed"]).returncode == 1
 
-    s3 = boto3.client("s3", **at_cloud(stack))
+    s3 = boto3.client("s3", **stack.at_cloud())
     for bucket in ("cordon-documents", "cordon-shares"):
         listed = s3.list_object_versions(Bucket=bucket, Prefix=f"tenants/{tenant.id}/")
         assert not listed.get("Versions") and not listed.get("DeleteMarkers"), bucket
-    for table in ("app.documents", "app.chunks", "app.conversations", "app.answers", "app.subjects", "keys.document_keys", "keys.tenant_keys", "jobs.jobs"):
+    for table in ("app.documents", "app.chunks", "app.conversations", "app.answers", "app.subjects", "app.vector_sets", "keys.document_keys", "keys.tenant_keys", "jobs.jobs"):
         assert rows(stack, f"SELECT count(*) FROM {table} WHERE tenant_id = %s", tenant.id) == [(0,)], table
     assert rows(stack, "SELECT status FROM auth.tenants WHERE id = %s", tenant.id) == [("destroyed",)]
-    refused(offboard(stack, "cancel", tenant.slug), "23514")
+    refused(stack.offboard("cancel", tenant.slug), "23514")
     assert stack.call("PATCH", f"/api/v1/tenants/{tenant.id}", json={"status": "active"}, **PLATFORM).status_code == 409
     assert tenant.approve("third").status_code == 409
     assert tenant.states()[5:] == ["key_destroyed", "shares_destroyed", "objects_destroyed", "destroyed"], document

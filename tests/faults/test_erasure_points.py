@@ -5,9 +5,9 @@ import subprocess
 
 import e2e
 import pytest
-from test_points import ELSEWHERE, arm, fired, points
+from test_points import arm, fired, points
 
-OURS = [(point, process, order) for point, process, can_fail in points() if point.split(".")[0] in ELSEWHERE and not point.startswith(("archive.", "promote.", "reembed."))
+OURS = [(point, process, order) for point, process, can_fail in points() if point.split(".")[0] in ("erasure", "evidence", "rewrap", "rotation")
         for order in ["kill"] + ["fail"] * can_fail]
 WHO = {"tenant": "lakeside", "role": "admin"}
 

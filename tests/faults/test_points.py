@@ -13,7 +13,7 @@ import verdict
 from conftest import IS_LONG, LEASE_MS, ROOT
 
 RATES = {"upload": 2, "search": 1, "question": 1, "download": 1, "delete": 0.7, "tenant": 0.5, "tenants": 0.5}
-ELSEWHERE = ("erasure", "evidence", "rewrap", "rotation", "archive", "promote", "reembed")   # test_{erasure,archive,vector}_points.py
+ELSEWHERE = ("erasure", "evidence", "rewrap", "rotation", "archive", "promote", "reembed", "ending", "offboard")   # test_{erasure,years,vector,tenant}_points.py
 REACHED_S = 60      # until clients, whom the other faults disturb as well, come by
 
 
@@ -62,8 +62,8 @@ def strike(stack, hand, point, process, order):
     return None
 
 
-def test_the_list_names_the_six_processes_only_and_every_one_of_them():
-    assert {process for _, process, _ in points()} == set(e2e.PROCESSES)
+def test_the_list_names_the_six_processes_and_the_operators_program_and_every_one_of_them():
+    assert {process for _, process, _ in points()} == {*e2e.PROCESSES, "offboard"}
 
 
 def test_a_fault_anywhere_loses_and_doubles_nothing(stack, seed, keeper, hand):

@@ -19,7 +19,7 @@ names=$(sed -nE 's/^FAULT\([A-Z0-9_]+, *"([^"]+)".*/\1/p' common/core/faults.def
 [[ -z $(sort <<<"$names" | uniq -d) ]] || complain "two points of one name: $(sort <<<"$names" | uniq -d)"
 
 if [[ -n ${CORDON_BUILD_DIR:-} ]]; then
-    for name in edge auth ingest-worker embedding-worker query audit-writer; do
+    for name in edge auth ingest-worker embedding-worker query audit-writer offboard; do
         binary=$CORDON_BUILD_DIR/services/$name/cordon-$name
         [[ -x $binary ]] || { complain "$binary: not built"; continue; }
         ! grep -qF CORDON_FAULT_DIR "$binary" || complain "$binary: has fault points in it"

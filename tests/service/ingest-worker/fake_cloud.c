@@ -130,7 +130,7 @@ static bool answer_s3(struct fake_cloud *c, const struct loopback_request *r, in
             drop(find(c, key));
         return loopback_answer(fd, 204, "", "");
     }
-    if (c->get_status)
+    if (c->get_status && (!c->get_refused || strstr(r->target, c->get_refused)))
         return loopback_answer(fd, c->get_status, "", "");
     if (strstr(query, "uploads"))
         return list_uploads(c, query, fd);

@@ -18,6 +18,7 @@ struct fake_cloud {
     struct buffer parts;                /* of the multipart upload under way */
     struct { char key[256]; const char *begun; } uploads[CLOUD_UPLOADS_MAX];     /* key "": none */
     atomic_int put_status, get_status, kms_status;      /* 0: as it should be */
+    const char *get_refused;            /* get_status is for requests that name this only; NULL: for all */
     const char *kms_error;              /* AWS's code that goes with kms_status */
     atomic_uint aborted, completed, decrypted;
 };

@@ -34,17 +34,27 @@ static void key_is_gone(void) {
     pg_ask(pg_admin(), "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'endings'");
 }
 
+/* Though it was put off. */
+static void try_now(void) {
+    rig_wait_for("t", "SELECT lease_until IS NULL FROM jobs.schedules WHERE name = 'endings'");
+    pg_ask(pg_admin(), "UPDATE auth.offboardings SET next_at = now() - interval '1 s'");
+    pg_ask(pg_admin(), "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'endings'");
+}
+
 Test(ingest_ending, destroys_shares_objects_rows_and_names_step_by_step_and_certifies_it) {
     schedule_end("now() - interval '1 min'");
     fake_cloud_leave(&rig.cloud, OTHERS, NULL);
     fake_cloud_leave(&rig.cloud, "/shares/tenants/" PG_TENANT_A "/01a40000-0000-7000-8000-000000000009", NULL);     /* which no row tells of */
     cr_assert_eq(fake_cloud_shares(&rig.cloud), 3);
+    pg_ask(pg_admin(), "SELECT app.make_vector_partition('" PG_TENANT_A "')");      /* as a big tenant has */
     key_is_gone();
     rig_wait_for("destroyed", STATE_SQL);
     cr_expect_eq(fake_cloud_shares(&rig.cloud), 0);
     cr_expect_eq(fake_cloud_count(&rig.cloud), 1, "another tenant's is there");
     cr_expect_str_eq(pg_ask(pg_admin(), DERIVED_SQL), "0 0");
     cr_expect_str_eq(pg_ask(pg_admin(), LEFT_SQL), "0 0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.vector_sets"), "0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_class WHERE relname LIKE 'text\\_vectors\\_1%%'"), "0", "nor a partition of its own");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.subjects) || ' ' || (SELECT count(*) FROM app.conversations) || ' ' || "
                                         "(SELECT count(*) FROM keys.tenant_keys WHERE tenant_id = '" PG_TENANT_A "')"), "0 0 0");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(DISTINCT status || num_nonnulls(issuer, subject, name_enc, email_enc, email_index, profile_index), ' ') "
@@ -69,9 +79,49 @@ Test(ingest_ending, waits_for_a_store_that_is_away_and_goes_on_where_it_stood) {
     cr_expect_str_eq(pg_ask(pg_admin(), STATE_SQL), "key_destroyed");
     cr_expect_str_neq(pg_ask(pg_admin(), LEFT_SQL), "0 0 0", "rows come last");
     rig.cloud.get_status = 0;
-    pg_ask(pg_admin(), "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'endings'");
+    try_now();
     rig_wait_for("destroyed", STATE_SQL);
     cr_expect_eq(fake_cloud_count(&rig.cloud) + fake_cloud_shares(&rig.cloud), 0);
+}
+
+#define OFFBOARDING_B "01a40000-0000-7000-8000-00000000000b"
+#define PUT_OFF_SQL "SELECT concat_ws(' ', state, refusals, refused_code, round(extract(epoch FROM next_at - clock_timestamp()) / 60)) FROM auth.offboardings WHERE id = '" OFFBOARDING "'"
+
+Test(ingest_ending, one_whose_store_refuses_waits_longer_each_time_and_holds_up_no_other) {
+    schedule_end("now() - interval '1 min'");
+    fake_cloud_leave(&rig.cloud, OTHERS, NULL);
+    pg_ask(pg_admin(), "UPDATE auth.tenants SET status = 'suspended', kms_key_id = 'key-b' WHERE id = '" PG_TENANT_B "'");
+    pg_ask(pg_admin(), "INSERT INTO auth.offboardings (tenant_id, id, state, delete_at, next_at) VALUES ('" PG_TENANT_B "', '" OFFBOARDING_B "', 'key_destroyed', now(), now())");
+    rig.cloud.get_refused = PG_TENANT_A;
+    rig.cloud.get_status = 403;
+    pg_ask(pg_admin(), "UPDATE auth.offboardings SET next_at = now() - interval '1 h' WHERE id = '" OFFBOARDING "'");      /* its turn is first */
+    key_is_gone();
+    rig_wait_for("destroyed", "SELECT state FROM auth.offboardings WHERE id = '" OFFBOARDING_B "'");
+    rig_wait_for("key_destroyed 1 STORE_001 1", PUT_OFF_SQL);
+    rig_wait_for("t", "SELECT last_outcome <> 'done' FROM jobs.schedules WHERE name = 'endings'");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT stopped FROM keys.work_states() WHERE kind = 'offboarding'"), "1");
+    try_now();
+    rig_wait_for("key_destroyed 2 STORE_001 2", PUT_OFF_SQL);
+    pg_ask(pg_admin(), "UPDATE auth.offboardings SET refusals = 1000 WHERE id = '" OFFBOARDING "'");
+    try_now();
+    rig_wait_for("key_destroyed 1001 STORE_001 60", PUT_OFF_SQL);
+    rig.cloud.get_status = 0;
+    try_now();
+    rig_wait_for("destroyed", "SELECT state FROM auth.offboardings WHERE id = '" OFFBOARDING "'");
+    cr_expect_eq(fake_cloud_count(&rig.cloud) + fake_cloud_shares(&rig.cloud), 0);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM keys.work_states() WHERE kind = 'offboarding'"), "0");
+}
+
+Test(ingest_ending, what_is_held_meanwhile_is_put_off_too) {
+    schedule_end("now() - interval '1 min'");
+    pg_ask(pg_admin(), "INSERT INTO app.holds (tenant_id, id, document_id, reason_code, reference, placed_by) "
+                       "SELECT tenant_id, '" OFFBOARDING "', id, 'audit', '', created_by FROM app.documents LIMIT 1");
+    pg_ask(pg_admin(), "SELECT keys.key_is_gone('" OFFBOARDING "')");      /* as if it was asked whether there is a hold before */
+    try_now();
+    rig_wait_for("objects_destroyed 1 DOC_010 1", PUT_OFF_SQL);
+    pg_ask(pg_admin(), "UPDATE app.holds SET released_at = now(), released_by = placed_by");
+    try_now();
+    rig_wait_for("destroyed", STATE_SQL);
 }
 
 Test(ingest_ending, does_not_begin_before_its_time_nor_with_a_hold_and_is_never_taken_back) {
