@@ -14,16 +14,23 @@
 #define DCM  "http://dicom.nema.org/resources/ontology/DCM"
 #define BALP "https://profiles.ihe.net/ITI/BALP/"
 
-/* client and server: DICOM's roles; of a read the data flows from the server (110153, source) to the client (110152). */
+#define SOURCE      { DCM, "110153" }
+#define DESTINATION { DCM, "110152" }
+#define APPLICATION { DCM, "110150" }
+#define CUSTODIAN   { HL7 "provenance-participant-type", "custodian" }
+
+/* Of a read the data flows from the server to the client; a delete has roles of its own. */
 static const struct {
-    const char *action, *interaction, *profile, *client, *server, *user;
+    const char *action, *interaction, *profile;
+    struct { const char *system, *code; } client, server;
+    const char *user;
 } VERBS[] = {
-    [VERB_CREATE]  = { "C", "create",    "Create", "110153", "110152", "AUT" },
-    [VERB_READ]    = { "R", "read",      "Read",   "110152", "110153", "IRCP" },
-    [VERB_QUERY]   = { "E", "search",    "Query",  "110153", "110152", "IRCP" },
-    [VERB_UPDATE]  = { "U", "update",    "Update", "110153", "110152", "AUT" },
-    [VERB_DELETE]  = { "D", "delete",    "Delete", "110153", "110152", "CST" },
-    [VERB_EXECUTE] = { "E", "operation", NULL,     "110153", "110152", "IRCP" },
+    [VERB_CREATE]  = { "C", "create",    "Create", SOURCE,      DESTINATION, "AUT" },
+    [VERB_READ]    = { "R", "read",      "Read",   DESTINATION, SOURCE,      "IRCP" },
+    [VERB_QUERY]   = { "E", "search",    "Query",  SOURCE,      DESTINATION, "IRCP" },
+    [VERB_UPDATE]  = { "U", "update",    "Update", SOURCE,      DESTINATION, "AUT" },
+    [VERB_DELETE]  = { "D", "delete",    "Delete", APPLICATION, CUSTODIAN,   "CST" },
+    [VERB_EXECUTE] = { "E", "operation", NULL,     SOURCE,      DESTINATION, "IRCP" },
 };
 
 static void put(struct json_writer *w, const char *name, const char *text) {
@@ -80,7 +87,7 @@ static void put_base64(struct json_writer *w, const char *name, const void *data
 static void put_client(struct json_writer *w, const json_t *event, enum audit_verb verb) {
     const char *session = audit_entry_text(event, "session_id"), *job = audit_entry_text(event, "job_id");
     json_open_object(w);
-    put_concept(w, "type", DCM, VERBS[verb].client);
+    put_concept(w, "type", VERBS[verb].client.system, VERBS[verb].client.code);
     put_reference(w, "who", NULL, *session ? "urn:cordon:session" : "urn:cordon:job", *session ? session : *job ? job : "none");
     json_put_name(w, "requestor");
     json_put_bool(w, false);
@@ -98,7 +105,7 @@ static void put_client(struct json_writer *w, const json_t *event, enum audit_ve
 static void put_server(struct json_writer *w, const json_t *event, enum audit_verb verb) {
     const char *process = audit_entry_text(event, "reported_by");
     json_open_object(w);
-    put_concept(w, "type", DCM, VERBS[verb].server);
+    put_concept(w, "type", VERBS[verb].server.system, VERBS[verb].server.code);
     put_reference(w, "who", "Device", "urn:cordon:process", process);
     json_put_name(w, "requestor");
     json_put_bool(w, false);
