@@ -91,9 +91,10 @@ struct service {
     const struct ready_check *ready;            /* ends with name == NULL; peers and drain are checked by the skeleton */
     /* Optional: what its settings add to common/confine/hardening.def; the folders that they name may be read anyway. */
     void (*needs)(const void *settings, struct needs *needs);
-    /* Make *ret_self. settings lives until close. The process is hardened already. Connect,
-     * verify the database role (boot check), assert the AWS identity. */
-    enum status (*open)(void **ret_self, const void *settings, struct runtime *rt, struct why *why);
+    /* Make *self_p, also when it fails: what there is by then is left to close(), which comes when no thread reads secrets
+     * again by its AWS. settings lives until close. The process is hardened already. Connect, verify the database role
+     * (boot check), assert the AWS identity. */
+    enum status (*open)(void **self_p, const void *settings, struct runtime *rt, struct why *why);
     /* Optional: the bus is up; start threads (job loops, the HTTP listener). */
     enum status (*start)(void *self, struct runtime *rt, struct why *why);
     /* Optional: SIGTERM came, runtime_is_stopping is true, callers were told GOAWAY; stop taking new work and

@@ -268,9 +268,9 @@ static enum status open_signer(struct audit_writer *writer, struct runtime *rt, 
     return ST_OK;
 }
 
-static enum status writer_open(void **ret_self, const void *settings_in, struct runtime *rt, struct why *why) {
+static enum status writer_open(void **self_p, const void *settings_in, struct runtime *rt, struct why *why) {
     const struct audit_writer_settings *settings = settings_in;
-    struct audit_writer *writer = xalloc(sizeof *writer);
+    struct audit_writer *writer = *self_p = xalloc(sizeof *writer);
     writer->is_production = rt->is_production;
     writer->settings = settings;
     writer->backlog_rows = metrics_gauge(rt->metrics, "cordon_audit_backlog_rows", "Records in the outbox.", "");
@@ -283,14 +283,9 @@ static enum status writer_open(void **ret_self, const void *settings_in, struct 
         st = connect(writer, &options, rt, why);
     if (st == ST_OK)
         st = open_signer(writer, rt, why);
-    if (st != ST_OK) {
-        void *self = writer;
-        writer_close(&self);
-        return st;
-    }
-    writer->committer = committer_new(writer->db, rt->metrics);
-    *ret_self = writer;
-    return ST_OK;
+    if (st == ST_OK)
+        writer->committer = committer_new(writer->db, rt->metrics);
+    return st;
 }
 
 static enum status writer_start(void *self, struct runtime *rt, struct why *why) {

@@ -212,10 +212,9 @@ static enum status read_settings(struct auth *a, const struct auth_settings *s, 
     return st == ST_OK ? directory_new(s->directory_key, &a->directory, why) : st;
 }
 
-static enum status auth_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
+static enum status auth_open(void **self_p, const void *settings, struct runtime *rt, struct why *why) {
     const struct auth_settings *s = settings;
-    struct auth *a = xalloc(sizeof *a);
-    void *self = a;
+    struct auth *a = *self_p = xalloc(sizeof *a);
     a->settings = s;
     a->runtime = rt;
     a->denials = denials_new(s->denials_per_minute);
@@ -225,14 +224,11 @@ static enum status auth_open(void **ret_self, const void *settings, struct runti
         st = open_database(a, why);
     if (st == ST_OK)
         st = secrets_open_aws(&s->aws, rt, &a->aws, why);
-    if (st != ST_OK) {
-        auth_close(&self);
+    if (st != ST_OK)
         return st;
-    }
     a->kms = kms_new(a->aws, s->kms_endpoint);
     a->http = http_client_new(&(struct http_options){ .allow_plain = !rt->is_production });
     issuers_start(&a->issuers, &(struct issuer_options){ .allows_http = !rt->is_production, .fetch = fetch_document, .fetch_ctx = a });
-    *ret_self = a;
     return ST_OK;
 }
 

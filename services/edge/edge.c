@@ -55,8 +55,8 @@ static void edge_close(void **self_p) {
     *self_p = NULL;
 }
 
-static enum status edge_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
-    struct edge *edge = xalloc(sizeof *edge);
+static enum status edge_open(void **self_p, const void *settings, struct runtime *rt, struct why *why) {
+    struct edge *edge = *self_p = xalloc(sizeof *edge);
     edge->settings = settings;
     edge->rt = rt;
     edge->tickets = auth_cache_new();
@@ -72,14 +72,9 @@ static enum status edge_open(void **ret_self, const void *settings, struct runti
         st = proxies_read(edge->settings->trusted_proxies, edge->settings->address_header, &edge->proxies, why);
     if (st == ST_OK && !openapi_print(&edge->openapi))
         st = fail(why, ST_INTERNAL, "the API's document cannot be printed");
-    if (st != ST_OK) {
-        void *self = edge;
-        edge_close(&self);
-        return st;
-    }
-    docs_page_print(&edge->docs_page, &edge->docs_policy);
-    *ret_self = edge;
-    return ST_OK;
+    if (st == ST_OK)
+        docs_page_print(&edge->docs_page, &edge->docs_policy);
+    return st;
 }
 
 static enum status edge_start(void *self, struct runtime *rt, struct why *why) {

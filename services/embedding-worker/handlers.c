@@ -417,9 +417,8 @@ static struct preflight_options preflight_of(const struct embedding_worker *w) {
                                        .guardrail_id = s->guardrail_id, .guardrail_version = s->guardrail_version };
 }
 
-static enum status embedding_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
-    struct embedding_worker *w = xalloc(sizeof *w);
-    void *self = w;
+static enum status embedding_open(void **self_p, const void *settings, struct runtime *rt, struct why *why) {
+    struct embedding_worker *w = *self_p = xalloc(sizeof *w);
     w->settings = settings;
     w->runtime = rt;
     enum status st = secrets_open_aws(&w->settings->aws, rt, &w->aws, why);
@@ -428,10 +427,8 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
     struct preflight_options account = preflight_of(w);
     if (st == ST_OK)
         st = preflight_account(&account, clock_mono_ms() + BOOT_MS, why);
-    if (st != ST_OK) {
-        embedding_close(&self);
+    if (st != ST_OK)
         return st;
-    }
     const struct embedding_settings *s = w->settings;
     w->bedrock = bedrock_new(w->aws, s->bedrock_endpoint);
     open_embed(w, EMBED_PRESENT, "embed", s->embed_model, s->embed_name);
@@ -440,7 +437,6 @@ static enum status embedding_open(void **ret_self, const void *settings, struct 
     struct line_options chat = line_of(w, "chat", s->chat_connections_count, s->chat_requests, s->chat_tokens);
     gate_init(&w->chat, &chat);
     make_counters(w, rt->metrics);
-    *ret_self = w;
     return ST_OK;
 }
 

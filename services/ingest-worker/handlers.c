@@ -172,19 +172,16 @@ static enum status open_databases(struct ingest *g, struct why *why) {
                              rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
 }
 
-static enum status ingest_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
-    struct ingest *g = xalloc(sizeof *g);
-    void *self = g;
+static enum status ingest_open(void **self_p, const void *settings, struct runtime *rt, struct why *why) {
+    struct ingest *g = *self_p = xalloc(sizeof *g);
     g->settings = settings;
     g->runtime = rt;
     const struct ingest_settings *s = g->settings;
     enum status st = open_databases(g, why);
     if (st == ST_OK)
         st = secrets_open_aws(&s->aws, rt, &g->aws, why);
-    if (st != ST_OK) {
-        ingest_close(&self);
+    if (st != ST_OK)
         return st;
-    }
     g->extract = (struct extract_options){ .sandbox_path = s->sandbox_path, .pdftotext_path = s->pdftotext_path,
         .is_landlock_required = !s->is_without_landlock, .memory_max_bytes = s->extract_memory_bytes,
         .time_max_ms = s->extract_time_ms, .text_max_bytes = (size_t)s->text_max_bytes };
@@ -195,7 +192,6 @@ static enum status ingest_open(void **ret_self, const void *settings, struct run
     g->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
     g->anchor = s->anchor_bucket && *s->anchor_bucket ? s3_new(g->aws, s->s3_endpoint, s->anchor_bucket) : NULL;
     g->shares = shares_new(g->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
-    *ret_self = g;
     return ST_OK;
 }
 

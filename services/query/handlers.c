@@ -131,9 +131,8 @@ static enum status open_databases(struct query *q, struct why *why) {
     return st == ST_OK ? db_record_start(q->db, "query", &rt->instance_id, rt->version, rt->settings_sha256, rt->settings_changed, deadline_ms, why) : st;
 }
 
-static enum status query_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
-    struct query *q = xalloc(sizeof *q);
-    void *self = q;
+static enum status query_open(void **self_p, const void *settings, struct runtime *rt, struct why *why) {
+    struct query *q = *self_p = xalloc(sizeof *q);
     q->settings = settings;
     q->runtime = rt;
     const struct query_settings *s = q->settings;
@@ -142,17 +141,14 @@ static enum status query_open(void **ret_self, const void *settings, struct runt
         st = witnesses_read(s->witness_keys, &q->witnesses, &q->witness_count, why);
     if (st == ST_OK)
         st = secrets_open_aws(&s->aws, rt, &q->aws, why);
-    if (st != ST_OK) {
-        query_close(&self);
+    if (st != ST_OK)
         return st;
-    }
     q->s3 = s3_new(q->aws, s->s3_endpoint, s->bucket);
     q->kms = kms_new(q->aws, s->kms_endpoint);
     struct key_unwrapper unwrapper = kms_unwrapper(q->kms);
     q->keyring = keyring_new(&unwrapper, s->key_cache_ms, TENANT_KEYS_MAX);
     q->anchor = s->anchor_bucket && *s->anchor_bucket ? s3_new(q->aws, s->s3_endpoint, s->anchor_bucket) : NULL;
     q->shares = shares_new(q->aws, s->s3_endpoint, s->share_bucket, s->share_cache_ms);
-    *ret_self = q;
     return ST_OK;
 }
 

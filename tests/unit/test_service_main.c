@@ -60,14 +60,13 @@ static const struct route ROUTES[] = {
     { 0 },
 };
 
-static enum status sample_open(void **ret_self, const void *settings, struct runtime *rt, struct why *why) {
+static enum status sample_open(void **self_p, const void *settings, struct runtime *rt, struct why *why) {
     const struct sample_settings *given = settings;
     if (str_equal(given->greeting, "refuse"))
         return fail(why, ST_FORBIDDEN, "the role is a superuser");
-    struct sample *s = xalloc(sizeof *s);
+    struct sample *s = *self_p = xalloc(sizeof *s);
     s->greeting = xstrdup(given->greeting);
     s->rt = rt;
-    *ret_self = s;
     return ST_OK;
 }
 

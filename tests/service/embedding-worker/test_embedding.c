@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "fake_bedrock.h"
 #include "json/reader.h"
 #include "prompt.h"
+#include "secrets/secrets.h"
 
 static struct fake_bedrock fake;
 static struct embedding_settings settings;
@@ -416,7 +418,7 @@ Test(embedding, does_not_start_under_another_identity) {
     struct why why = { 0 };
     settings.aws.identity = "query";
     cr_assert_eq(EMBEDDING_WORKER.open(&self, &settings, &runtime, &why), ST_FORBIDDEN);
-    cr_assert_null(self);
+    EMBEDDING_WORKER.close(&self);
 }
 
 Test(embedding, is_ready_once_both_models_answered) {
@@ -444,6 +446,47 @@ Test(embedding, is_not_ready_when_a_model_is_not_ours) {
 }
 
 /* ---- the account ---- */
+
+/* Secrets Manager and Bedrock's control plane: the account is told to be otherwise than declared once a secret is being read
+ * again, and that reading ends when the test says so. */
+struct slow_secrets { sem_t is_reading, may_answer; atomic_int readings; };
+
+static bool answer_slowly(void *ctx, const struct loopback_request *request, int fd) {
+    struct slow_secrets *s = ctx;
+    if (str_equal(request->target, "/logging/modelinvocations")) {
+        (void)sem_wait(&s->is_reading);
+        return loopback_answer(fd, 200, "", "{\"loggingConfig\":{\"s3Config\":{\"bucketName\":\"b1\"}}}");
+    }
+    if (atomic_fetch_add(&s->readings, 1) == 1) {
+        (void)sem_post(&s->is_reading);
+        (void)sem_wait(&s->may_answer);
+    }
+    return loopback_answer(fd, 200, "", "{\"SecretString\":\"s\"}");
+}
+
+Test(embedding, a_secret_is_still_read_by_what_a_start_that_failed_has_opened) {
+    static const struct setting ROW = { .name = "SOME_SECRET", .type = SET_SECRET, .min = 1, .max = 9 };
+    struct slow_secrets slow = { 0 };
+    struct secret *value = NULL;
+    struct why why = { 0 };
+    void *self = NULL;
+    (void)sem_init(&slow.is_reading, 0, 0);
+    (void)sem_init(&slow.may_answer, 0, 0);
+    struct loopback *server = loopback_start(answer_slowly, &slow);
+    settings.aws.secrets_endpoint = settings.bedrock_control_endpoint = loopback_url(server);
+    settings.aws.secrets_reread_s = 1;
+    struct config_references references = { { { &ROW, &value, xstrdup("arn:aws:secretsmanager:us-east-1:123456789012:secret:s") } }, 1 };
+    cr_assert_eq(SECRETS_MANAGER.fetch(&references, &settings.aws, false, &runtime.secrets, &why), ST_OK, "%s", why.text);
+    cr_expect_eq(EMBEDDING_WORKER.open(&self, &settings, &runtime, &why), ST_FORBIDDEN, "%s", why.text);
+    cr_expect_not_null(self, "its AWS is still asked");
+    (void)sem_post(&slow.may_answer);
+    SECRETS_MANAGER.stop(runtime.secrets);
+    EMBEDDING_WORKER.close(&self);
+    SECRETS_MANAGER.destroy(&runtime.secrets);
+    cr_expect_eq(slow.readings, 2);
+    secret_destroy(&value);
+    loopback_stop(&server);
+}
 
 /* Open another worker with the settings as they are now. */
 static enum status reopen(struct why *why) {
