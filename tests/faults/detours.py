@@ -35,10 +35,12 @@ def load_e2e(home=None):
 
 
 @contextlib.contextmanager
-def detoured_stack():
-    e2e = load_e2e()
+def detoured_stack(links=None, home=None):
+    """links: which ways lead through the proxy; without it all."""
+    e2e = load_e2e(home)
     base = e2e.free_base()
     targets = {"postgres": base, **{name: base + 1 for name in AWS}, **{name: base + n for name, n in BUS.items()}}
+    targets = {name: port for name, port in targets.items() if links is None or name in links}
     proxy = Proxy({name: (0, port) for name, port in targets.items()})
     try:
         detours = " ".join(f"{name}:{link['port']}" for name, link in proxy.command().items())
