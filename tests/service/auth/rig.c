@@ -15,7 +15,7 @@ struct rig rig;
 const char *rig_issuers = "";
 bool rig_requires_mfa;
 int rig_idle_s;
-enum rig_keys rig_keys = RIG_KEYS_GOOD;
+_Atomic(enum rig_keys) rig_keys = RIG_KEYS_GOOD;
 static struct loopback *server;
 static struct auth_settings settings;
 static struct runtime runtime;

@@ -47,7 +47,8 @@ extern const char *rig_issuers;
 extern bool rig_requires_mfa;
 extern int rig_idle_s;                  /* 0: 900 */
 /* How the provider answers for its keys. */
-extern enum rig_keys { RIG_KEYS_GOOD, RIG_KEYS_PAGE, RIG_KEYS_HUGE, RIG_KEYS_SLOW } rig_keys;
+enum rig_keys { RIG_KEYS_GOOD, RIG_KEYS_PAGE, RIG_KEYS_HUGE, RIG_KEYS_SLOW };
+extern _Atomic(enum rig_keys) rig_keys;     /* the server's threads read it */
 #define RIG_CLIENT_SECRET "client-secret"
 #define RIG_DIRECTORY_KEY "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
