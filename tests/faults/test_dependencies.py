@@ -29,7 +29,7 @@ TABLE = [
     ("kms", "GenerateDataKeyWithoutPlaintext", "new_tenant", {**{kind: (503, KEYS) for kind in (*MODELS, "throttle", "error429")}, "disabled": (503, KEY_DISABLED)}),
     ("sts", "AssumeRole", "first_upload", {kind: (503, KEYS) for kind in (*MODELS, "throttle", "error429")}),      # the tenant's session, for its key
     ("bedrock", "InvokeModel", "search", {**{kind: (503, MODEL) for kind in MODELS}, "throttle": (429, MODEL_LIMITED), "error429": (429, MODEL_LIMITED)}),
-    ("bedrock", "ConverseStream", "question", {**{kind: (503, MODEL) for kind in MODELS}, "ok_error": (503, MODEL_BROKE_OFF),
+    ("bedrock", "ConverseStream", "question", {**{kind: (503, MODEL) for kind in MODELS}, "ok_error": (503, MODEL_BROKE_OFF), "ok_empty": (503, MODEL_BROKE_OFF),
                                                "throttle": (429, MODEL_LIMITED), "error429": (429, MODEL_LIMITED)}),
 ]
 CASES = [(service, operation, action, kind, expected) for service, operation, action, kinds in TABLE for kind, expected in kinds.items()]

@@ -60,7 +60,7 @@ def workers_die_everywhere(stack, tenant, order):
         is_dead = order == "kill" and struck > before
         with stack.database() as db, db.cursor() as cursor:
             cursor.execute("UPDATE auth.offboardings SET next_at = now() WHERE tenant_id = %s AND next_at > now()", (tenant["id"],))
-            cursor.execute("UPDATE jobs.schedules SET next_run_at = now(), lease_until = NULL WHERE name = 'endings' AND (lease_until IS NULL OR %s)", (is_dead,))
+            cursor.execute("UPDATE jobs.schedules SET next_run_at = now(), lease_until = NULL, lease_owner = NULL WHERE name = 'endings' AND (lease_until IS NULL OR %s)", (is_dead,))
         return struck == len(names) and count(stack, "SELECT state FROM auth.offboardings WHERE tenant_id = %s", tenant["id"]) == "destroyed"
     try:
         e2e.wait_for("struck everywhere and destroyed", is_over, 120, 0.1)
