@@ -74,7 +74,7 @@ static void *one_thread(void *arg) {
     struct why mine = { 0 };
     struct tenant_key *key = NULL;
     pthread_barrier_wait(arg);
-    enum status st = keyring_tenant(keyring, &acme, rows, 3, TENANT_KEY_DATA, 0, clock_mono_ms() + 5000, &key, &mine);
+    enum status st = keyring_tenant(keyring, &acme, rows, 3, TENANT_KEY_DATA, 0, clock_mono_ms() + 15000, &key, &mine);
     bool is_good = st == ST_OK ? key != NULL : mine.code == ERR_KMS_DISABLED;
     tenant_key_release(&key);
     return (void *)(uintptr_t)is_good;
