@@ -60,3 +60,25 @@ Test(edge_patience, who_is_in_time_is_left_alone, .timeout = 10) {
     close(server);
     close(other);
 }
+
+Test(edge_patience, all_that_are_late_are_cut_in_one_pass_and_each_in_its_way, .timeout = 10) {
+    struct vigil v[3];
+    int server[3], client[3];
+    struct patience_cut cuts[2];
+    char byte = 'z';
+    for (int i = 0; i < 3; i++)
+        client[i] = connect_pair(&server[i], &v[i]);
+    for (int i = 0; i < 2; i++)
+        cr_assert(patience_cut_init(&cuts[i], v[2 - i].address, v[2 - i].port));       /* the last first */
+    cuts[0].is_writing = false;
+    patience_cut_all(cuts, 2);
+    cr_expect_eq(recv(server[2], &byte, 1, 0), 0);
+    cr_expect_eq(send(server[2], "a", 1, MSG_NOSIGNAL), 1, "a read that is cut can still be answered");
+    cr_expect_eq(recv(client[1], &byte, 1, 0), 0, "both ways");
+    cr_expect_eq(send(client[0], "b", 1, 0), 1);
+    cr_expect_eq(recv(server[0], &byte, 1, 0), 1, "who is in time is left alone");
+    for (int i = 0; i < 3; i++) {
+        close(client[i]);
+        close(server[i]);
+    }
+}
