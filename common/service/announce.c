@@ -5,6 +5,7 @@
 #include "audit.pb-c.h"
 #include "core/clock.h"
 #include "core/wire.h"
+#include "core/worker.h"
 #include "service/skeleton.h"
 
 enum { ASK_MS = 3000, AGAIN_MS = 1000, REPLY_CAP_BYTES = 4096 };
@@ -13,7 +14,7 @@ struct announce {
     const struct runtime *rt;
     const char *method;
     atomic_bool is_recorded;
-    pthread_t thread;
+    struct worker worker;
 };
 
 static enum status say(struct announce *a, bool has_ended, int64_t deadline_ms, struct why *why) {
@@ -42,19 +43,15 @@ static void *run(void *arg) {
         if (st != ST_OK && st != last)
             log_event(LOG_WARN, "start_not_recorded", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
         last = st;
-    } while (!atomic_load(&a->is_recorded) && !runtime_wait_stop(a->rt, AGAIN_MS));
+    } while (!atomic_load(&a->is_recorded) && worker_rests_unless(&a->worker, runtime_stop_fd(a->rt), AGAIN_MS) && !runtime_is_stopping(a->rt));
     return NULL;
 }
 
-enum status announce_start(const struct runtime *rt, const char *method, struct announce **ret_announce, struct why *why) {
+struct announce *announce_new(const struct runtime *rt, const char *method) {
     struct announce *a = xalloc(sizeof *a);
     *a = (struct announce){ .rt = rt, .method = method };
-    if (pthread_create(&a->thread, NULL, run, a) != 0) {
-        free(a);
-        return fail(why, ST_UNAVAILABLE, "no thread to say the start");
-    }
-    *ret_announce = a;
-    return ST_OK;
+    worker_start(&a->worker, run, a);
+    return a;
 }
 
 bool announce_is_recorded(const struct announce *a) {
@@ -65,10 +62,10 @@ enum status announce_end(struct announce *a, int64_t deadline_ms, struct why *wh
     return a && atomic_load(&a->is_recorded) ? say(a, true, deadline_ms, why) : ST_OK;
 }
 
-void announce_join(struct announce **announce_p) {
+void announce_destroy(struct announce **announce_p) {
     if (!*announce_p)
         return;
-    (void)pthread_join((*announce_p)->thread, NULL);
+    worker_stop(&(*announce_p)->worker);
     free(*announce_p);
     *announce_p = NULL;
 }

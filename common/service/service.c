@@ -161,7 +161,7 @@ static enum status start(struct process *p, struct why *why) {
     if (st == ST_OK)
         st = start_bus(p, why);
     if (st == ST_OK && p->svc->start_method)
-        st = announce_start(&p->runtime, p->svc->start_method, &p->announce, why);
+        p->announce = announce_new(&p->runtime, p->svc->start_method);
     p->health.announce = p->announce;
     if (st == ST_OK && p->svc->start)
         st = p->svc->start(p->self, &p->runtime, why);
@@ -212,7 +212,7 @@ static bool stop(struct process *p) {
     if (!pool_join(&p->pool, clock_mono_ms() + JOIN_MS))
         return false;
     listener_stop(&p->listener);
-    announce_join(&p->announce);
+    announce_destroy(&p->announce);
     if (p->runtime.secrets)
         p->svc->secrets->stop(p->runtime.secrets);
     if (p->self && p->svc->close)

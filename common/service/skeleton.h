@@ -50,12 +50,12 @@ bool pool_join(struct pool **pool_p, int64_t deadline_ms);
 
 struct announce;
 
-/* A thread asks by method ("audit.RecordStart") until the start is on the record or the process stops. ST_UNAVAILABLE: no thread. */
-enum status announce_start(const struct runtime *rt, const char *method, struct announce **ret_announce, struct why *why) MUST_USE;
+/* A thread asks by method ("audit.RecordStart") until the start is on the record or the process stops. */
+struct announce *announce_new(const struct runtime *rt, const char *method);
 bool announce_is_recorded(const struct announce *a);        /* NULL: there is nothing to record */
 /* The same method is told that what it has put on the record has ended. NULL: nothing. */
 enum status announce_end(struct announce *a, int64_t deadline_ms, struct why *why) MUST_USE;
-void announce_join(struct announce **announce_p);           /* once the process is stopping and the bus halts */
+void announce_destroy(struct announce **announce_p);        /* once the process is stopping and the bus halts */
 
 /* ---- hardening: what the process gave up, in the order in which it does (harden.c) ---- */
 
