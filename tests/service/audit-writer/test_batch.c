@@ -468,3 +468,59 @@ Test(audit_batch, a_call_that_no_batch_takes_leaves_at_its_deadline) {
     metrics_destroy(&metrics);
     PQfinish(blocker);
 }
+
+enum { LAST_CALLS = 6 };
+
+struct last { struct committer *committer; const char *ticket; _Atomic pid_t tid; enum status status; };
+
+static void *last_run(void *arg) {
+    struct last *l = arg;
+    struct rig_call c;
+    rig_call(&c, AUDIT_SEARCH_DISCLOSE, l->ticket, NULL, NULL);
+    l->tid = gettid();
+    l->status = committer_append(l->committer, &c.call, clock_mono_ms() + 20000);
+    rig_call_end(&c);
+    return NULL;
+}
+
+static void *end_run(void *committer_p) {
+    committer_destroy(committer_p);
+    return NULL;
+}
+
+static bool is_asleep(pid_t tid) {
+    char path[64], line[256] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    FILE *stat = fopen(path, "r");
+    bool is_read = stat && fgets(line, sizeof line, stat);
+    if (stat)
+        (void)fclose(stat);
+    return is_read && strncmp(strrchr(line, ')'), ") S", 3) == 0;
+}
+
+Test(audit_batch, what_is_queued_when_the_committer_ends_is_on_the_log_and_everybody_knows) {
+    struct metrics *metrics = metrics_new();
+    struct committer *committer = committer_new(rig_pool(), metrics);
+    PGconn *blocker = pg_connect(NULL);
+    const char *a = ticket_a();
+    struct last lasts[LAST_CALLS] = { 0 };
+    pthread_t threads[LAST_CALLS], ends;
+    rig_append(AUDIT_SEARCH_DISCLOSE, a, NULL);
+    pg_ask(blocker, "BEGIN; SELECT * FROM audit.audit_heads FOR UPDATE");
+    for (int i = 0; i < LAST_CALLS; i++) {      /* the first is in flight, behind the lock, and the others wait for that */
+        lasts[i] = (struct last){ .committer = committer, .ticket = a };
+        pthread_create(&threads[i], NULL, last_run, &lasts[i]);
+        while (!lasts[i].tid || !is_asleep(lasts[i].tid) || (i == 0 && pg_ask(pg_admin(), "SELECT count(*) FROM pg_locks WHERE NOT granted")[0] == '0'))
+            usleep(1000);
+    }
+    pthread_create(&ends, NULL, end_run, &committer);
+    pg_ask(blocker, "ROLLBACK");
+    pthread_join(ends, NULL);
+    for (int i = 0; i < LAST_CALLS; i++) {
+        pthread_join(threads[i], NULL);
+        cr_expect_eq(lasts[i].status, ST_OK, "%d", i);
+    }
+    cr_assert_eq(rig_check_tree(PG_TENANT_A), 1 + LAST_CALLS);
+    metrics_destroy(&metrics);
+    PQfinish(blocker);
+}
