@@ -4,9 +4,9 @@
 CLANG=(-DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo)
 # Where threads meet or memory is handed about. Left out: db and the services' tests, which wait for PostgreSQL on
 # timeouts that valgrind outlasts; text and jwt, whose loops over megabytes and whose keys take minutes in it.
-VALGRIND_TESTS='^test_(bus|service|crypto|core|json|obs|rest|audit|config)$'
+VALGRIND_TESTS='^test_(bus|service|crypto|core|json|obs|rest|audit|config|keystore|aws)$'
 # Nothing with one thread; migrate's tests fork programs and look at their memory.
-TSAN_TESTS='^test_(core|crypto|obs|otlp|http|aws|bus|db|service|service_auth|service_audit-writer|service_edge|service_embedding-worker|service_ingest-worker|service_query)$'
+TSAN_TESTS='^test_(core|crypto|audit|keystore|obs|otlp|http|aws|bus|db|service|service_auth|service_audit-writer|service_edge|service_embedding-worker|service_ingest-worker|service_query)$'
 
 # need PACKAGE...: Debian packages that only these lanes want.
 need() {
