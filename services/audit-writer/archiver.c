@@ -303,13 +303,22 @@ static enum status archive_month(struct archiver *a, const char *month, struct w
     return p.count > 0 ? archive_part(a, &p, month, why) : detach(a, month, why);
 }
 
+enum status archive_check_clock(int64_t database_us, int64_t own_us, struct why *why) {
+    int64_t ahead_us = database_us - own_us;
+    return ahead_us > -DAY_US && ahead_us < DAY_US ? ST_OK
+         : fail(why, ST_UNAVAILABLE, "the database's clock is %" PRId64 " s ahead of this machine's: no month is closed by it", ahead_us / 1000000);
+}
+
 /* The oldest month that may be archived; "" when none is. */
 static enum status next_month(struct archiver *a, char ret_month[ARCHIVE_MONTH_BYTES], struct why *why) {
-    static const struct sql DUE = { "archive_due", "SELECT pg_catalog.to_char(month, 'YYYY-MM'), is_held FROM audit.archive_due($1)", 1 };
+    static const struct sql DUE = { "archive_due",
+        "SELECT pg_catalog.to_char(month, 'YYYY-MM'), is_held, pg_catalog.clock_timestamp() FROM audit.archive_due($1)", 1 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     int held = 0;
     const struct db_param live = DB_INT(a->terms.live_months);
     enum status st = db_run(a->pool, &DUE, &live, clock_mono_ms() + ASK_MS, &rows, why);
+    if (st == ST_OK && db_count(rows) > 0)
+        st = archive_check_clock(db_micros(rows, 0, 2), clock_unix_us(), why);
     if (st != ST_OK)
         return st;
     *ret_month = '\0';

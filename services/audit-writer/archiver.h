@@ -17,6 +17,8 @@ struct archive_terms { int64_t live_months, retention_years; };
 struct archiver *archiver_new(struct db_pool *pool, const struct anchor *anchor, const struct archive_terms *terms, struct metrics *metrics);
 /* One step: a hold told, an object made or a month exchanged. *ret_is_done: there is nothing to do now. */
 enum status archiver_turn(struct archiver *a, bool *ret_is_done, struct why *why) MUST_USE;
+/* Both since the epoch. ST_UNAVAILABLE: they are a day apart, and a month that is closed too early is closed for good. */
+enum status archive_check_clock(int64_t database_us, int64_t own_us, struct why *why) MUST_USE;
 void archiver_start(struct archiver *a);
 void archiver_stop(struct archiver *a);                 /* may run twice */
 void archiver_destroy(struct archiver **archiver_p);    /* stops too */

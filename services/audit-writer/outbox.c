@@ -17,6 +17,7 @@ enum {
     LOOK_EVERY_MS = 1000,
     RETRY_EVERY_MS = 3000,      /* while it fails */
     PARTITIONS_EVERY_MS = 3600 * 1000,
+    TELL_MAX = 16,
 };
 
 struct outbox {
@@ -27,6 +28,8 @@ struct outbox {
     struct worker worker;
     int64_t partitions_at_ms;
     struct counter *moved, *failures;
+    struct gauge *refused;
+    int64_t refused_count;
 };
 
 /* ---- one batch ---- */
@@ -74,13 +77,13 @@ static void drained_end(struct drained *d) {
     *d = (struct drained){ 0 };
 }
 
-static enum status take(struct plain_tx *tx, struct db_pool *pool, int n, struct drained *d, struct why *why) {
+static enum status take(struct plain_tx *tx, struct db_pool *pool, int n, bool leaves_out, struct drained *d, struct why *why) {
     static const struct sql DRAIN = { "drain",
         "SELECT event_id, tenant_id, occurred_at, action, actor_id, session_id, job_id, request_id, resource_id, document_ids, detail"
-        " FROM audit.drain($1)", 1 };
+        " FROM audit.drain($1, $2)", 2 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    const struct db_param param = DB_INT(n);
-    enum status st = plain_tx_begin_with(tx, pool, &(struct db_step){ &DRAIN, &param }, 1, &rows, clock_mono_ms() + DRAIN_MAX_MS, why);
+    const struct db_param params[] = { DB_INT(n), DB_BOOL(leaves_out) };
+    enum status st = plain_tx_begin_with(tx, pool, &(struct db_step){ &DRAIN, params }, 1, &rows, clock_mono_ms() + DRAIN_MAX_MS, why);
     if (st != ST_OK)
         return st;
     size_t count = (size_t)db_count(rows);
@@ -95,12 +98,13 @@ static enum status before_commit(struct why *why) {
     return fault_status(FAULT_OUTBOX_BEFORE_COMMIT, why);
 }
 
-static enum status drain(struct db_pool *pool, struct batch_memory *memory, int n, size_t *ret_moved, bool *ret_guessed, struct why *why) {
+static enum status drain(struct db_pool *pool, struct batch_memory *memory, int n, bool leaves_out, size_t *ret_moved, bool *ret_guessed,
+                         struct why *why) {
     CLEANUP(drained_end) struct drained d = { 0 };
     CLEANUP(plain_tx_end) struct plain_tx tx = { 0 };
     enum status st = fault_status(FAULT_OUTBOX_BEFORE_DRAIN, why);
     if (st == ST_OK)
-        st = take(&tx, pool, n, &d, why);
+        st = take(&tx, pool, n, leaves_out, &d, why);
     if (st != ST_OK)
         return st;
     if (d.count > 0) {
@@ -126,28 +130,60 @@ enum status outbox_make_partitions(struct db_pool *pool, struct why *why) {
 
 enum status outbox_drain(struct db_pool *pool, struct batch_memory *memory, int n, size_t *ret_moved, struct why *why) {
     bool guessed = false;
-    enum status st = drain(pool, memory, n, ret_moved, &guessed, why);
-    return st != ST_OK && guessed ? drain(pool, NULL, n, ret_moved, &guessed, why) : st;
+    enum status st = drain(pool, memory, n, false, ret_moved, &guessed, why);
+    return st != ST_OK && guessed ? drain(pool, NULL, n, false, ret_moved, &guessed, why) : st;
+}
+
+enum status outbox_drain_others(struct db_pool *pool, int n, size_t *ret_moved, struct why *why) {
+    bool guessed = false;
+    return drain(pool, NULL, n, true, ret_moved, &guessed, why);
+}
+
+enum status outbox_tell_refused(struct db_pool *pool, int64_t *count, struct why *why) {
+    static const struct sql REFUSED = { "refused_records", "SELECT tenant_id, pg_catalog.to_char(month, 'YYYY-MM'), records FROM audit.refused_records()", 0 };
+    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
+    enum status st = db_run(pool, &REFUSED, NULL, clock_mono_ms() + DRAIN_MAX_MS, &rows, why);
+    if (st != ST_OK)
+        return st;
+    int64_t before = *count;
+    *count = 0;
+    for (int i = 0; i < db_count(rows); i++)
+        *count += db_i64(rows, i, 2);
+    for (int i = 0; *count != before && i < db_count(rows) && i < TELL_MAX; i++) {
+        struct uuid tenant = db_uuid(rows, i, 0);
+        char text[UUID_TEXT_BYTES];
+        log_event(LOG_ERROR, "audit_outbox_refused", LOG_TEXT("tenant", uuid_format(&tenant, text)), LOG_TEXT("month", db_text(rows, i, 1)),
+                  LOG_NUMBER("records", db_i64(rows, i, 2)), LOG_TEXT("why", "the log takes no events of that month"));
+    }
+    return ST_OK;
 }
 
 /* ---- the thread ---- */
 
-/* Drain until there is nothing left. False: it failed, and was logged. */
+/* Drain until there is nothing left. False: it failed, and was logged. Tenants with a record that the log will never take
+ * wait, and the others do not. */
 static bool drain_all(struct outbox *o) {
     size_t moved = 0;
+    bool leaves_out = false;
     do {
-        struct why why = { 0 };
+        struct why why = { 0 }, unused = { 0 };
         enum status st = signer_permits(o->signer, &why);
         if (st == ST_OK)
-            st = outbox_drain(o->pool, o->memory, DRAIN_EVENTS, &moved, &why);
-        if (st != ST_OK) {
-            counter_add(o->failures, 1);
-            log_event(LOG_WARN, "audit_outbox_waits", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
-            return false;
+            st = leaves_out ? outbox_drain_others(o->pool, DRAIN_EVENTS, &moved, &why) : outbox_drain(o->pool, o->memory, DRAIN_EVENTS, &moved, &why);
+        if (st == ST_OK) {
+            counter_add(o->moved, moved);
+            continue;
         }
-        counter_add(o->moved, moved);
+        counter_add(o->failures, 1);
+        log_event(LOG_WARN, "audit_outbox_waits", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
+        if (leaves_out || status_is_retryable(st) || outbox_tell_refused(o->pool, &o->refused_count, &unused) != ST_OK || o->refused_count == 0)
+            return false;
+        leaves_out = true;
+        moved = DRAIN_EVENTS;
     } while (moved == DRAIN_EVENTS && !worker_is_stopping(&o->worker));
-    return true;
+    o->refused_count = leaves_out ? o->refused_count : 0;
+    gauge_set(o->refused, (double)o->refused_count);
+    return !leaves_out;
 }
 
 static void keep_partitions(struct outbox *o) {
@@ -182,6 +218,8 @@ enum status outbox_new(struct db_pool *pool, const struct db_options *options, s
                                "Records moved from the outbox onto the log.", "");
     o->failures = metrics_counter(metrics, "cordon_audit_outbox_failures_total",
                                   "Batches of the outbox that failed and wait.", "");
+    o->refused = metrics_gauge(metrics, "cordon_audit_outbox_refused_records",
+                               "Records of months that the log does not take; their tenants' later ones wait behind them.", "");
     o->partitions_at_ms = clock_mono_ms() + PARTITIONS_EVERY_MS;    /* open() has made them once */
     enum status st = db_listener_new(options, "audit_outbox", &o->listener, why);
     if (st != ST_OK) {

@@ -22,6 +22,12 @@ void outbox_destroy(struct outbox **outbox_p);          /* stops too */
 /* One batch of at most n records, oldest first. memory: or NULL. *ret_moved: how many. Any thread. */
 enum status outbox_drain(struct db_pool *pool, struct batch_memory *memory, int n, size_t *ret_moved, struct why *why) MUST_USE;
 
+/* The same, without tenants that have a record of a month that the log does not take: none is made (docs/retention.md), but should
+ * one be there it fails every batch that it is in. */
+enum status outbox_drain_others(struct db_pool *pool, int n, size_t *ret_moved, struct why *why) MUST_USE;
+/* Count such records, and log whose they are when they are not *count, as they were last. */
+enum status outbox_tell_refused(struct db_pool *pool, int64_t *count, struct why *why) MUST_USE;
+
 /* Make the partitions of the coming months. */
 enum status outbox_make_partitions(struct db_pool *pool, struct why *why) MUST_USE;
 

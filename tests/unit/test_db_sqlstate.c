@@ -12,6 +12,8 @@ ParameterizedTestParameters(db_sqlstate, maps_to_a_status) {
         { "28000", ST_UNAUTHENTICATED, true },
         { "42501", ST_FORBIDDEN, true },
         { "CJ001", ST_CONFLICT, true },
+        { "CA001", ST_CONFLICT, true },
+        { "CA002", ST_UNAVAILABLE, true },          /* longer than "CA" */
         { "22P02", ST_INVALID, true },              /* by its class */
         { "40P01", ST_UNAVAILABLE, true },
         { "57014", ST_TIMEOUT, false },             /* longer than "57" */

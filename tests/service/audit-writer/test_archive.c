@@ -332,6 +332,43 @@ Test(audit_archive, a_month_waits_for_what_waits_in_the_outbox) {
     cr_assert_str_eq(ask("SELECT sum(events) FROM audit.archives"), "2");
 }
 
+#define INSERT_SQL "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) " \
+                   "VALUES ('%s', '" PG_TENANT_A "', now(), 'tenant.update', '{}', '{}')"
+
+Test(audit_archive, a_month_is_not_closed_while_a_record_of_it_is_being_made_and_takes_none_afterwards) {
+    append_old(PG_SLUG_A);
+    sign();
+    struct uuid id = old_id();
+    struct why why = { 0 };
+    PGconn *other = pg_connect(NULL);
+    pg_ask(other, "BEGIN");
+    pg_ask(other, INSERT_SQL, rig_text(&id));
+    cr_expect_eq(archive_all(&why), ST_UNAVAILABLE, "it waits for a second");
+    pg_ask(other, "COMMIT");
+    archive_it();
+    cr_expect(!is_detached(), "it sees the record now");
+    size_t moved = 0;
+    cr_assert_eq(outbox_drain(rig_pool(), NULL, 100, &moved, &why), ST_OK);
+    sign();
+    bool is_done = false;
+    cr_assert_eq(archiver_turn(archiver, &is_done, &why), ST_OK, "%s", why.text);
+    id = old_id();
+    cr_expect_str_eq(pg_try(other, INSERT_SQL, rig_text(&id)), "CA002", "closing");
+    archive_it();
+    cr_expect_str_eq(pg_try(other, INSERT_SQL, rig_text(&id)), "CA002", "closed");
+    cr_expect(is_detached());
+    PQfinish(other);
+}
+
+Test(audit_archive, no_month_is_closed_by_a_clock_that_is_a_day_away) {
+    const int64_t day_us = INT64_C(86400) * 1000000, now_us = clock_unix_us();
+    struct why why = { 0 };
+    cr_expect_eq(archive_check_clock(now_us + day_us - 1, now_us, &why), ST_OK);
+    cr_expect_eq(archive_check_clock(now_us - day_us + 1, now_us, &why), ST_OK);
+    cr_expect_eq(archive_check_clock(now_us + day_us, now_us, &why), ST_UNAVAILABLE);
+    cr_expect_eq(archive_check_clock(now_us - day_us, now_us, &why), ST_UNAVAILABLE);
+}
+
 static void hold_log(void) {
     pg_ask(pg_admin(), "INSERT INTO app.holds (tenant_id, id, is_log, reason_code, reference, placed_by) "
         "SELECT tenant_id, gen_random_uuid(), true, 'litigation', 'case-7', id FROM auth.users WHERE tenant_id = '" PG_TENANT_A "' LIMIT 1");

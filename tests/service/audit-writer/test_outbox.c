@@ -163,9 +163,9 @@ Test(audit_outbox, records_go_where_the_last_ones_were_left_and_elsewhere_when_o
 }
 
 Test(audit_outbox, what_runs_for_each_record_is_not_planned_for_each) {
-    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM unnest('{audit.refuse_loss(), audit.drain(integer), audit.on_question()}'::regprocedure[]) f "
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM unnest('{audit.refuse_loss(), \"audit.drain(integer,boolean)\", audit.on_question()}'::regprocedure[]) f "
         "JOIN pg_proc p ON p.oid = f WHERE 'plan_cache_mode=force_generic_plan' = ANY (p.proconfig)"), "3");
-    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM unnest('{audit.drain(integer), audit.code(text), authz.uuid_v7()}'::regprocedure[]) f "
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM unnest('{\"audit.drain(integer,boolean)\", audit.code(text), authz.uuid_v7()}'::regprocedure[]) f "
         "JOIN pg_proc p ON p.oid = f JOIN pg_language l ON l.oid = p.prolang WHERE l.lanname = 'plpgsql'"), "3", "SQL functions are planned at each call");
 }
 
@@ -198,23 +198,39 @@ Test(audit_outbox, several_writers_move_each_record_once) {
     cr_assert_eq(rig_check_tree(PG_TENANT_B), 60);
 }
 
-Test(audit_outbox, the_thread_is_woken_by_the_change) {
-    struct metrics *metrics = metrics_new();
+/* The thread, with nobody who stops it from appending. */
+static struct metrics *metrics;
+static struct signer *permissive;
+static struct outbox *outbox;
+
+static void start_thread(void) {
     struct db_options options = { .url = pg_url("cordon_audit"), .process = "audit-writer-test" };
-    struct outbox *outbox = NULL;
     struct why why = { 0 };
+    metrics = metrics_new();
     cr_assert_eq(outbox_new(rig_pool(), &options, metrics, &outbox, &why), ST_OK, "%s", why.text);
-    struct signer *permissive = signer_new(rig_pool(), NULL, &(struct anchor){ 0 }, NULL, &(struct checkpoint_pace){ 0 }, metrics);
+    permissive = signer_new(rig_pool(), NULL, &(struct anchor){ 0 }, NULL, &(struct checkpoint_pace){ 0 }, metrics);
     outbox_start(outbox, permissive, NULL);
-    for (int i = 0; i < 3; i++) {
-        pg_ask(pg_admin(), "UPDATE app.documents SET name_enc = '\\x0%d' WHERE id = '" DOCUMENT_A1 "'", i);
-        int64_t deadline_ms = clock_mono_ms() + 5000;
-        while (strcmp(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), "0") != 0)
-            cr_assert_lt(clock_mono_ms(), deadline_ms, "the record stays in the outbox");
-    }
+}
+
+static void stop_thread(void) {
     outbox_destroy(&outbox);
     signer_destroy(&permissive);
     metrics_destroy(&metrics);
+}
+
+static void wait_until_waiting(const char *records, int64_t most_ms) {
+    int64_t deadline_ms = clock_mono_ms() + most_ms;
+    while (strcmp(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), records) != 0)
+        cr_assert_lt(clock_mono_ms(), deadline_ms, "not %s records in the outbox", records);
+}
+
+Test(audit_outbox, the_thread_is_woken_by_the_change) {
+    start_thread();
+    for (int i = 0; i < 3; i++) {
+        pg_ask(pg_admin(), "UPDATE app.documents SET name_enc = '\\x0%d' WHERE id = '" DOCUMENT_A1 "'", i);
+        wait_until_waiting("0", 5000);
+    }
+    stop_thread();
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 3);
 }
 
@@ -226,4 +242,52 @@ Test(audit_outbox, every_action_of_the_triggers_is_in_the_list) {
     for (int i = 0; i < PQntuples(rows); i++)
         cr_expect_neq(audit_action_find(PQgetvalue(rows, i, 0)), AUDIT_ACTION_COUNT, "%s", PQgetvalue(rows, i, 0));
     PQclear(rows);
+}
+
+#define INSERT_SQL "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
+#define LONG_AGO "00d00000-0000-7000-8000-000000000001"        /* 1998 */
+
+Test(audit_outbox, a_change_whose_record_the_log_would_not_take_does_not_happen) {
+    PGconn *ingest = pg_connect("cordon_ingest");
+    const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "alice");
+    rig_empty_outbox();
+    cr_expect_str_eq(pg_try(pg_admin(), INSERT_SQL "VALUES ('" LONG_AGO "', '" PG_TENANT_A "', now(), 'tenant.update', '{}', '{}')"), "CA002", "a month that is not there");
+    pg_ask(pg_admin(), "INSERT INTO audit.archive_months (month) VALUES (date_trunc('month', timezone('UTC', now())))");     /* as a clock that was years ahead would leave it */
+    pg_ask(ingest, "BEGIN; SELECT * FROM authz.enter('%s')", ticket);
+    cr_expect_str_eq(pg_try(ingest, "INSERT INTO app.documents (tenant_id, id, content_type, bytes, key_version, created_by) "
+                                    "VALUES (authz.tenant(), '01920000-0000-7000-8000-0000000000d1', 'text/plain', 10, 1, authz.user_id())"), "CA002");
+    pg_ask(ingest, "ROLLBACK");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.documents WHERE id = '01920000-0000-7000-8000-0000000000d1'"), "0");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT waiting FROM audit.backlog()"), "0");
+    PQfinish(ingest);
+}
+
+Test(audit_outbox, a_record_that_the_log_never_takes_holds_up_its_own_tenant_and_is_told) {
+    rig_empty_outbox();
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_outbox DISABLE TRIGGER refuse_closed");        /* none comes in otherwise */
+    pg_ask(pg_admin(), INSERT_SQL "VALUES ('" LONG_AGO "', '" PG_TENANT_A "', now(), 'tenant.update', '{}', '{}')");
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_outbox ENABLE ALWAYS TRIGGER refuse_closed");
+    pg_ask(pg_admin(), INSERT_SQL "SELECT authz.uuid_v7(), t::uuid, now(), 'tenant.update', '{}', '{}' FROM unnest('{" PG_TENANT_A "," PG_TENANT_B "," NIL_TENANT "}'::text[]) t");
+    struct why why = { 0 };
+    size_t moved = 0;
+    int64_t records = 0;
+    enum status st = outbox_drain(rig_pool(), NULL, 100, &moved, &why);
+    cr_assert(st != ST_OK && !status_is_retryable(st), "%s", status_name(st));
+    cr_assert_eq(outbox_tell_refused(rig_pool(), &records, &why), ST_OK, "%s", why.text);
+    cr_expect_eq(records, 1);
+    cr_assert_eq(outbox_drain_others(rig_pool(), 100, &moved, &why), ST_OK, "%s", why.text);
+    cr_expect_eq(moved, 2);
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT string_agg(tenant_id::text, ' ') FROM audit.audit_outbox"), PG_TENANT_A " " PG_TENANT_A, "in its order");
+    cr_expect_eq(rig_check_tree(PG_TENANT_B), 1);
+
+    pg_ask(pg_admin(), INSERT_SQL "VALUES (authz.uuid_v7(), '" PG_TENANT_B "', now(), 'tenant.update', '{}', '{}')");
+    CLEANUP(buffer_end) struct buffer page = { 0 };
+    start_thread();
+    wait_until_waiting("2", 30000);
+    metrics_print(metrics, &page);
+    cr_expect_not_null(strstr(page.data, "\ncordon_audit_outbox_refused_records 1\n"));
+    pg_ask(pg_admin(), "SET ROLE cordon_owner; SELECT audit.make_partition('audit.audit_logs', '1998-04-01'), audit.make_partition('audit.document_events', '1998-04-01'); RESET ROLE");
+    wait_until_waiting("0", 30000);
+    stop_thread();
+    cr_expect_eq(rig_check_tree(PG_TENANT_A), 2);
 }

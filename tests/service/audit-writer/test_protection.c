@@ -83,8 +83,9 @@ Test(audit_protection, every_partition_is_guarded_and_the_months_ahead_exist) {
 }
 
 Test(audit_protection, nobody_writes_the_outbox_directly) {
-    const char *insert = "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
-                         "VALUES (gen_random_uuid(), '" PG_TENANT_A "', now(), 'document.create', '{}', '{}')";
+    char insert[256];
+    (void)snprintf(insert, sizeof insert, "INSERT INTO audit.audit_outbox (event_id, tenant_id, occurred_at, action, document_ids, detail) "
+                   "VALUES ('%s', '" PG_TENANT_A "', now(), 'document.create', '{}', '{}')", pg_ask(pg_admin(), "SELECT authz.uuid_v7()"));
     for (int i = 0; i < ROLE_COUNT; i++) {
         bool is_definer = strcmp(ROLES[i], "cordon_audit_definer") == 0;
         cr_expect_str_eq(try_as(ROLES[i], insert), is_definer ? "00000" : "42501", "%s", ROLES[i]);
