@@ -22,8 +22,7 @@ struct patience {
 };
 
 /* Civetweb does not tell a connection's socket: it is found among our own by who is at the other end. Not by
- * /proc/self/fd, which a process that may not be dumped cannot read. To the last that is looked for: numbers that are in use are
- * low ones, and to ask for all 16,384 takes 3 ms, which each stream and each cut would wait. */
+ * /proc/self/fd, which a process that may not be dumped cannot read. */
 static void each_peer(bool (*goes_on)(void *ctx, int fd, const struct sockaddr_in *peer), void *ctx) {
     struct rlimit files = { .rlim_cur = 1024 };
     (void)getrlimit(RLIMIT_NOFILE, &files);
@@ -40,26 +39,26 @@ static bool is_other_end(const struct patience_cut *cut, const struct sockaddr_i
     return cut->port == ntohs(peer->sin_port) && cut->address.s_addr == peer->sin_addr.s_addr;
 }
 
-struct cuts { const struct patience_cut *cuts; unsigned count, left; };
+struct cuts { const struct patience_cut *cuts; unsigned count; };
 
 static bool cut_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
-    struct cuts *c = ctx;
+    const struct cuts *c = ctx;
     for (unsigned i = 0; i < c->count; i++)
-        if (is_other_end(&c->cuts[i], peer)) {
+        if (is_other_end(&c->cuts[i], peer))
             (void)shutdown(fd, c->cuts[i].is_writing ? SHUT_RDWR : SHUT_RD);
-            c->left--;
-        }
-    return c->left > 0;
+    return true;
 }
 
 /* Those to be cut, in one pass. Their vigils are open and locked, so none of the connections can have been closed and its
- * number reused meanwhile. */
+ * number reused meanwhile. Not to the first that fits: a client may have one port for connections to several of ours, to the
+ * health's too, and with another one of them it would keep the one that is late. */
 void patience_cut_all(const struct patience_cut *cuts, unsigned count) {
-    each_peer(cut_peer, &(struct cuts){ cuts, count, count });
+    each_peer(cut_peer, &(struct cuts){ cuts, count });
 }
 
 struct wanted { struct patience_cut cut; int fd; };
 
+/* To the first that fits: numbers that are in use are low ones, and to ask for all 16,384 takes 3 ms, which each stream would wait. */
 static bool find_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
     struct wanted *w = ctx;
     w->fd = is_other_end(&w->cut, peer) ? fd : -1;

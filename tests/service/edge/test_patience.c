@@ -6,11 +6,15 @@
 #include "core/clock.h"
 #include "patience.h"
 
-/* A connection over loopback; *ret_server is our end, the vigil knows the client's address. */
-static int connect_pair(int *ret_server, struct vigil *v) {
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+/* A connection over loopback, from that port of the client's unless it is 0; *ret_server is our end, the vigil knows the
+ * client's address. */
+static int connect_from(uint16_t port, int *ret_server, struct vigil *v) {
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, from = at;
     socklen_t len = sizeof at;
-    int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+    int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    from.sin_port = htons(port);
+    cr_assert_eq(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one), 0);
+    cr_assert_eq(bind(client, (struct sockaddr *)&from, len), 0);
     cr_assert_eq(bind(listener, (struct sockaddr *)&at, len), 0);
     cr_assert_eq(listen(listener, 1), 0);
     cr_assert_eq(getsockname(listener, (struct sockaddr *)&at, &len), 0);
@@ -20,6 +24,10 @@ static int connect_pair(int *ret_server, struct vigil *v) {
     close(listener);
     *v = (struct vigil){ .address = "127.0.0.1", .port = ntohs(at.sin_port) };
     return client;
+}
+
+static int connect_pair(int *ret_server, struct vigil *v) {
+    return connect_from(0, ret_server, v);
 }
 
 Test(edge_patience, a_read_that_takes_too_long_is_cut_and_can_be_answered, .timeout = 10) {
@@ -81,4 +89,20 @@ Test(edge_patience, all_that_are_late_are_cut_in_one_pass_and_each_in_its_way, .
         close(client[i]);
         close(server[i]);
     }
+}
+
+Test(edge_patience, another_connection_from_the_same_port_saves_nobody, .timeout = 10) {
+    struct vigil v, late;
+    struct patience_cut cut;
+    int server[2];
+    char byte;
+    int first = connect_pair(&server[0], &v), second = connect_from((uint16_t)v.port, &server[1], &late);
+    cr_assert_eq(late.port, v.port);
+    cr_assert(patience_cut_init(&cut, late.address, late.port));
+    patience_cut_all(&cut, 1);
+    cr_expect_eq(recv(server[1], &byte, 1, MSG_DONTWAIT), 0);
+    close(first);
+    close(second);
+    close(server[0]);
+    close(server[1]);
 }
