@@ -13,7 +13,7 @@
 
 #define MESSAGE(package, name) &package##__##name##__descriptor
 
-enum { JSON_MAX_BYTES = 64 << 10, QUICK_MS = 5000, READ_MS = 15000, ANSWER_MS = 60000, UPLOAD_MS = 900000,
+enum { JSON_MAX_BYTES = 64 << 10, EVIDENCE_MAX_BYTES = 512 << 10 /* names of 10,000 documents */, QUICK_MS = 5000, READ_MS = 15000, ANSWER_MS = 60000, UPLOAD_MS = 900000,
        EXPORT_MS = 3600000 };
 
 const struct http_route ROUTES[] = {
@@ -65,7 +65,7 @@ const struct http_route ROUTES[] = {
     { "GET", "/api/v1/erasures/{erasure_id}/certificate", AUTH_TOKEN, SCOPE_ERASURES_MANAGE, RATE_READ, BODY_NONE, 0,
       READ_MS, serve_unary, "query.GetErasureCertificate", MESSAGE(query, get_erasure_certificate_request), MESSAGE(query, get_erasure_certificate_reply), 200,
       "erasure", "What was destroyed and what is left, with the proof that the log says so" },
-    { "POST", "/api/v1/evidence", AUTH_TOKEN, SCOPE_EVIDENCE_MANAGE, RATE_WRITE, BODY_JSON, JSON_MAX_BYTES,
+    { "POST", "/api/v1/evidence", AUTH_TOKEN, SCOPE_EVIDENCE_MANAGE, RATE_WRITE, BODY_JSON, EVIDENCE_MAX_BYTES,
       READ_MS, serve_unary, "ingest.CreateEvidence", MESSAGE(ingest, create_evidence_request), MESSAGE(ingest, create_evidence_reply), 202,
       "evidence", "Order a package of documents, events and receipts that the log vouches for" },
     { "GET", "/api/v1/evidence", AUTH_TOKEN, SCOPE_EVIDENCE_MANAGE, RATE_READ, BODY_NONE, 0,

@@ -15,7 +15,7 @@
 #include "ingest.pb-c.h"
 #include "intent.h"
 
-enum { DOCUMENTS_MAX = 1000, DAYS_DEFAULT = 90, TIDY_MS = 2000, PRIORITY = 100 };
+enum { DOCUMENTS_MAX = 10000, DAYS_DEFAULT = 90, TIDY_MS = 2000, PRIORITY = 100 };
 
 static const char TYPE[] = "application/x-tar";
 

@@ -1,6 +1,7 @@
 /* evidence_job — makes a package of evidence: originals as they were uploaded, what the database says of them, events with
  * their inclusion proofs, receipts, and last the manifest with the proof that the log vouches for it (docs/AUDIT_FORMAT.md). One
- * stream from the store through the seal and back into the store: memory is a frame, a page of events and the manifest. The keys of
+ * stream from the store through the seal and back into the store: memory is a frame, a page of events, receipts of a megabyte, the list of
+ * the originals and the manifest. The keys of
  * the originals come only for a committed event that names them. Whoever takes the job over begins anew: until the last transaction
  * nothing of the package can be read. */
 #include <inttypes.h>
@@ -21,8 +22,8 @@
 #include "ledger/ledger.h"
 
 enum {
-    BLOCK_BYTES = 512, NAME_BYTES = 100, MEMBERS_MAX = 4096, PAGE_EVENTS = 256, LIST_PAGES = 256, RECEIPTS_BYTES = 1 << 20, PAGE_MEM_BYTES = 16 << 20,
-    ORIGINAL_BUDGET_MS = 3600000, HEAD_WAIT_MS = 60000, HEAD_LOOK_MS = 250,
+    BLOCK_BYTES = 512, NAME_BYTES = 100, MEMBERS_MAX = 16384, PAGE_EVENTS = 256, LIST_PAGES = 256, RECEIPTS_BYTES = 1 << 20, PAGE_MEM_BYTES = 16 << 20,
+    ORIGINAL_BUDGET_MS = 3600000, HEAD_WAIT_MS = 60000, HEAD_LOOK_MS = 250, TELL_MS = 1000,
 };
 
 struct member { char name[NAME_BYTES]; int64_t size; uint8_t sha256[SHA256_BYTES]; };
@@ -40,7 +41,9 @@ struct pack {
     struct audit_head head;             /* that the events are proven by */
     PGresult *sources;
     struct buffer text;                 /* of a member that is made in memory */
-    unsigned pages, receipts;           /* members of events and of receipts */
+    struct buffer receipts;             /* that the next member of them will have */
+    unsigned pages, receipt_pages;      /* members of events and of receipts */
+    int64_t told_ms;                    /* when progress was told last */
 };
 
 enum { SOURCE_ID, SOURCE_TYPE, SOURCE_BYTES, SOURCE_SUBJECT, SOURCE_LABELS, SOURCE_CREATED_BY, SOURCE_CREATED_AT };
@@ -104,14 +107,13 @@ static enum status end_member(struct pack *p) {
     return put(p, ZEROS, (size_t)((BLOCK_BYTES - m->size % BLOCK_BYTES) % BLOCK_BYTES));
 }
 
-/* What stands in p->text. */
-static enum status put_text(struct pack *p, const char *name) {
-    enum status st = begin_member(p, name, (int64_t)p->text.len);
+static enum status put_text(struct pack *p, const char *name, struct buffer *text) {
+    enum status st = begin_member(p, name, (int64_t)text->len);
     if (st == ST_OK)
-        st = add(p, p->text.data, p->text.len);
+        st = add(p, text->data, text->len);
     if (st == ST_OK)
         st = end_member(p);
-    buffer_clear(&p->text);
+    buffer_clear(text);
     return st;
 }
 
@@ -208,6 +210,7 @@ static enum status put_original(struct pack *p, int source, const PGresult *wrap
     CLEANUP(tenant_key_release) struct tenant_key *tenant_key = NULL;
     CLEANUP(document_key_destroy) struct document_key *key = NULL;
     CLEANUP(frames_opener_destroy) struct frames_opener *opener = NULL;
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(0);
     enum status st = job_run_step(run, STEP_KEYS, STEP_BUDGET_MS);
     if (st == ST_OK)
         st = keystore_open_tenant(run->ingest->keyring, &p->keys, TENANT_KEY_DATA, (unsigned)db_i64(wrapped_keys, row, 1),
@@ -219,11 +222,11 @@ static enum status put_original(struct pack *p, int source, const PGresult *wrap
     if (st == ST_OK)
         st = job_run_step(run, STEP_ORIGINAL, ORIGINAL_BUDGET_MS);
     if (st == ST_OK)
-        st = begin_member(p, arena_printf(run->mem, "documents/%s", uuid_format(&id, text)), db_i64(p->sources, source, SOURCE_BYTES));
+        st = begin_member(p, arena_printf(mem, "documents/%s", uuid_format(&id, text)), db_i64(p->sources, source, SOURCE_BYTES));
     if (st != ST_OK)
         return st;
     struct original_pipe pipe = { .pack = p, .opener = opener };
-    st = s3_get(run->ingest->s3, original_object_key(run->mem, &run->claims.tenant_id, &id), 0, 0, take_sealed, &pipe, run->call.deadline_ms, why);
+    st = s3_get(run->ingest->s3, original_object_key(mem, &run->claims.tenant_id, &id), 0, 0, take_sealed, &pipe, run->call.deadline_ms, why);
     if (st == ST_OK)
         st = frames_open_end(opener, &pipe.plain, why);
     if (st == ST_OK)
@@ -232,12 +235,16 @@ static enum status put_original(struct pack *p, int source, const PGresult *wrap
     return st == ST_OK ? end_member(p) : st;
 }
 
-static enum status tell_progress(struct pack *p, const char *stage, int done) {
-    static const struct sql PROGRESS = { "evidence_progress", "SELECT jobs.progress($1, NULL, $2, $3)", 3 };
+/* Once a second, and of the last. */
+static enum status tell_progress(struct pack *p, int done) {
+    static const struct sql PROGRESS = { "evidence_progress", "SELECT jobs.progress('originals', NULL, $1, $2)", 2 };
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
+    if (done < db_count(p->sources) && clock_mono_ms() - p->told_ms < TELL_MS)
+        return ST_OK;
+    p->told_ms = clock_mono_ms();
     enum status st = job_run_tx(p->run, &tx);
     if (st == ST_OK)
-        st = tenant_tx_run(&tx, &PROGRESS, (struct db_param[]){ DB_TEXT(stage), DB_INT(done), DB_INT(db_count(p->sources)) }, NULL, &p->run->call.why);
+        st = tenant_tx_run(&tx, &PROGRESS, (struct db_param[]){ DB_INT(done), DB_INT(db_count(p->sources)) }, NULL, &p->run->call.why);
     return st == ST_OK ? tenant_tx_commit(&tx, &p->run->call.why) : st;
 }
 
@@ -252,7 +259,7 @@ static enum status put_originals(struct pack *p) {
         for (int i = 0; st == ST_OK && i < count; i++) {
             st = put_original(p, first + i, wrapped, i);
             if (st == ST_OK)
-                st = tell_progress(p, "originals", first + i + 1);
+                st = tell_progress(p, first + i + 1);
         }
         first += count;
     }
@@ -298,7 +305,7 @@ static enum status put_descriptions(struct pack *p) {
         json_close_array(&w);
         st = end_line(p, &w);
     }
-    return st == ST_OK ? put_text(p, "documents.jsonl") : st;
+    return st == ST_OK ? put_text(p, "documents.jsonl", &p->text) : st;
 }
 
 static void put_hashes(struct json_writer *w, const struct proof *proof) {
@@ -325,9 +332,18 @@ static enum status add_event(struct pack *p, const struct archived *archived, co
     return end_line(p, &w);
 }
 
-/* A page of events with their proofs, as a member. */
+static enum status put_receipts(struct pack *p) {
+    char name[NAME_BYTES];
+    if (p->receipts.len == 0)
+        return ST_OK;
+    (void)snprintf(name, sizeof name, "receipts/%06u.jsonl", ++p->receipt_pages);
+    enum status st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
+    return st == ST_OK ? put_text(p, name, &p->receipts) : st;
+}
+
+/* A page of events with their proofs, as a member; and one of the receipts that they vouch for, once there are enough. */
 static enum status put_page(struct pack *p, const char *event_ids) {
-    static const struct sql EVENTS = { "evidence_events", "SELECT seq, event FROM audit.evidence_events($1::uuid[])", 1 };
+    static const struct sql EVENTS = { "evidence_events", "SELECT seq, event, receipt FROM audit.evidence_events($1::uuid[])", 1 };
     CLEANUP(arena_destroy) struct arena *mem = arena_new(PAGE_MEM_BYTES);
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
     struct why *why = &p->run->call.why;
@@ -360,55 +376,31 @@ static enum status put_page(struct pack *p, const char *event_ids) {
         st = add_event(p, &archived, rows, i, &proofs[i]);
     if (st == ST_OK)
         st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
-    return st == ST_OK ? put_text(p, arena_printf(mem, "events/%06u.jsonl", ++p->pages)) : st;
-}
-
-static enum status end_receipts(struct pack *p) {
-    char name[NAME_BYTES];
-    if (p->text.len == 0)
-        return ST_OK;
-    (void)snprintf(name, sizeof name, "receipts/%06u.jsonl", ++p->receipts);
-    enum status st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
-    return st == ST_OK ? put_text(p, name) : st;
-}
-
-/* Receipts that a page of events vouches for; a member once there are enough. */
-static enum status add_receipts(struct pack *p, const char *event_ids) {
-    static const struct sql RECEIPTS = { "evidence_receipts", "SELECT body FROM audit.evidence_receipts($1::uuid[])", 1 };
-    CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = job_run_ask(p->run, &RECEIPTS, (struct db_param[]){ DB_TEXT(event_ids) }, &rows);
+    if (st == ST_OK)
+        st = put_text(p, arena_printf(mem, "events/%06u.jsonl", ++p->pages), &p->text);
     for (int i = 0; st == ST_OK && i < db_count(rows); i++)
-        if (!buffer_add_str(&p->text, db_text(rows, i, 0)) || !buffer_add_str(&p->text, "\n"))
-            st = fail(&p->run->call.why, ST_INTERNAL, "evidence: receipts are too long");
-    return st == ST_OK && p->text.len >= RECEIPTS_BYTES ? end_receipts(p) : st;
+        if (!db_is_null(rows, i, 2) && (!buffer_add_str(&p->receipts, db_text(rows, i, 2)) || !buffer_add_str(&p->receipts, "\n")))
+            st = fail(why, ST_INTERNAL, "evidence: receipts are too long");
+    return st == ST_OK && p->receipts.len >= RECEIPTS_BYTES ? put_receipts(p) : st;
 }
 
-/* The package's events, page by page: their ids. */
-static enum status each_page(struct pack *p, enum status (*take)(struct pack *p, const char *event_ids)) {
+/* The package's events, page by page. */
+static enum status put_events(struct pack *p) {
     static const struct sql PAGES = { "evidence_pages", "SELECT last, event_ids FROM audit.evidence_pages($1, $2)", 2 };
     int64_t after = -1;
-    for (bool is_last = false; !is_last;) {
+    enum status st = ST_OK;
+    for (bool is_last = false; st == ST_OK && !is_last;) {
         CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-        enum status st = job_run_ask(p->run, &PAGES, (struct db_param[]){ DB_INT(after), DB_INT(p->head.size) }, &rows);
+        st = job_run_ask(p->run, &PAGES, (struct db_param[]){ DB_INT(after), DB_INT(p->head.size) }, &rows);
         is_last = st != ST_OK || db_count(rows) < LIST_PAGES;
         for (int i = 0; st == ST_OK && i < db_count(rows); i++) {
-            st = take(p, db_text(rows, i, 1));
+            st = put_page(p, db_text(rows, i, 1));
             after = db_i64(rows, i, 0);
         }
-        if (st != ST_OK)
-            return st;
     }
-    return ST_OK;
-}
-
-static enum status put_events(struct pack *p) {
-    enum status st = each_page(p, put_page);
-    return st == ST_OK && p->pages == 0 ? put_page(p, "{}") : st;
-}
-
-static enum status put_receipts(struct pack *p) {
-    enum status st = each_page(p, add_receipts);
-    return st == ST_OK ? end_receipts(p) : st;
+    if (st == ST_OK && p->pages == 0)
+        st = put_page(p, "{}");
+    return st == ST_OK ? put_receipts(p) : st;
 }
 
 /* ---- waiting for a head ---- */
@@ -545,7 +537,7 @@ static enum status put_manifest(struct pack *p) {
         st = await_head(p, prove, &manifest);
     if (st == ST_OK)
         st = job_run_step(p->run, STEP_ORIGINAL, STEP_BUDGET_MS);
-    return st == ST_OK ? put_text(p, "manifest.json") : st;
+    return st == ST_OK ? put_text(p, "manifest.json", &p->text) : st;
 }
 
 static enum status finish(struct pack *p) {
@@ -585,6 +577,7 @@ static void pack_end(struct pack *p) {
     sha256_destroy(&p->digest);
     pgrows_destroy(&p->sources);
     buffer_end(&p->text);
+    buffer_end(&p->receipts);
 }
 
 enum status pack_evidence(struct job_run *run) {
@@ -603,8 +596,6 @@ enum status pack_evidence(struct job_run *run) {
         st = put_descriptions(&p);
     if (st == ST_OK)
         st = put_events(&p);
-    if (st == ST_OK)
-        st = put_receipts(&p);
     if (st == ST_OK)
         st = put_manifest(&p);
     return st == ST_OK ? finish(&p) : st;

@@ -9,11 +9,11 @@
 #include "export.h"
 #include "record.h"
 
-enum { BLOCK_BYTES = 512, READ_BYTES = 1 << 14, NAME_BYTES = 100, SIZE_AT = 124, SIZE_BYTES = 12, CHECKSUM_AT = 148, MANIFEST_MAX_BYTES = 2 << 20 };
+enum { BLOCK_BYTES = 512, READ_BYTES = 1 << 14, NAME_BYTES = 100, SIZE_AT = 124, SIZE_BYTES = 12, CHECKSUM_AT = 148, MANIFEST_MAX_BYTES = 4 << 20 };
 
 static const char MANIFEST[] = "manifest.json", EVENTS[] = "events/", RECEIPTS[] = "receipts/", DOCUMENTS[] = "documents/";
 
-struct member { char name[MEMBER_NAME_BYTES]; uint64_t size; struct hash sha256; char wrong[160]; };
+struct member { char name[MEMBER_NAME_BYTES]; uint64_t size; struct hash sha256; };
 
 struct package {
     FILE *in;
@@ -22,7 +22,8 @@ struct package {
     struct hasher *hasher;
     EVP_MD_CTX *digest;
     struct member members[MEMBERS_MAX];
-    size_t count;
+    size_t count, wrong;                /* wrong: the first member inside which something is, and what */
+    char wrong_text[160];
     char *line;                         /* of a member of lines, or the whole manifest */
     size_t line_len;
     uint64_t line_number;
@@ -48,9 +49,11 @@ static bool wrong(struct package *p, const char *member, const char *fmt, ...) {
 }
 
 /* What is wrong inside a member is kept: a member before it may turn out to be wrong as well, once the manifest is read. */
-static void blame(struct member *m, const char *what, uint64_t line) {
-    if (!*m->wrong)
-        (void)snprintf(m->wrong, sizeof m->wrong, "line %" PRIu64 ": %s", line, what);
+static void blame(struct package *p, const char *what, uint64_t line) {
+    if (*p->wrong_text)
+        return;
+    p->wrong = p->count;
+    (void)snprintf(p->wrong_text, sizeof p->wrong_text, "line %" PRIu64 ": %s", line, what);
 }
 
 /* ---- the archive ---- */
@@ -222,19 +225,19 @@ static line_taker *taker_of(const char *name) {
     return NULL;
 }
 
-static void take_lines(struct package *p, struct member *m, line_taker *line, const char *data, size_t len) {
+static void take_lines(struct package *p, line_taker *line, const char *data, size_t len) {
     const char *why = "";
     for (size_t i = 0; i < len; i++) {
         if (data[i] != '\n') {
             if (p->line_len < LINE_MAX_BYTES)
                 p->line[p->line_len++] = data[i];
             else
-                blame(m, "too long", p->line_number + 1);
+                blame(p, "too long", p->line_number + 1);
             continue;
         }
         p->line_number++;
         if (!line(p, (struct text){ p->line, p->line_len }, &why))
-            blame(m, why, p->line_number);
+            blame(p, why, p->line_number);
         p->line_len = 0;
     }
 }
@@ -259,7 +262,7 @@ static bool take_content(struct package *p, struct member *m) {
         if (EVP_DigestUpdate(p->digest, data, part) != 1)
             abort();
         if (line)
-            take_lines(p, m, line, data, part);
+            take_lines(p, line, data, part);
         if (is_manifest)
             memcpy(p->line + p->line_len, data, part);
         p->line_len += is_manifest ? part : 0;
@@ -273,7 +276,7 @@ static bool take_content(struct package *p, struct member *m) {
     if (!is_zero(padding, rest))
         return wrong(p, m->name, "there is something behind its end");
     if (line && (p->line_len > 0 || p->has_event))
-        blame(m, "it ends in the middle", p->line_number + 1);
+        blame(p, "it ends in the middle", p->line_number + 1);
     p->report->documents += strncmp(m->name, DOCUMENTS, sizeof DOCUMENTS - 1) == 0;
     return true;
 }
@@ -323,8 +326,8 @@ static bool check_members(struct package *p, const struct object *manifest) {
             return wrong(p, m->name, "the manifest does not know it");
         if (!is_listed(m, item))
             return wrong(p, m->name, "it is not what the manifest lists at this place: it was altered, added or moved, or one before it is missing");
-        if (*m->wrong)
-            return wrong(p, m->name, "%s", m->wrong);
+        if (*p->wrong_text && p->wrong == i)
+            return wrong(p, m->name, "%s", p->wrong_text);
     }
     return !json_next_item(&members, &item) || wrong(p, MANIFEST, "a member that it lists is missing");
 }

@@ -7,7 +7,7 @@
 
 #include "note.h"
 
-enum { MEMBERS_MAX = 8192, MEMBER_NAME_BYTES = 101 };
+enum { MEMBERS_MAX = 16384, MEMBER_NAME_BYTES = 101 };
 
 struct package_report {
     bool is_good;

@@ -184,16 +184,25 @@ Test(ingest_evidence, a_span_of_the_log_is_found_by_halving_and_to_the_event) {
                      "0 4000 0 1 0");
 }
 
-Test(ingest_evidence, more_documents_than_a_package_takes_are_refused_and_leave_nothing) {
-    struct uuid document = add_document(), subject, id;
+/* Copies of the document, of the same patient. */
+static void add_documents(unsigned n, const struct uuid *like) {
     char text[UUID_TEXT_BYTES];
-    pg_ask(pg_admin(), "INSERT INTO app.documents (tenant_id, id, subject_id, content_type, bytes, key_version, created_by) "
-           "SELECT d.tenant_id, gen_random_uuid(), d.subject_id, 'text/plain', 1, 1, d.created_by FROM app.documents d, generate_series(1, 1000) WHERE d.id = '%s'", uuid_format(&document, text));
+    pg_ask(pg_admin(), "ALTER TABLE app.documents DISABLE TRIGGER USER; INSERT INTO app.documents (tenant_id, id, subject_id, content_type, bytes, key_version, created_by) "
+           "SELECT d.tenant_id, gen_random_uuid(), d.subject_id, 'text/plain', 1, 1, d.created_by FROM app.documents d, generate_series(1, %u) WHERE d.id = '%s';"
+           "ALTER TABLE app.documents ENABLE TRIGGER USER", n, uuid_format(like, text));
+}
+
+Test(ingest_evidence, a_package_takes_ten_thousand_documents_and_more_are_refused_and_leave_nothing) {
+    struct uuid document = add_document(), subject, id;
+    Ingest__CreateEvidenceRequest req = INGEST__CREATE_EVIDENCE_REQUEST__INIT;
+    add_documents(9999, &document);
     const char *patient = pg_ask(pg_admin(), "SELECT id FROM app.subjects");
     cr_assert(uuid_parse(patient, strlen(patient), &subject));
-    Ingest__CreateEvidenceRequest req = INGEST__CREATE_EVIDENCE_REQUEST__INIT;
     req.subject_id = (ProtobufCBinaryData){ UUID_BYTES, subject.bytes };
     req.reason = (char *)"patient_request";
+    cr_expect_eq(ask("ingest.CreateEvidence", &req.base, &ingest__create_evidence_reply__descriptor, admin(), &id, NULL), ST_OK);
+    cr_expect_str_eq(pg_ask(pg_admin(), PACKAGES_SQL), "1 10000 0");
+    add_documents(1, &document);
     cr_expect_eq(ask("ingest.CreateEvidence", &req.base, &ingest__create_evidence_reply__descriptor, admin(), &id, NULL), ST_INVALID);
-    cr_expect_str_eq(pg_ask(pg_admin(), PACKAGES_SQL), "0 0 0");
+    cr_expect_str_eq(pg_ask(pg_admin(), PACKAGES_SQL), "1 10000 0");
 }
