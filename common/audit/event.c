@@ -1,6 +1,5 @@
 #include "audit/event.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,10 +43,16 @@ static void put_uuids(struct buffer *b, const char *name, const struct uuid *ids
     buffer_add_str(b, "\"]");
 }
 
+/* value: not negative. */
 static void put_number(struct buffer *b, const char *name, int64_t value) {
+    char digits[20], *at = digits + sizeof digits;
+    do
+        *--at = (char)('0' + value % 10);
+    while ((value /= 10) > 0);
     buffer_add_str(b, ",\"");
     buffer_add_str(b, name);
-    (void)buffer_printf(b, "\":%" PRId64, value);
+    buffer_add_str(b, "\":");
+    buffer_add(b, at, (size_t)(digits + sizeof digits - at));
 }
 
 /* The action and every other text here are words of our own tables: nothing in them needs escaping. */
@@ -102,9 +107,9 @@ enum status audit_event_new(const struct audit_record *record, const struct audi
     e->document_ids = xalloc((record->document_count + 1) * sizeof *e->document_ids);
     if (record->document_count > 0)
         memcpy(e->document_ids, record->document_ids, record->document_count * sizeof *e->document_ids);
-    e->has_ticket = origin->ticket != NULL;
+    e->has_ticket = origin->ticket_digest != NULL;
     if (e->has_ticket)
-        sha256(origin->ticket, strlen(origin->ticket), e->ticket_digest);
+        memcpy(e->ticket_digest, origin->ticket_digest, sizeof e->ticket_digest);
     buffer_init(&e->said, AUDIT_EVENT_MAX_BYTES);
     buffer_init(&e->bytes, AUDIT_EVENT_MAX_BYTES);
     buffer_reserve(&e->said, SAID_ROOM_BYTES);

@@ -19,7 +19,7 @@ enum { AUDIT_FORMAT_VERSION = 1, AUDIT_EVENT_MAX_BYTES = 256 << 10 };
 struct audit_origin {
     const char *reported_by;        /* "query"; "database" for what came through the outbox */
     struct uuid request_id;         /* nil: none */
-    const char *ticket;             /* NULL: none */
+    const uint8_t *ticket_digest;   /* SHA-256 of the ticket; NULL: none */
 };
 
 /* What only the database knows. */

@@ -7,6 +7,7 @@
 #include "aws/sts.h"
 #include "core/arena.h"
 #include "core/clock.h"
+#include "crypto/digest.h"
 #include "db/boot_check.h"
 #include "db/plain_tx.h"
 #include "secrets/secrets.h"
@@ -66,8 +67,12 @@ static void events_end(struct events *e) {
 
 static enum status read_events(struct call *call, const Audit__AppendRequest *req, const char *ticket,
                                struct events *events) {
-    struct audit_origin origin = { .reported_by = peer_name(call->peer), .request_id = call->request_id,
-                                   .ticket = ticket };
+    uint8_t ticket_digest[SHA256_BYTES];
+    struct audit_origin origin = { .reported_by = peer_name(call->peer), .request_id = call->request_id };
+    if (ticket) {
+        sha256(ticket, strlen(ticket), ticket_digest);
+        origin.ticket_digest = ticket_digest;
+    }
     for (size_t i = 0; i < req->n_events; i++) {
         enum status st = read_event(call, req->events[i], &origin, &events->items[i]);
         if (st != ST_OK)

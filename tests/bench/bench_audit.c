@@ -11,6 +11,7 @@
 #include "committer.h"
 #include "core/arena.h"
 #include "core/clock.h"
+#include "crypto/digest.h"
 #include "support/database.h"
 #include "support/measure.h"
 
@@ -52,8 +53,10 @@ static void append(void *state, struct stopwatch *watch) {
     struct audit_event *events[AUDIT_EVENTS_PER_CALL_MAX];
     struct audit_stamp stamps[AUDIT_EVENTS_PER_CALL_MAX];
     struct uuid document = uuid_v7();
-    struct audit_origin origin = { .reported_by = "query", .request_id = uuid_v7(), .ticket = h->ticket };
+    uint8_t ticket_digest[SHA256_BYTES];
+    struct audit_origin origin = { .reported_by = "query", .request_id = uuid_v7(), .ticket_digest = ticket_digest };
     (void)watch;
+    sha256(h->ticket, strlen(h->ticket), ticket_digest);
     for (size_t i = 0; i < h->count; i++) {
         struct audit_record record = { .event_id = uuid_v7(), .action = AUDIT_SEARCH_DISCLOSE, .document_ids = &document, .document_count = 1,
                                        .chunk_ids = &document, .chunk_count = 1, .detail_json = "{\"hits\":1,\"top_k\":8}" };

@@ -17,7 +17,9 @@ static struct uuid id_of(const char *text) {
 static struct audit_event *event_of(const struct audit_record *record, const char *ticket) {
     struct why why = { 0 };
     struct audit_event *event = NULL;
-    struct audit_origin origin = { .reported_by = "query", .request_id = id_of("01920000-0000-7000-8000-000000000009"), .ticket = ticket };
+    uint8_t digest[SHA256_BYTES];
+    sha256(ticket ? ticket : "", ticket ? strlen(ticket) : 0, digest);
+    struct audit_origin origin = { .reported_by = "query", .request_id = id_of("01920000-0000-7000-8000-000000000009"), .ticket_digest = ticket ? digest : NULL };
     cr_assert_eq(audit_event_new(record, &origin, &event, &why), ST_OK, "%s", why.text);
     return event;
 }

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/clock.h"
 #include "core/scopes.h"
@@ -37,6 +38,18 @@ Test(clock, formats_the_epoch_fractions_and_the_far_ends) {
     cr_assert_str_eq(clock_format(-1, text), "1969-12-31T23:59:59.999999Z");
     cr_assert_str_eq(clock_format(INT64_MAX, text), "9999-12-31T23:59:59.999999Z");
     cr_assert_str_eq(clock_format(INT64_MIN, text), "0000-01-01T00:00:00.000000Z");
+}
+
+Test(clock, says_of_days_of_ten_thousand_years_what_the_library_says) {
+    enum { DAY_S = 86400, STEP_S = 13 * DAY_S - 7 };
+    char text[CLOCK_TEXT_BYTES], expected[64];
+    for (time_t at = -62167219200; at < 253402300800; at += STEP_S) {
+        struct tm tm;
+        (void)gmtime_r(&at, &tm);
+        (void)strftime(expected, sizeof expected, "-%m-%dT%H:%M:%S.000000Z", &tm);
+        cr_assert_str_eq(clock_format((int64_t)at * 1000000, text) + 4, expected);
+        cr_assert_eq((text[0] - '0') * 1000 + (text[1] - '0') * 100 + (text[2] - '0') * 10 + text[3] - '0', tm.tm_year + 1900);
+    }
 }
 
 Test(str, numbers_are_whole_strings_within_limits) {

@@ -1,8 +1,10 @@
 #include "rig.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/arena.h"
+#include "crypto/digest.h"
 
 static struct db_pool *pool;
 
@@ -62,7 +64,9 @@ struct audit_event *rig_event(enum audit_action action, const char *ticket, cons
     struct uuid document = document_id ? rig_uuid(document_id) : (struct uuid){ 0 };
     struct audit_record record = { .event_id = event_id ? *event_id : uuid_v7(), .action = action, .outcome = AUDIT_SUCCESS,
         .document_ids = &document, .document_count = document_id != NULL, .detail_json = "{\"n\":1}" };
-    struct audit_origin origin = { .reported_by = "query", .request_id = rig_uuid("01920000-0000-7000-8000-0000000000ff"), .ticket = ticket };
+    uint8_t digest[SHA256_BYTES];
+    sha256(ticket ? ticket : "", ticket ? strlen(ticket) : 0, digest);
+    struct audit_origin origin = { .reported_by = "query", .request_id = rig_uuid("01920000-0000-7000-8000-0000000000ff"), .ticket_digest = ticket ? digest : NULL };
     struct audit_event *event = NULL;
     struct why why = { 0 };
     cr_assert_eq(audit_event_new(&record, &origin, &event, &why), ST_OK, "%s", why.text);

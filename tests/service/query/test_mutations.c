@@ -16,6 +16,7 @@
 #include "audit_forms.h"
 #include "core/clock.h"
 #include "core/text_codec.h"
+#include "crypto/digest.h"
 #include "log.h"
 #include "rig.h"
 
@@ -62,6 +63,8 @@ static void put_event(int seq) {
     static const struct uuid NIL;
     struct uuid ids[4];
     struct why why = { 0 };
+    uint8_t digest[SHA256_BYTES];
+    sha256("1.1.ticket", strlen("1.1.ticket"), digest);
     for (size_t i = 0; i < 4; i++)
         ids[i] = uuid_v7();
     struct uuid tenant = rig_uuid(PG_TENANT_A);
@@ -70,7 +73,7 @@ static void put_event(int seq) {
         .outcome = seq % 4 == 1 ? AUDIT_REFUSED : AUDIT_SUCCESS, .document_ids = ids + 1, .document_count = has_documents ? 1 + (size_t)seq % 3 : 0,
         .chunk_ids = ids + 2, .chunk_count = (size_t)seq % 3, .resource_id = seq % 2 ? ids[3] : NIL,
         .detail_json = seq % 6 ? "{\"hits\":2,\"reported_by\":\"nobody\",\"of\":[{\"path\":\"a\\\\\\\"}b\"}]}" : NULL };
-    const struct audit_origin origin = { .reported_by = "query", .request_id = seq % 8 ? ids[2] : NIL, .ticket = has_ticket ? "1.1.ticket" : NULL };
+    const struct audit_origin origin = { .reported_by = "query", .request_id = seq % 8 ? ids[2] : NIL, .ticket_digest = has_ticket ? digest : NULL };
     struct audit_stamp stamp = { .tenant_id = tenant, .seq = seq, .occurred_at_us = BEGAN_US + seq * INT64_C(1000003), .recorded_at_us = BEGAN_US + seq * INT64_C(1000003) + 77 };
     if (has_ticket)
         stamp.actor_id = ids[3];
