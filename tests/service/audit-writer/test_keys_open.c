@@ -26,8 +26,19 @@ Test(keys_open, refuses_without_a_committed_event) {
     struct uuid id = uuid_v7();
     cr_assert_str_eq(open_keys(ticket, rig_text(&id)), "42501");
     PGconn *query = pg_connect("cordon_query");
-    cr_assert_str_eq(pg_try(query, "SELECT keys.open('%s')", rig_append(AUDIT_SEARCH_DISCLOSE, ticket, DOCUMENT_A1)), "42501", "without a ticket");
+    const char *event = rig_append(AUDIT_SEARCH_DISCLOSE, ticket, DOCUMENT_A1);
+    cr_assert_str_eq(pg_try(query, "SELECT keys.open('%s')", event), "42501", "without a ticket");
+    cr_assert_str_eq(pg_try(query, "SELECT keys.open_conversation('%s')", event), "42501", "without a ticket");
+    pg_ask(query, "BEGIN; SELECT * FROM authz.enter('%s')", ticket);
+    cr_assert_str_eq(pg_try(query, "SELECT keys.open('%s')", event), "00000");
+    pg_ask(query, "COMMIT");
+    cr_assert_str_eq(pg_try(query, "SELECT keys.open('%s')", event), "42501", "without a ticket, by a plan that was made with one");
     PQfinish(query);
+}
+
+Test(keys_open, is_not_planned_for_each_answer) {
+    cr_assert_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM unnest('{keys.open(uuid), keys.open_conversation(uuid)}'::regprocedure[]) f "
+        "JOIN pg_proc p ON p.oid = f WHERE 'plan_cache_mode=force_generic_plan' = ANY (p.proconfig)"), "2");
 }
 
 Test(keys_open, refuses_an_event_of_another_ticket_user_or_tenant) {
