@@ -48,18 +48,18 @@ Test(audit_protection, nobody_updates_deletes_or_truncates_the_log) {
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 1);
 }
 
-static void insert_of(char *sql, size_t size, const char *event_id, const char *hashed) {
+static void insert_of(char *sql, size_t size, const char *event_id, const char *action, const char *hashed) {
     snprintf(sql, size, "INSERT INTO audit.audit_logs (event_id, tenant_id, seq, occurred_at, recorded_at, kind, action, outcome, content_digest, event, leaf_hash) "
-             "VALUES ('%s', '" PG_TENANT_A "', 0, now(), now(), 'disclosure', 'search.disclose', 'success', sha256('x'), '{}', sha256('%s'))", event_id, hashed);
+             "VALUES ('%s', '" PG_TENANT_A "', 0, now(), now(), 'disclosure', '%s', 'success', sha256('x'), '{}', sha256('%s'))", event_id, action, hashed);
 }
 
 Test(audit_protection, nobody_inserts_but_what_moves_the_heads_and_only_what_hashes) {
     char sql[1024];
     struct uuid id = uuid_v7();
-    insert_of(sql, sizeof sql, rig_text(&id), "\\000{}");
+    insert_of(sql, sizeof sql, rig_text(&id), "search.disclose", "\\000{}");
     for (int i = 0; i < ROLE_COUNT; i++)
         cr_expect_str_eq(try_as(ROLES[i], sql), strcmp(ROLES[i], "cordon_audit_definer") == 0 ? "00000" : "42501", "%s", ROLES[i]);
-    insert_of(sql, sizeof sql, rig_text(&id), "{}");
+    insert_of(sql, sizeof sql, rig_text(&id), "search.disclose", "{}");
     cr_expect_str_eq(try_as("cordon_audit_definer", sql), "23514", "a leaf that is not the hash of its event");
     snprintf(sql, sizeof sql, "SELECT 1 FROM %s", pg_ask(pg_admin(), "SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'audit.audit_logs'::regclass"));
     for (int i = 1; i < ROLE_COUNT; i++)
@@ -69,6 +69,18 @@ Test(audit_protection, nobody_inserts_but_what_moves_the_heads_and_only_what_has
     cr_expect_str_eq(try_as("cordon_audit", "INSERT INTO audit.document_events (tenant_id, document_id, seq, event_id) "
         "VALUES ('" PG_TENANT_A "', '" DOCUMENT_A1 "', 0, gen_random_uuid())"), "42501");
     cr_expect_str_eq(try_as("cordon_audit", "INSERT INTO audit.tree_nodes (tenant_id, level, index, hash) VALUES ('" PG_TENANT_A "', 1, 0, sha256('x'))"), "42501");
+}
+
+Test(audit_protection, an_action_is_a_word_of_three_to_64_letters) {
+    static const char L64[] = "abcdefghijklmnopqrstuvwxyz_.abcdefghijklmnopqrstuvwxyz_.abcdefgh";
+    const char *const rows[][2] = { { "abc", "00000" }, { L64, "00000" }, { "ab", "23514" }, { pg_ask(pg_admin(), "SELECT '%s' || 'i'", L64), "23514" },
+                                    { "a\u00e9b", "23514" }, { "Abc", "23514" }, { ".abc", "23514" }, { "a bc", "23514" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char sql[1024];
+        struct uuid id = uuid_v7();
+        insert_of(sql, sizeof sql, rig_text(&id), rows[i][0], "\\000{}");
+        cr_expect_str_eq(try_as("cordon_audit_definer", sql), rows[i][1], "%s", rows[i][0]);
+    }
 }
 
 Test(audit_protection, every_partition_is_guarded_and_the_months_ahead_exist) {
