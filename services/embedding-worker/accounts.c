@@ -241,15 +241,6 @@ size_t accounts_take(struct accounts *accounts, struct account_cost ret_costs[],
     return taking.count;
 }
 
-void accounts_give_back(struct accounts *accounts, const struct account_cost costs[], size_t count) {
-    (void)pthread_mutex_lock(&accounts->lock);
-    for (size_t i = 0; i < count; i++) {
-        struct account *a = account_of(accounts, &costs[i].tenant);
-        a->untold = plus(a->untold, 1, costs[i].cost);
-    }
-    (void)pthread_mutex_unlock(&accounts->lock);
-}
-
 void accounts_learn(struct accounts *accounts, const struct uuid *tenant, const int64_t sums[PERIODS], int64_t now_us) {
     (void)pthread_mutex_lock(&accounts->lock);
     struct account *a = account_of(accounts, tenant);

@@ -38,8 +38,6 @@ void accounts_await(struct accounts *accounts);
 /* What tenants have cost since it was last taken, up to max of them; the rest another time. */
 struct account_cost { struct uuid tenant; int64_t cost; };
 size_t accounts_take(struct accounts *accounts, struct account_cost ret_costs[], size_t max);
-/* Those that nobody was told of are taken again. */
-void accounts_give_back(struct accounts *accounts, const struct account_cost costs[], size_t count);
 /* What a tenant has cost today and in this month, of all replicas, with all that was taken here. */
 void accounts_learn(struct accounts *accounts, const struct uuid *tenant, const int64_t sums[2], int64_t now_us);
 /* All that there was to learn at first has been. */

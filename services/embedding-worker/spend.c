@@ -14,28 +14,24 @@ struct spend {
     const struct runtime *rt;
     struct accounts *accounts;
     struct worker worker;
-    bool is_known;              /* the first answer is there */
+    bool is_known;              /* what all tenants have cost was told here */
     enum status last;
+    struct uuid teller;         /* this run of the process */
+    int64_t telling;            /* number of what is in hand: the same costs each time, until it is answered */
+    struct account_cost costs[COSTS_MAX];
+    size_t count;               /* in hand */
 };
 
-static enum status tell(struct spend *s, const struct account_cost costs[], size_t count, int64_t deadline_ms, struct why *why) {
-    CLEANUP(arena_destroy) struct arena *mem = arena_new(REPLY_CAP_BYTES);
+static enum status ask(struct spend *s, Audit__AddModelCostsRequest *req, struct arena *mem, int64_t deadline_ms,
+                       const Audit__AddModelCostsReply **ret_reply, struct why *why) {
     CLEANUP(bus_client_destroy) struct bus_client *client = bus_client_new(s->rt->bus);
-    Audit__AddModelCostsRequest req = AUDIT__ADD_MODEL_COSTS_REQUEST__INIT;
     ProtobufCMessage *reply_p = NULL;
-    req.costs = arena_alloc(mem, (count + 1) * sizeof *req.costs);
-    for (; req.n_costs < count; req.n_costs++) {
-        Audit__ModelCost *cost = req.costs[req.n_costs] = arena_alloc(mem, sizeof *cost);
-        audit__model_cost__init(cost);
-        cost->tenant_id = wire_id(mem, &costs[req.n_costs].tenant);
-        cost->cost = costs[req.n_costs].cost;
-    }
     struct call call = { .mem = mem, .bus = client, .request_id = uuid_v7(), .ticket = "", .deadline_ms = deadline_ms };
-    enum status st = bus_ask(&call, "audit.AddModelCosts", &req.base, &audit__add_model_costs_reply__descriptor, &reply_p);
+    enum status st = bus_ask(&call, "audit.AddModelCosts", &req->base, &audit__add_model_costs_reply__descriptor, &reply_p);
     *why = call.why;
     if (st != ST_OK)
         return st;
-    const Audit__AddModelCostsReply *reply = (const void *)reply_p;
+    const Audit__AddModelCostsReply *reply = *ret_reply = (const void *)reply_p;
     for (size_t i = 0; i < reply->n_sums; i++) {
         const Audit__ModelSum *sum = reply->sums[i];
         struct uuid tenant;
@@ -45,42 +41,80 @@ static enum status tell(struct spend *s, const struct account_cost costs[], size
     return ST_OK;
 }
 
-/* First what there is of all tenants; then what has come to it. */
-static void turn(struct spend *s, int64_t deadline_ms) {
-    struct account_cost *costs = xalloc(COSTS_MAX * sizeof *costs);
+/* What all tenants have cost, page by page. */
+static enum status learn(struct spend *s, int64_t deadline_ms, struct why *why) {
+    ProtobufCBinaryData after = { 0 };
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(REPLY_CAP_BYTES);
+    for (;;) {
+        Audit__AddModelCostsRequest req = AUDIT__ADD_MODEL_COSTS_REQUEST__INIT;
+        const Audit__AddModelCostsReply *reply = NULL;
+        CLEANUP(arena_destroy) struct arena *page = arena_new(REPLY_CAP_BYTES);
+        req.after_tenant_id = after;
+        enum status st = ask(s, &req, page, deadline_ms, &reply, why);
+        if (st != ST_OK || reply->n_sums == 0)
+            return st;
+        const ProtobufCBinaryData *last = &reply->sums[reply->n_sums - 1]->tenant_id;
+        after = wire_bytes(mem, last->data, last->len);
+    }
+}
+
+static enum status tell(struct spend *s, int64_t deadline_ms, struct why *why) {
+    CLEANUP(arena_destroy) struct arena *mem = arena_new(REPLY_CAP_BYTES);
+    Audit__AddModelCostsRequest req = AUDIT__ADD_MODEL_COSTS_REQUEST__INIT;
+    const Audit__AddModelCostsReply *reply = NULL;
+    req.teller_id = wire_id(mem, &s->teller);
+    req.telling = s->telling;
+    req.costs = arena_alloc(mem, s->count * sizeof *req.costs);
+    for (; req.n_costs < s->count; req.n_costs++) {
+        Audit__ModelCost *cost = req.costs[req.n_costs] = arena_alloc(mem, sizeof *cost);
+        audit__model_cost__init(cost);
+        cost->tenant_id = wire_id(mem, &s->costs[req.n_costs].tenant);
+        cost->cost = s->costs[req.n_costs].cost;
+    }
+    enum status st = ask(s, &req, mem, deadline_ms, &reply, why);
+    s->count = st == ST_OK ? 0 : s->count;
+    return st;
+}
+
+/* First what there is of all tenants; then what has come to it. True: something was told, and there may be more. */
+static bool turn(struct spend *s, int64_t deadline_ms) {
     struct why why = { 0 };
-    size_t count = s->is_known ? accounts_take(s->accounts, costs, COSTS_MAX) : 0;
-    enum status st = s->is_known && count == 0 ? ST_OK : tell(s, costs, count, deadline_ms, &why);
-    if (st != ST_OK)
-        accounts_give_back(s->accounts, costs, count);
-    else if (!s->is_known)
-        accounts_know(s->accounts);
+    if (s->is_known && s->count == 0) {
+        s->count = accounts_take(s->accounts, s->costs, COSTS_MAX);
+        s->telling += s->count > 0;
+    }
+    bool has_costs = s->count > 0;
+    enum status st = !s->is_known ? learn(s, deadline_ms, &why) : has_costs ? tell(s, deadline_ms, &why) : ST_OK;
     if (st != ST_OK && s->last == ST_OK)
         log_event(LOG_WARN, "spend_not_told", LOG_TEXT("status", status_name(st)), LOG_TEXT("why", why.text));
-    s->is_known |= st == ST_OK;
+    if (st == ST_OK && !s->is_known) {
+        accounts_know(s->accounts);
+        s->is_known = true;
+    }
     s->last = st;
-    free(costs);
+    return st == ST_OK && has_costs;
 }
 
 static void *run(void *arg) {
     struct spend *s = arg;
     do
-        turn(s, clock_mono_ms() + ASK_MS);
+        (void)turn(s, clock_mono_ms() + ASK_MS);
     while (worker_rests(&s->worker, s->is_known ? EVERY_MS : AGAIN_MS));
     return NULL;
 }
 
 struct spend *spend_new(const struct runtime *rt, struct accounts *accounts) {
     struct spend *s = xalloc(sizeof *s);
-    *s = (struct spend){ .rt = rt, .accounts = accounts };
+    *s = (struct spend){ .rt = rt, .accounts = accounts, .teller = uuid_v7() };
     accounts_await(accounts);
     worker_start(&s->worker, run, s);
     return s;
 }
 
 void spend_end(struct spend *s, int64_t deadline_ms) {
-    if (worker_stop_by(&s->worker, deadline_ms) && s->is_known)
-        turn(s, deadline_ms);
+    bool is_ours = worker_stop_by(&s->worker, deadline_ms) && s->is_known;
+    while (is_ours && turn(s, deadline_ms))
+        ;
 }
 
 void spend_destroy(struct spend **spend_p) {

@@ -121,18 +121,6 @@ Test(accounts, what_others_and_earlier_ones_spent_counts) {
     cr_expect_eq(accounts_take(accounts, taken + 1, 3), 0, "once");
 }
 
-Test(accounts, what_was_taken_and_told_to_nobody_is_taken_again_with_what_came_since) {
-    struct uuid one = id(ONE);
-    struct account_cost taken[4];
-    cr_assert_eq(open_accounts("", 1000, 0), ST_OK);
-    accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 1, 0 }, NOON_US);
-    cr_assert_eq(accounts_take(accounts, taken, 4), 1);
-    accounts_charge(accounts, &one, (uint64_t[USE_COUNT]){ 0, 2, 0 }, NOON_US);
-    accounts_give_back(accounts, taken, 1);
-    cr_assert_eq(accounts_take(accounts, taken, 4), 1);
-    cr_expect_eq(taken[0].cost, INT64_C(9) * 1000000);
-}
-
 Test(accounts, exceptions_have_their_own_weight_and_budgets) {
     struct uuid one = id(ONE), two = id(TWO);
     struct why why = { 0 };
