@@ -112,9 +112,15 @@ install_pgvector() {
 # On Debian 12 the one package of moto, unpacked beside Debian's own Python libraries; /usr/bin/python3 runs it.
 moto_path() { [[ $(debian_suite) == bookworm ]] && printf '%s/moto/usr/lib/python3/dist-packages' "$SHARED" || true; }
 
+# To import it takes a second: what was unpacked is tried once.
+try_moto() {
+    PYTHONPATH=$(moto_path) /usr/bin/python3 -c 'import moto.moto_server.werkzeug_app' || return 1
+    [[ -z $(moto_path) ]] || : >"$SHARED/moto/tried"
+}
+
 install_moto() {
     local dir
-    if PYTHONPATH=$(moto_path) /usr/bin/python3 -c 'import moto.moto_server.werkzeug_app' 2>/dev/null; then
+    if [[ -f $SHARED/moto/tried ]] || try_moto 2>/dev/null; then
         note "there"
         return
     fi
@@ -125,7 +131,7 @@ install_moto() {
     apt-get "${APT_ELSEWHERE[@]}" download python3-moto
     rm -rf "$SHARED/moto"
     dpkg-deb -x python3-moto_*.deb "$SHARED/moto"
-    PYTHONPATH=$(moto_path) /usr/bin/python3 -c 'import moto.moto_server.werkzeug_app'
+    try_moto
     note "installed"
 }
 

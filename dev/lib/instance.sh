@@ -359,27 +359,26 @@ write_environment() {
 
 # What a program needs to reach and to look into this instance: tests/e2e reads it. It holds the admin's password.
 stack_json() {
-    local name
+    local name bus
     for name in "${INSTANCES[@]}"; do
-        jq -n --arg name "$name" --arg user "$(user_of "$name")" --arg secrets "$STATE/secrets/$name" \
-            --arg dir "$(service_dir "$name")" --arg log "$STATE/logs/$name/current" \
-            --arg metrics "http://127.0.0.1:$(metrics_port_of "$name")" \
-            --arg bus "$([[ $name == edge* ]] || bus_port_of "$name")" \
-            '{($name): {user: $user, secrets: $secrets, service_dir: $dir, log: $log, metrics: $metrics,
-              bus: (if $bus == "" then null else "tcp://127.0.0.1:\($bus)" end)}}'
-    done | jq -s --arg edge "$EDGE" --arg issuer "$ISSUER" --arg state "$STATE" --argjson base "$BASE" \
+        bus=''
+        [[ $name == edge* ]] || bus="tcp://127.0.0.1:$(bus_port_of "$name")"
+        printf '%s\t' "$name" "$(user_of "$name")" "$STATE/secrets/$name" "$(service_dir "$name")" "$STATE/logs/$name/current" \
+            "http://127.0.0.1:$(metrics_port_of "$name")" "$bus"
+        echo
+    done | jq -nR --arg edge "$EDGE" --arg issuer "$ISSUER" --arg state "$STATE" --argjson base "$BASE" \
         --arg cloud "http://127.0.0.1:$((BASE + 1))" --arg admin "$(database_url cordon_admin db-admin)" --arg data "$STATE/postgres" \
         --arg id "$(made aws-tester.id)" --arg secret "$(made aws-tester.secret)" --arg region "$REGION" \
         '{edge: $edge, issuer: $issuer, port_base: $base, state: $state,
           postgres: {port: $base, admin_url: $admin, data: $data},
           cloud: {url: $cloud, region: $region, state: "\($state)/cloud", access_key_id: $id, secret_access_key: $secret},
-          processes: add}'
+          processes: [inputs / "\t" | {(.[0]): {user: .[1], secrets: .[2], service_dir: .[3], log: .[4], metrics: .[5],
+              bus: (if .[6] == "" then null else .[6] end)}}] | add}'
 }
 
 identities_json() {
     local name
     for name in auth ingest-worker embedding-worker query audit-writer operator tester; do
-        jq -n --arg name "$name" --arg id "$(made "aws-$name.id")" --arg secret "$(made "aws-$name.secret")" \
-            '{name: $name, access_key_id: $id, secret_access_key: $secret}'
-    done | jq -s .
+        printf '%s\t%s\t%s\n' "$name" "$(made "aws-$name.id")" "$(made "aws-$name.secret")"
+    done | jq -nR '[inputs / "\t" | {name: .[0], access_key_id: .[1], secret_access_key: .[2]}]'
 }
