@@ -56,17 +56,20 @@ void patience_cut_all(const struct patience_cut *cuts, unsigned count) {
     each_peer(cut_peer, &(struct cuts){ cuts, count });
 }
 
-struct wanted { struct patience_cut cut; int fd; };
+struct wanted { struct patience_cut cut; int server_port, fd; };
 
 /* To the first that fits: numbers that are in use are low ones, and to ask for all 16,384 takes 3 ms, which each stream would wait. */
 static bool find_peer(void *ctx, int fd, const struct sockaddr_in *peer) {
     struct wanted *w = ctx;
-    w->fd = is_other_end(&w->cut, peer) ? fd : -1;
-    return w->fd < 0;
+    struct sockaddr_in own;
+    socklen_t len = sizeof own;
+    bool is_it = is_other_end(&w->cut, peer) && getsockname(fd, (struct sockaddr *)&own, &len) == 0 && ntohs(own.sin_port) == w->server_port;
+    w->fd = is_it ? fd : -1;
+    return !is_it;
 }
 
 int patience_socket(const struct vigil *v) {
-    struct wanted w = { .fd = -1 };
+    struct wanted w = { .server_port = v->server_port, .fd = -1 };
     if (patience_cut_init(&w.cut, v->address, v->port))
         each_peer(find_peer, &w);
     return w.fd;

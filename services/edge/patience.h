@@ -18,6 +18,7 @@ struct vigil {
     struct vigil *next, *previous;
     const char *address;            /* of the client, IPv4 text; with the port it finds the socket */
     int port;
+    int server_port;                /* ours, for patience_socket */
     int64_t begun_ms, deadline_ms;  /* clock_mono_ms() */
     bool is_writing;                /* cut both ways; a read that is cut can still be answered */
     bool is_open, is_cut;
@@ -32,7 +33,7 @@ void patience_cut_all(const struct patience_cut *cuts, unsigned count);
 void patience_begin(struct patience *p, struct vigil *v, int64_t deadline_ms);
 /* So many connections are open that slow ones are given less time: HURRY_MS for each read or write. */
 void patience_hurry(struct patience *p, bool is_crowded);
-/* The socket of the connection, which the caller knows to be open; -1: none was found. Any vigil that has address and port. */
+/* The socket of the connection, which the caller knows to be open; -1: none was found. Any vigil that has address and both ports. */
 int patience_socket(const struct vigil *v);
 /* Stop watching, before the connection can be closed. True when it was cut. */
 bool patience_end(struct patience *p, struct vigil *v);

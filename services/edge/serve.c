@@ -243,6 +243,7 @@ static int on_request(struct mg_connection *conn) {
     x->framing.length_bytes = -1;
     x->vigil.address = x->in->remote_addr;
     x->vigil.port = x->in->remote_port;
+    x->vigil.server_port = x->in->server_port;
     x->call = (struct call){ .mem = mem, .request_id = uuid_v7(), .method = "", .ticket = "", .traceparent = "", .attempt = 1,
                              .deadline_ms = clock_mono_ms() + ADMISSION_MS };
     trace_begin(&scope, SPAN_SERVER, "HTTP", traceparent_of(x->in));

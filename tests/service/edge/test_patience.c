@@ -20,9 +20,9 @@ static int connect_from(uint16_t port, int *ret_server, struct vigil *v) {
     cr_assert_eq(getsockname(listener, (struct sockaddr *)&at, &len), 0);
     cr_assert_eq(connect(client, (struct sockaddr *)&at, len), 0);
     *ret_server = accept(listener, NULL, NULL);
-    cr_assert_eq(getsockname(client, (struct sockaddr *)&at, &len), 0);
+    cr_assert_eq(getsockname(client, (struct sockaddr *)&from, &len), 0);
     close(listener);
-    *v = (struct vigil){ .address = "127.0.0.1", .port = ntohs(at.sin_port) };
+    *v = (struct vigil){ .address = "127.0.0.1", .port = ntohs(from.sin_port), .server_port = ntohs(at.sin_port) };
     return client;
 }
 
@@ -98,6 +98,8 @@ Test(edge_patience, another_connection_from_the_same_port_saves_nobody, .timeout
     char byte;
     int first = connect_pair(&server[0], &v), second = connect_from((uint16_t)v.port, &server[1], &late);
     cr_assert_eq(late.port, v.port);
+    cr_expect_eq(patience_socket(&v), server[0]);
+    cr_expect_eq(patience_socket(&late), server[1], "whatever else the client has at that port");
     cr_assert(patience_cut_init(&cut, late.address, late.port));
     patience_cut_all(&cut, 1);
     cr_expect_eq(recv(server[1], &byte, 1, MSG_DONTWAIT), 0);
