@@ -54,6 +54,16 @@ enum status archived_find(struct tenant_tx *tx, struct arena *mem, const PGresul
     return st == ST_OK ? add(mem, places, archived, why) : st;
 }
 
+enum status archived_find_ending(struct tenant_tx *tx, struct arena *mem, const struct uuid *tenant_id, struct archived *archived,
+                                 struct why *why) {
+    static const struct sql PLACE = { "ending_archived",
+        "SELECT seq, month, first, place, bytes, leaf_hash FROM audit.ending_archived($1)", 1 };
+    CLEANUP(pgrows_destroy) PGresult *places = NULL;
+    archived->tenant_id = *tenant_id;
+    enum status st = tenant_tx_run(tx, &PLACE, (struct db_param[]){ DB_UUID(tenant_id) }, &places, why);
+    return st == ST_OK ? add(mem, places, archived, why) : st;
+}
+
 static int by_place(const void *a_p, const void *b_p) {
     const struct archived_event *a = a_p, *b = b_p;
     int order = strcmp(a->month, b->month);

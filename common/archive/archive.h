@@ -27,6 +27,9 @@ struct archived { struct uuid tenant_id; struct archived_event *items; size_t co
  * where those are. Adds to *archived; asks the database only when there are any. */
 enum status archived_find(struct tenant_tx *tx, struct arena *mem, const PGresult *rows, int seq_column, int event_column,
                           struct archived *archived, struct why *why) MUST_USE;
+/* The same of the event of a tenant's end, for people of the platform, where it is archived. */
+enum status archived_find_ending(struct tenant_tx *tx, struct arena *mem, const struct uuid *tenant_id, struct archived *archived,
+                                 struct why *why) MUST_USE;
 /* After it: fetch them, as few requests as may be. s3: the anchor bucket; NULL fails unless there is nothing to fetch.
  * ST_UNAVAILABLE AUDIT_004: the bucket does not answer, or what it has is not what was hashed. */
 enum status archived_read(struct s3 *s3, struct arena *mem, struct archived *archived, int64_t deadline_ms, struct why *why) MUST_USE;

@@ -26,9 +26,10 @@ static enum status prove(struct query *q, struct call *call, uint64_t scope, con
     struct ending_log log = { .tx = &tx };
     if (ended)
         log.tenant = *ended;
-    if (ended && !event)
-        return fail_as(&call->why, ERR_AUDIT_ARCHIVE, "the event of a tenant's end is archived");
-    st = archived_find(&tx, call->mem, rows, 0, 1, archived, &call->why);
+    if (!ended)
+        st = archived_find(&tx, call->mem, rows, 0, 1, archived, &call->why);
+    else if (db_is_null(rows, 0, 1))
+        st = archived_find_ending(&tx, call->mem, ended, archived, &call->why);
     if (st != ST_OK)
         return st;
     st = ended ? audit_ending_head_find(&log, call->mem, &head, &call->why) : audit_head_find(&tx, call->mem, 0, false, &head, &call->why);
@@ -54,11 +55,11 @@ static enum status prove(struct query *q, struct call *call, uint64_t scope, con
     return tenant_tx_commit(&tx, &call->why);
 }
 
-/* What is known of the event by now: it is on the log in a moment, and signed within a minute. */
-enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
-                        struct event_proof *ret_proof) {
+/* What is known of the event by now: it is on the log in a moment, and signed within a minute; its bytes may be in the bucket. */
+static enum status prove_whole(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
+                               const struct uuid *ended, struct event_proof *ret_proof) {
     struct archived archived = { 0 };
-    enum status st = prove(q, call, scope, find, id, NULL, ret_proof, &archived);
+    enum status st = prove(q, call, scope, find, id, ended, ret_proof, &archived);
     if (st == ST_OK)
         st = archived_read(q->anchor, call->mem, &archived, call->deadline_ms, &call->why);
     if (st == ST_OK && archived.count == 1)
@@ -66,8 +67,12 @@ enum status event_prove(struct query *q, struct call *call, uint64_t scope, cons
     return st;
 }
 
+enum status event_prove(struct query *q, struct call *call, uint64_t scope, const struct sql *find, const struct uuid *id,
+                        struct event_proof *ret_proof) {
+    return prove_whole(q, call, scope, find, id, NULL, ret_proof);
+}
+
 enum status event_prove_ending(struct query *q, struct call *call, const struct uuid *tenant_id, struct event_proof *ret_proof) {
     static const struct sql EVENT = { "ending_event", "SELECT seq, event FROM audit.ending_event($1)", 1 };
-    struct archived archived = { 0 };
-    return prove(q, call, SCOPE_TENANTS_MANAGE, &EVENT, tenant_id, tenant_id, ret_proof, &archived);
+    return prove_whole(q, call, SCOPE_TENANTS_MANAGE, &EVENT, tenant_id, tenant_id, ret_proof);
 }

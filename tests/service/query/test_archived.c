@@ -81,6 +81,30 @@ Test(query_archived, a_report_of_disclosures_has_them_too) {
     cr_expect_eq(rig.why.code, ERR_AUDIT_ARCHIVE, "no report that silently leaves out what it cannot read");
 }
 
+Test(query_archived, the_certificate_of_a_tenants_end_comes_with_its_archived_event) {
+    Query__GetOffboardingRequest req = QUERY__GET_OFFBOARDING_REQUEST__INIT;
+    ProtobufCMessage *before_p = NULL, *after_p = NULL;
+    const char *root = pg_ticket(NULL, "platform_admin", "root");
+    log_fill(PG_TENANT_A, 20);
+    pg_ask(pg_admin(), "ALTER TABLE audit.audit_logs DISABLE TRIGGER ALL; UPDATE audit.audit_logs SET action = 'tenant.destroy' WHERE tenant_id = '" PG_TENANT_A "' AND seq = 5; "
+                       "ALTER TABLE audit.audit_logs ENABLE TRIGGER ALL");
+    pg_ask(pg_admin(), "INSERT INTO auth.offboardings (tenant_id, id, state, certificate) VALUES ('" PG_TENANT_A "', gen_random_uuid(), 'destroyed', '{}')");
+    (void)log_sign(PG_TENANT_A);
+    req.tenant_id = rig_id(PG_TENANT_A);
+    cr_assert_eq(rig_call("query.GetOffboarding", root, &req.base, &before_p), ST_OK, "%s", rig.why.text);
+    log_archive(0, 10);
+    cr_assert_eq(rig_call("query.GetOffboarding", root, &req.base, &after_p), ST_OK, "%s", rig.why.text);
+    const Query__GetOffboardingReply *before = (const void *)before_p, *after = (const void *)after_p;
+    cr_expect_str_eq(after->state, "signed");
+    cr_expect(after->seq == 5 && before->seq == 5);
+    cr_expect(strlen(after->event) > 0 && str_equal(before->event, after->event), "%s", after->event);
+    rig.is_store_down = true;
+    cr_expect_eq(rig_call("query.GetOffboarding", root, &req.base, &after_p), ST_UNAVAILABLE);
+    cr_expect_eq(rig.why.code, ERR_AUDIT_ARCHIVE);
+    cr_expect_str_eq(pg_try(pg_admin(), "SET ROLE cordon_audit_reader; SELECT * FROM audit.ending_archived('" PG_TENANT_A "')"), "00000");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM audit.ending_archived('" PG_TENANT_A "'); RESET ROLE"), "", "nothing without a ticket of the platform");
+}
+
 Test(query_archived, what_cannot_be_read_or_is_not_what_was_hashed_is_said_and_nothing_is_shown) {
     CLEANUP(buffer_end) struct buffer out = { 0 };
     log_fill(PG_TENANT_A, 20);

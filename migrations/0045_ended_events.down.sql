@@ -1,0 +1,1 @@
+DROP FUNCTION audit.ending_archived(uuid);
