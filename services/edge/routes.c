@@ -13,8 +13,8 @@
 
 #define MESSAGE(package, name) &package##__##name##__descriptor
 
-enum { JSON_MAX_BYTES = 64 << 10, EVIDENCE_MAX_BYTES = 512 << 10 /* names of 10,000 documents */, QUICK_MS = 5000, READ_MS = 15000, ANSWER_MS = 60000, UPLOAD_MS = 900000,
-       EXPORT_MS = 3600000 };
+enum { JSON_MAX_BYTES = 64 << 10, EVIDENCE_MAX_BYTES = 512 << 10 /* names of 10,000 documents */ };
+enum { QUICK_MS = 5000, READ_MS = 15000, ANSWER_MS = 60000, UPLOAD_MS = 900000, EXPORT_MS = 3600000 };
 
 const struct http_route ROUTES[] = {
     /* verb    path                                        auth        scope                  rate         body         body max */
