@@ -12,50 +12,26 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#include "bus/serve.h"
-#include "core/clock.h"
 #include "core/str.h"
 #include "query.pb-c.h"
+#include "support/bus.h"
 #include "support/measure.h"
 
 enum { WORKERS = 32, ANSWER_MS = 20000, TICKET_BYTES = 500, TEXT_BYTES = 100, FRAME_BYTES = 700, PARTS = 64 };
 #define STREAM_MB ((double)PARTS * BUS_PART_MAX_BYTES / 1e6)
 
 static struct {
-    char public_keys[PEER_COUNT][BUS_KEY_TEXT_BYTES], secret_keys[PEER_COUNT][BUS_KEY_TEXT_BYTES];
-    char bus[64], bare[64], bare_curve[64];
+    char bus[BENCH_ADDRESS_BYTES], bare[BENCH_ADDRESS_BYTES], bare_curve[BENCH_ADDRESS_BYTES];
     uint16_t tcp_port;
     char *source, *target;      /* PARTS parts each */
     void *zmq_context;
     struct bus *edge;
 } bench;
 
-static uint16_t free_port(void) {
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t len = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || getsockname(fd, (struct sockaddr *)&at, &len) != 0)
-        bench_fail("no free port");
-    close(fd);
-    return ntohs(at.sin_port);
-}
-
-static struct bus *bus_open(struct bus_options *opt, enum peer self) {
-    struct why why = { 0 };
-    struct bus *bus = NULL;
-    opt->self = self;
-    opt->secret_key = secret_new(bench.secret_keys[peer_index(self)], BUS_KEY_TEXT_BYTES - 1);
-    opt->metrics = metrics_new();
-    opt->queue_max_count = 256;
-    for (unsigned i = 0; i < PEER_COUNT; i++)
-        opt->public_keys[i] = bench.public_keys[i];
-    bench_check(bus_start(opt, &bus, &why), &why, "bus_start");
-    return bus;
-}
-
 /* ---- the other process ---- */
 
-static enum status answer(struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+static enum status answer(void *ctx, struct call *call, ProtobufCBinaryData body, ProtobufCMessage **ret_reply) {
+    (void)ctx;
     bool is_end = !str_equal(call->method, "query.Stream");
     while (!is_end) {
         const void *data;
@@ -72,27 +48,13 @@ static enum status answer(struct call *call, ProtobufCBinaryData body, ProtobufC
     return ST_OK;
 }
 
-static void *serve_bus(void *arg) {
-    struct bus_worker *w = bus_worker_new(arg);
-    struct call call;
-    ProtobufCBinaryData body;
-    while (bus_worker_take(w, &call, &body)) {
-        ProtobufCMessage *reply = NULL;
-        enum status st = answer(&call, body, &reply);
-        (void)bus_worker_reply(w, &call, st, reply);
-        arena_destroy(&call.mem);
-    }
-    bus_worker_destroy(&w);
-    return NULL;
-}
-
 /* Echoes frames that begin with 'E', drops the others. */
 static void *serve_bare(void *arg) {
     void *router = zmq_socket(bench.zmq_context, ZMQ_ROUTER);
     int yes = 1;
     if (arg == bench.bare_curve) {
         zmq_setsockopt(router, ZMQ_CURVE_SERVER, &yes, sizeof yes);
-        zmq_setsockopt(router, ZMQ_CURVE_SECRETKEY, bench.secret_keys[peer_index(PEER_QUERY)], BUS_KEY_TEXT_BYTES);
+        zmq_setsockopt(router, ZMQ_CURVE_SECRETKEY, bench_bus_key(PEER_QUERY, true), BUS_KEY_TEXT_BYTES);
     }
     if (zmq_bind(router, arg) != 0)
         bench_fail("cannot bind %s", (const char *)arg);
@@ -139,9 +101,7 @@ static _Noreturn void other_process(int told, int ended) {
     bench.zmq_context = zmq_ctx_new();
     opt.listen = bench.bus;
     opt.callers = PEER_EDGE;
-    struct bus *bus = bus_open(&opt, PEER_QUERY);
-    for (int i = 0; i < WORKERS; i++)
-        pthread_create(&thread, NULL, serve_bus, bus);
+    bench_bus_serve(bench_bus_open(&opt, PEER_QUERY), WORKERS, answer, NULL);
     pthread_create(&thread, NULL, serve_bare, bench.bare);
     pthread_create(&thread, NULL, serve_bare, bench.bare_curve);
     pthread_create(&thread, NULL, serve_tcp, &listener);
@@ -166,14 +126,9 @@ static void bus_end(void *state) {
     bus_client_destroy(&client);
 }
 
-static struct call bus_call(struct bus_client *client) {
-    return (struct call){ .mem = arena_new(BUS_BODY_CAP_BYTES), .bus = client, .request_id = uuid_v7(), .method = "", .ticket = ticket,
-                          .traceparent = "", .deadline_ms = clock_mono_ms() + ANSWER_MS };
-}
-
 static void bus_question(void *state, struct stopwatch *watch) {
     (void)watch;
-    struct call call = bus_call(state);
+    struct call call = bench_bus_call(state, ticket, ANSWER_MS);
     Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
     req.question = text;
@@ -183,7 +138,7 @@ static void bus_question(void *state, struct stopwatch *watch) {
 
 static void bus_upload(void *state, struct stopwatch *watch) {
     (void)watch;
-    struct call call = bus_call(state);
+    struct call call = bench_bus_call(state, ticket, ANSWER_MS);
     Query__SearchRequest req = QUERY__SEARCH_REQUEST__INIT;
     ProtobufCMessage *reply = NULL;
     CLEANUP(bus_stream_destroy) struct bus_stream *stream = NULL;
@@ -207,9 +162,9 @@ static void *bare_begin(void *ctx, unsigned caller) {
     (void)caller;
     void *dealer = zmq_socket(bench.zmq_context, ZMQ_DEALER);
     if (ctx == bench.bare_curve) {
-        zmq_setsockopt(dealer, ZMQ_CURVE_SERVERKEY, bench.public_keys[peer_index(PEER_QUERY)], BUS_KEY_TEXT_BYTES);
-        zmq_setsockopt(dealer, ZMQ_CURVE_PUBLICKEY, bench.public_keys[peer_index(PEER_EDGE)], BUS_KEY_TEXT_BYTES);
-        zmq_setsockopt(dealer, ZMQ_CURVE_SECRETKEY, bench.secret_keys[peer_index(PEER_EDGE)], BUS_KEY_TEXT_BYTES);
+        zmq_setsockopt(dealer, ZMQ_CURVE_SERVERKEY, bench_bus_key(PEER_QUERY, false), BUS_KEY_TEXT_BYTES);
+        zmq_setsockopt(dealer, ZMQ_CURVE_PUBLICKEY, bench_bus_key(PEER_EDGE, false), BUS_KEY_TEXT_BYTES);
+        zmq_setsockopt(dealer, ZMQ_CURVE_SECRETKEY, bench_bus_key(PEER_EDGE, true), BUS_KEY_TEXT_BYTES);
     }
     if (zmq_connect(dealer, ctx) != 0)
         bench_fail("cannot connect %s", (const char *)ctx);
@@ -285,13 +240,11 @@ int main(void) {
     int told[2], ended[2];
     memset(ticket, 't', TICKET_BYTES);
     memset(text, 'q', TEXT_BYTES);
-    for (unsigned i = 0; i < PEER_COUNT; i++)
-        if (zmq_curve_keypair(bench.public_keys[i], bench.secret_keys[i]) != 0)
-            bench_fail("libzmq has no CURVE");
-    snprintf(bench.bus, sizeof bench.bus, "tcp://127.0.0.1:%u", free_port());
-    snprintf(bench.bare, sizeof bench.bare, "tcp://127.0.0.1:%u", free_port());
-    snprintf(bench.bare_curve, sizeof bench.bare_curve, "tcp://127.0.0.1:%u", free_port());
-    bench.tcp_port = free_port();
+    bench_bus_keys();
+    bench_free_address(bench.bus);
+    bench_free_address(bench.bare);
+    bench_free_address(bench.bare_curve);
+    bench.tcp_port = bench_free_port();
     bench.source = xalloc((size_t)PARTS * BUS_PART_MAX_BYTES);
     bench.target = xalloc((size_t)PARTS * BUS_PART_MAX_BYTES);
     memset(bench.source, 'd', (size_t)PARTS * BUS_PART_MAX_BYTES);
@@ -307,10 +260,8 @@ int main(void) {
         bench_fail("the other process did not start");
     bench.zmq_context = zmq_ctx_new();
     opt.endpoints[peer_index(PEER_QUERY)] = bench.bus;
-    bench.edge = bus_open(&opt, PEER_EDGE);
-    int64_t until_ms = clock_mono_ms() + ANSWER_MS;
-    while (!bus_peer_is_up(bench.edge, PEER_QUERY) && clock_mono_ms() < until_ms)
-        usleep(2000);
+    bench.edge = bench_bus_open(&opt, PEER_EDGE);
+    bench_bus_await(bench.edge, PEER_QUERY);
 
     const struct bench_row rows[] = {
         QUESTIONS("bus_ask", 1, 3, NULL, bus),
