@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 256, BUFFER_BYTES = 4 << 20, NOTES_MAX = 8, CONSISTENCIES_MAX = 64 };
+enum { TILE = 256, BUFFER_BYTES = 1 << 16, NOTES_MAX = 8, CONSISTENCIES_MAX = 64 };
 
 /* ---- lines ---- */
 
-struct lines { FILE *in; char *buffer; size_t begin, end; bool is_over, has_failed; };
+struct lines { FILE *in; char *buffer; size_t size, begin, end; bool is_over, has_failed; };      /* as large as its longest line wants */
 
 /* The next line without its end. False: no more (which may be for has_failed, or for a line that is too long). */
 static bool next_line(struct lines *l, struct text *out, bool *ret_is_whole) {
@@ -34,7 +34,9 @@ static bool next_line(struct lines *l, struct text *out, bool *ret_is_whole) {
             l->begin = 0;
             l->end = searched;
         }
-        size_t got = fread(l->buffer + l->end, 1, BUFFER_BYTES - l->end, l->in);
+        if (l->end == l->size && !(l->buffer = realloc(l->buffer, l->size *= 2)))
+            abort();
+        size_t got = fread(l->buffer + l->end, 1, l->size - l->end, l->in);
         l->end += got;
         if (got == 0) {
             l->is_over = true;
@@ -134,6 +136,8 @@ static bool take_rest(struct reading *r, const struct object *o) {
 }
 
 static bool take_consistency(struct reading *r, const struct object *o) {
+    if (!r->consistencies && !(r->consistencies = calloc(CONSISTENCIES_MAX + 1, sizeof *r->consistencies)))
+        abort();
     struct consistency *c = &r->consistencies[r->consistency_count];
     if (r->consistency_count == CONSISTENCIES_MAX || !json_u64(o, "from", &c->from) || !json_u64(o, "to", &c->to) ||
         !json_hashes(o, "hashes", c->proof, PROOF_MAX, &c->count))
@@ -343,8 +347,9 @@ static void read_all(struct reading *r) {
 
 bool export_check(FILE *in, const struct expected *e, struct report *out) {
     struct reading *r = calloc(1, sizeof *r);
-    if (!r || !(r->lines.buffer = malloc(BUFFER_BYTES)) || !(r->consistencies = calloc(CONSISTENCIES_MAX + 1, sizeof *r->consistencies)))
+    if (!r || !(r->lines.buffer = malloc(BUFFER_BYTES)))
         abort();
+    r->lines.size = BUFFER_BYTES;
     *out = (struct report){ .index = -1 };
     r->e = e;
     r->report = out;

@@ -21,11 +21,11 @@ struct package {
     struct package_report *report;
     struct hasher *hasher;
     EVP_MD_CTX *digest;
-    struct member members[MEMBERS_MAX];
-    size_t count, wrong;                /* wrong: the first member inside which something is, and what */
+    struct member *members;
+    size_t members_size, count, wrong;  /* wrong: the first member inside which something is, and what */
     char wrong_text[160];
     char *line;                         /* of a member of lines, or the whole manifest */
-    size_t line_len;
+    size_t line_size, line_len;
     uint64_t line_number;
     char *note;
     struct checkpoint checkpoint;       /* of the events */
@@ -225,8 +225,15 @@ static line_taker *taker_of(const char *name) {
     return NULL;
 }
 
+static void make_room(struct package *p, size_t len) {
+    while (p->line_size < p->line_len + len)
+        if (!(p->line = realloc(p->line, p->line_size = p->line_size ? 2 * p->line_size : READ_BYTES)))
+            abort();
+}
+
 static void take_lines(struct package *p, line_taker *line, const char *data, size_t len) {
     const char *why = "";
+    make_room(p, len);
     for (size_t i = 0; i < len; i++) {
         if (data[i] != '\n') {
             if (p->line_len < LINE_MAX_BYTES)
@@ -263,9 +270,11 @@ static bool take_content(struct package *p, struct member *m) {
             abort();
         if (line)
             take_lines(p, line, data, part);
-        if (is_manifest)
+        if (is_manifest) {
+            make_room(p, part);
             memcpy(p->line + p->line_len, data, part);
-        p->line_len += is_manifest ? part : 0;
+            p->line_len += part;
+        }
         left -= part;
     }
     if (EVP_DigestFinal_ex(p->digest, m->sha256.bytes, NULL) != 1)
@@ -292,6 +301,8 @@ static bool take_members(struct package *p) {
             return wrong(p, MANIFEST, "it is missing");
         if (p->count == MEMBERS_MAX)
             return wrong(p, "", "there are too many members");
+        if (p->count == p->members_size && !(p->members = realloc(p->members, (p->members_size = 2 * p->members_size + 8) * sizeof *p->members)))
+            abort();
         struct member *m = &p->members[p->count];
         if (!read_header(p, block, m) || !take_content(p, m))
             return false;
@@ -363,9 +374,9 @@ bool package_check(FILE *in, const struct verifier *key, struct package_report *
     p->report = out;
     p->hasher = hasher_new();
     p->digest = EVP_MD_CTX_new();
-    p->line = malloc(MANIFEST_MAX_BYTES);
+    make_room(p, READ_BYTES);
     p->note = malloc(NOTE_MAX_BYTES);
-    bool is_ready = p->digest && p->line && p->note;
+    bool is_ready = p->digest && p->note;
     out->is_good = is_ready && take_members(p) && check_manifest(p);
     bool was_read = is_ready && !p->cannot_read;
     EVP_MD_CTX_free(p->digest);
@@ -373,6 +384,7 @@ bool package_check(FILE *in, const struct verifier *key, struct package_report *
     free(p->vouched);
     free(p->note);
     free(p->line);
+    free(p->members);
     free(p);
     return was_read;
 }
