@@ -1,4 +1,4 @@
--- The log at speed, again: what a row and a ticket cost PostgreSQL. What it enforces is what it was.
+-- Tickets at speed, again. What is good is what was.
 
 SET LOCAL ROLE cordon_owner;
 GRANT CREATE ON SCHEMA authz TO cordon_authz_definer;
@@ -44,19 +44,4 @@ END $$;
 RESET ROLE;
 SET LOCAL ROLE cordon_owner;
 REVOKE CREATE ON SCHEMA authz FROM cordon_authz_definer;
-RESET ROLE;
-
--- The same words as before, which are all ASCII: to count their characters took as long as two entries of an index. Not valid: who was
--- allowed by the other is by this one, so nobody need read the log for it. A month that is about to take its archived form must say the same.
-SET LOCAL ROLE cordon_owner;
-ALTER TABLE audit.audit_logs DROP CONSTRAINT audit_logs_action_check;
-ALTER TABLE audit.audit_logs ADD CONSTRAINT audit_logs_action_check CHECK (action ~ '^[a-z][a-z_.]*$' AND octet_length(action) BETWEEN 3 AND 64) NOT VALID;
-DO $$
-DECLARE
-    closing  regclass;
-BEGIN
-    FOR closing IN SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^closing_[0-9]{4}_[0-9]{2}$' LOOP
-        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT audit_logs_action_check, ADD CONSTRAINT audit_logs_action_check CHECK (action ~ ''^[a-z][a-z_.]*$'' AND octet_length(action) BETWEEN 3 AND 64)', closing);
-    END LOOP;
-END $$;
 RESET ROLE;

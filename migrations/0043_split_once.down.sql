@@ -41,16 +41,3 @@ RESET ROLE;
 SET LOCAL ROLE cordon_owner;
 REVOKE CREATE ON SCHEMA authz FROM cordon_authz_definer;
 RESET ROLE;
-
-SET LOCAL ROLE cordon_owner;
-ALTER TABLE audit.audit_logs DROP CONSTRAINT audit_logs_action_check;
-ALTER TABLE audit.audit_logs ADD CONSTRAINT audit_logs_action_check CHECK (action ~ '^[a-z][a-z_.]*$' AND length(action) BETWEEN 3 AND 64) NOT VALID;
-DO $$
-DECLARE
-    closing  regclass;
-BEGIN
-    FOR closing IN SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^closing_[0-9]{4}_[0-9]{2}$' LOOP
-        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT audit_logs_action_check, ADD CONSTRAINT audit_logs_action_check CHECK (action ~ ''^[a-z][a-z_.]*$'' AND length(action) BETWEEN 3 AND 64)', closing);
-    END LOOP;
-END $$;
-RESET ROLE;
