@@ -1,9 +1,8 @@
 /* evidence_job — makes a package of evidence: originals as they were uploaded, what the database says of them, events with
  * their inclusion proofs, receipts, and last the manifest with the proof that the log vouches for it (docs/AUDIT_FORMAT.md). One
  * stream from the store through the seal and back into the store: memory is a frame, a page of events, receipts of a megabyte, the list of
- * the originals and the manifest. The keys of
- * the originals come only for a committed event that names them. Whoever takes the job over begins anew: until the last transaction
- * nothing of the package can be read. */
+ * the originals and the manifest. The keys of the originals come only for a committed event that names them. Whoever takes the job over
+ * begins anew: until the last transaction nothing of the package can be read. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
