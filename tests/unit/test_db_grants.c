@@ -120,7 +120,7 @@ Test(db_grants, definer_functions_are_locked) {
     /* the owner's: only the owner can make and exchange partitions. The last two are for functions of cordon_audit_definer only */
     expect_none("definer function of the wrong owner",
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN " OURS
-        " AND p.prosecdef AND pg_get_userbyid(p.proowner) <> 'cordon_' || n.nspname || '_definer' AND p.proname NOT IN ('make_vector_partition', 'index_vectors', 'keep_vector_index', 'make_partitions', 'open_archive', 'swap_archive')");
+        " AND p.prosecdef AND pg_get_userbyid(p.proowner) <> 'cordon_' || n.nspname || '_definer' AND p.proname NOT IN ('make_vector_partition', 'drop_vector_partition', 'index_vectors', 'keep_vector_index', 'make_partitions', 'open_archive', 'swap_archive')");
     expect_none("a definer owns more than functions",
         "SELECT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid "
         "WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o' AND r.rolname LIKE 'cordon\\_%\\_definer' "
