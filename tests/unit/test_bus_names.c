@@ -68,7 +68,7 @@ static void write_file(const char *path, const char *text) {
 static void move_into_namespaces(void) {
     if (unshare(CLONE_NEWNET | CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) != 0)
         cr_skip("no namespaces here");
-    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+    if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0)
         cr_skip("the root is no mount point, as in a chroot: what is mounted here might be seen outside");
     char path[] = "/tmp/cordon-resolv-XXXXXX";
     int file = mkstemp(path), fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -76,7 +76,7 @@ static void move_into_namespaces(void) {
     cr_assert_eq(fchmod(file, 0644), 0);
     struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
     cr_assert_eq(ioctl(fd, SIOCSIFFLAGS, &lo), 0);
-    cr_assert_eq(mount(path, "/etc/resolv.conf", NULL, MS_BIND, NULL), 0);
+    cr_assert_eq(mount(path, "/etc/resolv.conf", "none", MS_BIND, NULL), 0);
     close(fd);
     close(file);
     unlink(path);
