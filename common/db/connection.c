@@ -44,6 +44,7 @@ const struct sql SQL_RESET = { "reset", "RESET ALL", 0 };
  * said only while there is no snapshot, which CLOSE would take. */
 const struct sql SQL_BEGIN = { "begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0 };
 const struct sql SQL_CLOSE = { "close", "CLOSE ALL", 0 };
+const struct sql SQL_ROLLBACK = { "rollback", "ROLLBACK", 0 };
 
 /* Notices are nobody's business, but a server that says goodbye (57P01) does so as one, before its socket closes. */
 static void hear_goodbye(void *arg, const PGresult *notice) {
@@ -271,8 +272,8 @@ static enum status collect(struct db_connection *c, const struct db_step steps[]
 
 enum status connection_run(struct db_connection *c, const struct db_step steps[], size_t n, int64_t deadline_ms,
                            PGresult *ret_rows[], struct why *why) {
-    enum { BEGIN_STEPS = 4 };
-    PGresult *rows[BEGIN_STEPS + DB_STEPS_MAX] = { NULL };
+    enum { BEGIN_AND_END_STEPS = 5 };
+    PGresult *rows[BEGIN_AND_END_STEPS + DB_STEPS_MAX] = { NULL };
     assert(n > 0 && n <= sizeof rows / sizeof *rows);
     if (c->is_suspect)
         return fail(why, ST_UNAVAILABLE, "%s: the connection is lost", steps[0].sql->name);
@@ -314,8 +315,7 @@ enum status connection_commit(struct db_connection *c, const struct db_step step
 }
 
 void connection_rollback(struct db_connection *c) {
-    static const struct sql ROLLBACK = { "rollback", "ROLLBACK", 0 };
     struct why ignored = { 0 };
-    if (connection_run(c, &(struct db_step){ .sql = &ROLLBACK }, 1, clock_mono_ms() + ROLLBACK_MAX_MS, NULL, &ignored) != ST_OK)
+    if (connection_run(c, &(struct db_step){ .sql = &SQL_ROLLBACK }, 1, clock_mono_ms() + ROLLBACK_MAX_MS, NULL, &ignored) != ST_OK)
         c->is_suspect = true;
 }

@@ -45,7 +45,7 @@ enum status connection_run(struct db_connection *c, const struct db_step steps[]
 /* What every transaction begins with, in this order: RESET ALL, BEGIN, CLOSE ALL. Gone is then what an
  * earlier user of the connection SET or held open. Prepared names may be left, but are never used;
  * temporary tables cannot be made. */
-extern const struct sql SQL_RESET, SQL_BEGIN, SQL_CLOSE;
+extern const struct sql SQL_RESET, SQL_BEGIN, SQL_CLOSE, SQL_ROLLBACK;
 
 /* These steps, none perhaps, and COMMIT behind them in the same round trip; and look at the tag: a failed transaction
  * answers ROLLBACK with success. When the answer is lost the outcome is unknown: ST_UNAVAILABLE, safe to repeat by id. */

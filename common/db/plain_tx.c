@@ -89,7 +89,7 @@ void plain_tx_end(struct plain_tx *tx) {
     span_end(&tx->span, tx->outcome);
     if (!tx->conn)
         return;
-    if (tx->conn->pg && !tx->conn->is_suspect)
+    if (tx->conn->pg && !tx->conn->is_suspect && PQtransactionStatus(tx->conn->pg) != PQTRANS_IDLE)
         connection_rollback(tx->conn);
     db_pool_return(tx->pool, &tx->conn);
 }

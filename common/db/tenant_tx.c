@@ -28,11 +28,11 @@ static void read_claims(const PGresult *rows, struct claims *ret_claims) {
     *ret_claims = c;
 }
 
-enum { AT_ENTER = 3, ENTER_STEPS = 4 };
+enum { AT_ENTER = 3, ENTER_STEPS = 4, END_STEPS = 1 };
 
-/* One attempt on one connection. *ret_lost: it broke before anything happened on it. */
+/* One attempt on one connection; `ends`: the transaction's end goes with it. *ret_lost: it broke before anything happened on it. */
 static enum status enter(struct tenant_tx *tx, const char *ticket, const struct uuid *request_id, const struct db_step also[], size_t n,
-                         PGresult *ret_rows[], bool *ret_lost, struct why *why) {
+                         bool ends, PGresult *ret_rows[], bool *ret_lost, struct why *why) {
     char request[UUID_TEXT_BYTES] = "", traceparent[TRACEPARENT_BYTES] = "";
     if (request_id && !uuid_is_nil(request_id))
         uuid_format(request_id, request);
@@ -40,17 +40,18 @@ static enum status enter(struct tenant_tx *tx, const char *ticket, const struct 
     if (tx->plain.span.scope)
         (void)trace_format(&tx->plain.span.context, traceparent);
     const struct db_param params[] = { DB_TEXT(ticket), DB_TEXT(request), DB_TEXT(traceparent) };
-    struct db_step steps[ENTER_STEPS + DB_STEPS_MAX] = {
+    struct db_step steps[ENTER_STEPS + DB_STEPS_MAX + END_STEPS] = {
         { .sql = &SQL_RESET }, { .sql = &SQL_BEGIN }, { .sql = &SQL_CLOSE }, { .sql = &ENTER, .params = params },
     };
-    PGresult *rows[ENTER_STEPS + DB_STEPS_MAX] = { NULL };
+    PGresult *rows[ENTER_STEPS + DB_STEPS_MAX + END_STEPS] = { NULL };
     assert(n <= DB_STEPS_MAX);
     if (n > 0)
         memcpy(steps + ENTER_STEPS, also, n * sizeof *also);
+    steps[ENTER_STEPS + n] = (struct db_step){ .sql = &SQL_ROLLBACK };
     *ret_lost = false;
     enum status st = db_pool_borrow(tx->plain.pool, tx->plain.deadline_ms, &tx->plain.conn, why);
     if (st == ST_OK)
-        st = connection_run(tx->plain.conn, steps, ENTER_STEPS + n, tx->plain.deadline_ms, rows, why);
+        st = connection_run(tx->plain.conn, steps, ENTER_STEPS + n + (ends ? END_STEPS : 0), tx->plain.deadline_ms, rows, why);
     tx->plain.outcome = st;
     if (st != ST_OK) {
         *ret_lost = st == ST_UNAVAILABLE && tx->plain.conn && tx->plain.conn->is_suspect;
@@ -61,6 +62,7 @@ static enum status enter(struct tenant_tx *tx, const char *ticket, const struct 
     trace_tenant(&tx->claims.tenant_id);
     for (size_t i = 0; i < ENTER_STEPS; i++)
         PQclear(rows[i]);
+    PQclear(rows[ENTER_STEPS + n]);
     for (size_t i = 0; i < n; i++) {
         span_text(&tx->plain.span, "db.query.summary", also[i].sql->name);
         PQclear(ret_rows[i]);
@@ -69,15 +71,17 @@ static enum status enter(struct tenant_tx *tx, const char *ticket, const struct 
     return ST_OK;
 }
 
-enum status tenant_tx_begin_with(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope,
-                                 const struct db_step steps[], size_t n, PGresult *ret_rows[], int64_t deadline_ms, struct why *why) {
+static enum status begin(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope,
+                         const struct db_step steps[], size_t n, bool ends, PGresult *ret_rows[], int64_t deadline_ms, struct why *why) {
     *tx = (struct tenant_tx){ .plain = { .pool = pool, .deadline_ms = deadline_ms } };
     if (!ticket || !*ticket)
         return fail(why, ST_UNAUTHENTICATED, "no ticket");
     bool lost = false;
-    enum status st = enter(tx, ticket, request_id, steps, n, ret_rows, &lost, why);
+    enum status st = enter(tx, ticket, request_id, steps, n, ends, ret_rows, &lost, why);
     if (lost)                       /* the server went away since the last use; nothing has happened yet */
-        st = enter(tx, ticket, request_id, steps, n, ret_rows, &lost, why);
+        st = enter(tx, ticket, request_id, steps, n, ends, ret_rows, &lost, why);
+    if (ends)
+        tenant_tx_end(tx);
     if (st != ST_OK)
         return st;
     uint64_t missing = scope & ~tx->claims.scopes;
@@ -88,6 +92,20 @@ enum status tenant_tx_begin_with(struct tenant_tx *tx, struct db_pool *pool, con
         return fail(why, ST_FORBIDDEN, "the ticket lacks scope %s", scope_text(missing & -missing));
     }
     return ST_OK;
+}
+
+enum status tenant_tx_begin_with(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope,
+                                 const struct db_step steps[], size_t n, PGresult *ret_rows[], int64_t deadline_ms, struct why *why) {
+    return begin(tx, pool, ticket, request_id, scope, steps, n, false, ret_rows, deadline_ms, why);
+}
+
+enum status tenant_tx_read(struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope, const struct db_step steps[],
+                           size_t n, PGresult *ret_rows[], struct claims *ret_claims, int64_t deadline_ms, struct why *why) {
+    struct tenant_tx tx;
+    enum status st = begin(&tx, pool, ticket, request_id, scope, steps, n, true, ret_rows, deadline_ms, why);
+    if (st == ST_OK)
+        *ret_claims = tx.claims;
+    return st;
 }
 
 enum status tenant_tx_begin(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id,

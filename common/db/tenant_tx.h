@@ -61,6 +61,10 @@ enum status tenant_tx_begin(struct tenant_tx *tx, struct db_pool *pool, const ch
 enum status tenant_tx_begin_with(struct tenant_tx *tx, struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope,
                                  const struct db_step steps[], size_t n, PGresult *ret_rows[], int64_t deadline_ms, struct why *why) MUST_USE;
 
+/* All of a transaction that only looks, in one round trip: as above, and then it is rolled back, whatever it did. */
+enum status tenant_tx_read(struct db_pool *pool, const char *ticket, const struct uuid *request_id, uint64_t scope, const struct db_step steps[],
+                           size_t n, PGresult *ret_rows[], struct claims *ret_claims, int64_t deadline_ms, struct why *why) MUST_USE;
+
 /* Run q with params[q->n_params]. On ST_OK *ret_rows is the caller's, to pgrows_destroy(); ret_rows
  * may be NULL. After a failure the transaction is dead: only tenant_tx_end() is left. Statuses come
  * from db/sqlstate.def; ST_TIMEOUT also when deadline_ms passed. */

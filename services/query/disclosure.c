@@ -11,7 +11,7 @@ enum { COL_ID, COL_VERSION, COL_WRAPPED };
 enum { AHEAD_MS = 500 };
 
 /* What the database gives for the event: the tenant's keys, and those of the documents and the conversation that it names,
- * as rows of one shape. All of it in one round trip, and the commit in another. */
+ * as rows of one shape. All of it in one round trip; what a question leaves is committed in another. */
 static enum status fetch_keys(struct disclosure *d, struct query *q, struct call *call, const struct disclosed *what, uint64_t scope,
                               struct tenant_keys *ret_tenant_keys, PGresult **ret_rows, PGresult **ret_conversation) {
     static const struct sql OPEN = { "open_keys", "SELECT document_id, version, wrapped FROM keys.open($1)", 1 };
@@ -28,15 +28,17 @@ static enum status fetch_keys(struct disclosure *d, struct query *q, struct call
     const struct db_step steps[] = { { .sql = &KEYSTORE_TENANT }, { .sql = what->begins_in ? &OPEN_AND_BEGIN : &OPEN, .params = event },
                                      { .sql = &OPEN_CONVERSATION, .params = event } };
     PGresult *rows[] = { NULL, NULL, NULL };
+    size_t n = what->opens_conversation ? 3 : 2;
     CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
-    enum status st = tenant_tx_begin_with(&tx, q->db, call->ticket, &call->request_id, scope, steps, what->opens_conversation ? 3 : 2, rows,
-                                          call->deadline_ms, &call->why);
+    enum status st = what->begins_in
+        ? tenant_tx_begin_with(&tx, q->db, call->ticket, &call->request_id, scope, steps, n, rows, call->deadline_ms, &call->why)
+        : tenant_tx_read(q->db, call->ticket, &call->request_id, scope, steps, n, rows, &tx.claims, call->deadline_ms, &call->why);
     if (st == ST_OK)
         st = keystore_rows_tenant(&tx.claims.tenant_id, rows[TENANT], call->mem, ret_tenant_keys, &call->why);
     pgrows_destroy(&rows[TENANT]);
     *ret_rows = rows[DOCUMENTS];
     *ret_conversation = rows[CONVERSATION];
-    return st == ST_OK ? tenant_tx_commit(&tx, &call->why) : st;
+    return st == ST_OK && what->begins_in ? tenant_tx_commit(&tx, &call->why) : st;
 }
 
 static enum status unwrap_row(struct query *q, struct call *call, const struct tenant_keys *tenant_keys, const PGresult *rows, int row,

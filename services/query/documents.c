@@ -149,27 +149,21 @@ static enum status find_document(struct query *q, struct call *call, uint64_t sc
                                  struct claims *ret_claims, struct uuid *ret_id, PGresult **ret_rows) {
     static const struct sql FIND = { "find_document",
         "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
-        "WHERE d.tenant_id = $1 AND d.id = $2 AND d.status <> 'deleted'", 2 };
+        "WHERE d.tenant_id = (SELECT authz.tenant()) AND d.id = $1 AND d.status <> 'deleted'", 1 };
     /* one statement, one moment: an upload that commits meanwhile is the one or the other */
     static const struct sql FIND_ANY = { "find_document_or_upload",
         "SELECT " DOCUMENT_COLUMNS "FROM app.documents d " LATEST_JOB
-        "WHERE d.tenant_id = $1 AND d.id = $2 AND d.status <> 'deleted' UNION ALL "
-        "SELECT " UPLOAD_COLUMNS "FROM app.uploads u WHERE u.tenant_id = $1 AND u.document_id = $2 AND u.swept_at IS NULL", 2 };
+        "WHERE d.tenant_id = (SELECT authz.tenant()) AND d.id = $1 AND d.status <> 'deleted' UNION ALL "
+        "SELECT " UPLOAD_COLUMNS "FROM app.uploads u WHERE u.tenant_id = (SELECT authz.tenant()) AND u.document_id = $1 AND u.swept_at IS NULL", 1 };
     if (!uuid_from_bytes(id_bytes_in->data, id_bytes_in->len, ret_id))
         return fail_as(&call->why, ERR_REQ_FIELD, "document_id");
-    CLEANUP(tenant_tx_end) struct tenant_tx tx = { 0 };
     CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-    enum status st = tenant_tx_begin(&tx, q->db, call->ticket, &call->request_id, scopes, call->deadline_ms,
-                                     &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_run(&tx, has_uploads ? &FIND_ANY : &FIND, (struct db_param[]){ DB_UUID(&tx.claims.tenant_id), DB_UUID(ret_id) }, &rows, &call->why);
-    if (st == ST_OK)
-        st = tenant_tx_commit(&tx, &call->why);
+    const struct db_step find = { .sql = has_uploads ? &FIND_ANY : &FIND, .params = (struct db_param[]){ DB_UUID(ret_id) } };
+    enum status st = tenant_tx_read(q->db, call->ticket, &call->request_id, scopes, &find, 1, &rows, ret_claims, call->deadline_ms, &call->why);
     if (st != ST_OK)
         return st;
     if (db_count(rows) == 0)
         return fail(&call->why, ST_NOT_FOUND, "document");
-    *ret_claims = tx.claims;
     *ret_rows = rows;
     rows = NULL;
     return ST_OK;

@@ -130,6 +130,39 @@ Test(db_tenant_tx, a_statement_that_fails_with_the_beginning_ends_it) {
     cr_expect_eq(db_pool_state(pool).busy, 0);
 }
 
+Test(db_tenant_tx, what_only_reads_acts_for_the_ticket_gives_its_connection_back_and_leaves_nothing) {
+    static const struct sql WHO = { "who", "SELECT authz.tenant(), pg_backend_pid()::text", 0 };
+    static const struct sql ASK = { "ask", "INSERT INTO app.conversations (tenant_id, id, user_id) VALUES (authz.tenant(), $1, authz.user_id())", 1 };
+    static const struct sql WRONG = { "wrong", "SELECT 1 / length('') WHERE $1::uuid IS NOT NULL", 1 };
+    const struct { uint64_t scope; const struct sql *then; enum status want; } cases[] = {
+        { SCOPE_QUERY, &ASK, ST_OK }, { SCOPE_QUERY | SCOPE_AUDIT_READ, &ASK, ST_FORBIDDEN }, { SCOPE_QUERY, &WRONG, ST_INVALID }, { SCOPE_QUERY, &ASK, ST_OK } };
+    const char *ticket = pg_ticket(PG_SLUG_A, "reviewer", "rev");
+    char backend[16] = "";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct uuid id = uuid_v7();
+        const struct db_param which = DB_UUID(&id);
+        const struct db_step steps[] = { { .sql = &WHO }, { .sql = cases[i].then, .params = &which } };
+        PGresult *rows[] = { NULL, NULL };
+        struct claims claims = { 0 };
+        struct why why = { 0 };
+        enum status st = tenant_tx_read(pool, ticket, NULL, cases[i].scope, steps, 2, rows, &claims, soon(), &why);
+        cr_expect_eq(st, cases[i].want, "case %zu: %d, %s", i, st, why.text);
+        cr_expect_eq(rows[0] != NULL, cases[i].want == ST_OK, "case %zu", i);
+        if (rows[0]) {
+            struct uuid tenant = db_uuid(rows[0], 0, 0);
+            cr_expect(uuid_equal(&tenant, &claims.tenant_id));
+            cr_expect_eq(db_affected(rows[1]), 1);
+            cr_expect(!*backend || strcmp(backend, db_text(rows[0], 0, 1)) == 0, "the same connection again");
+            snprintf(backend, sizeof backend, "%s", db_text(rows[0], 0, 1));
+        }
+        pgrows_destroy(&rows[0]);
+        pgrows_destroy(&rows[1]);
+        cr_expect_eq(db_pool_state(pool).busy, 0);
+        cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM app.conversations"), "0");
+        cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM pg_stat_activity WHERE usename = 'cordon_query' AND datname = current_database() AND state LIKE 'idle in%%'"), "0");
+    }
+}
+
 static void upload(struct db_pool *writers, const char *slug) {
     static const struct sql ADD = { "add_document",
         "INSERT INTO app.documents (tenant_id, id, content_type, bytes, name_enc, key_version, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7)", 7 };
@@ -315,15 +348,17 @@ Test(db_tenant_tx, deadlines_hold) {
     static const struct sql SLEEP = { "sleep", "SELECT pg_sleep(3)", 0 };
     struct why why = { 0 };
     struct tenant_tx tx = { 0 };
+    const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "ann");
+    cr_assert_eq(tenant_tx_begin(&tx, pool, ticket, NULL, SCOPE_QUERY, soon(), &why), ST_OK, "%s", why.text);     /* connecting takes its time */
+    tenant_tx_end(&tx);
     int64_t began = clock_mono_ms();
-    cr_assert_eq(tenant_tx_begin(&tx, pool, pg_ticket(PG_SLUG_A, "clinician", "ann"), NULL, SCOPE_QUERY, began + 300, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(tenant_tx_begin(&tx, pool, ticket, NULL, SCOPE_QUERY, began + 300, &why), ST_OK, "%s", why.text);
     cr_expect_eq(tenant_tx_run(&tx, &SLEEP, NULL, NULL, &why), ST_TIMEOUT, "%s", why.text);
     tenant_tx_end(&tx);
     cr_expect_lt(clock_mono_ms() - began, 1000);
     cr_expect_eq(db_pool_state(pool).open, 0, "what it was doing is unknown: closed");
 
     struct tenant_tx a = { 0 }, b = { 0 }, c = { 0 };
-    const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "ann");
     cr_assert_eq(tenant_tx_begin(&a, pool, ticket, NULL, SCOPE_QUERY, soon(), &why), ST_OK, "%s", why.text);
     cr_assert_eq(tenant_tx_begin(&b, pool, ticket, NULL, SCOPE_QUERY, soon(), &why), ST_OK, "%s", why.text);
     began = clock_mono_ms();
