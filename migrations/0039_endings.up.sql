@@ -28,13 +28,14 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE o.state IN ('key_destroyed', 'shares_destroyed', 'objects_destroyed') AND o.next_at <= clock_timestamp() ORDER BY o.next_at, o.id LIMIT 1
 $$;
 
--- As before; what was destroyed shows that the store gives way.
+-- As before; what was destroyed shows that the store gives way, and the others have their turn.
 CREATE OR REPLACE FUNCTION keys.ending_step(p_offboarding_id uuid, from_state text, destroyed bigint, is_all boolean) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE auth.offboardings o SET shares = o.shares + CASE from_state WHEN 'key_destroyed' THEN destroyed ELSE 0 END,
         objects = o.objects + CASE from_state WHEN 'shares_destroyed' THEN destroyed ELSE 0 END,
         state = CASE WHEN NOT is_all THEN o.state WHEN from_state = 'key_destroyed' THEN 'shares_destroyed' ELSE 'objects_destroyed' END,
-        refusals = CASE WHEN is_all OR destroyed > 0 THEN 0 ELSE o.refusals END, refused_code = CASE WHEN NOT is_all THEN o.refused_code END
+        refusals = CASE WHEN is_all OR destroyed > 0 THEN 0 ELSE o.refusals END, refused_code = CASE WHEN NOT is_all AND destroyed = 0 THEN o.refused_code END,
+        next_at = CASE WHEN destroyed > 0 THEN clock_timestamp() ELSE o.next_at END
         WHERE o.id = p_offboarding_id AND o.state = from_state AND from_state IN ('key_destroyed', 'shares_destroyed')
 $$;
 
@@ -81,7 +82,7 @@ BEGIN
         PERFORM app.drop_vector_partition(own.tenant_id);
     END IF;
     UPDATE auth.offboardings o SET rows = o.rows || (SELECT jsonb_object_agg(k, coalesce((o.rows ->> k)::bigint, 0) + v::bigint)
-        FROM jsonb_each_text(counts) c (k, v)) WHERE o.id = own.id;
+        FROM jsonb_each_text(counts) c (k, v)), next_at = clock_timestamp(), refusals = 0, refused_code = NULL WHERE o.id = own.id;
     RETURN cardinality(ids) > 0;
 END $$;
 

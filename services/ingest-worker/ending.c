@@ -11,7 +11,7 @@
 #include "keystore/original.h"
 #include "obs/log.h"
 
-enum { ROWS_COUNT = 50, STEP_MS = 30000, RECORD_MS = 5000 };    /* one tenant's turn at most, and what is left to say how it went */
+enum { ROWS_COUNT = 50, STEP_MS = 30000, RECORD_MS = 5000 };    /* one tenant's turn at most; what a statement may take */
 
 struct ending { struct uuid offboarding_id, tenant_id; const char *state; };
 
@@ -48,7 +48,7 @@ static enum status take_step(struct ingest *g, const struct ending *e, const str
     enum status st = db_run(g->jobs_db, &STEP, params, clock_mono_ms() + RECORD_MS, NULL, destroyed == ST_OK ? why : &unused);
     if (st == ST_OK && destroyed == ST_OK)
         st = fault_status(FAULT_ENDING_CONFIRMED, why);
-    return destroyed == ST_OK ? st : destroyed;
+    return destroyed == ST_OK || (st == ST_OK && count > 0) ? st : destroyed;      /* what got on goes on when it is its turn again */
 }
 
 /* The rows, some at a time so that nobody waits for them, and with the last of them the end. */
@@ -59,8 +59,8 @@ static enum status destroy_rows(struct ingest *g, const struct ending *e, int64_
     int64_t cache_ms = s->key_cache_ms > s->share_cache_ms ? s->key_cache_ms : s->share_cache_ms;
     for (bool has_more = true; has_more;) {
         CLEANUP(pgrows_destroy) PGresult *rows = NULL;
-        if (schedule_should_stop(g->schedule))
-            return fail(why, ST_UNAVAILABLE, "the process stops");
+        if (schedule_should_stop(g->schedule) || clock_mono_ms() >= deadline_ms - RECORD_MS)
+            return ST_OK;       /* another time */
         enum status st = fault_status(FAULT_ENDING_BEFORE_ROWS, why);
         if (st == ST_OK)
             st = db_run(g->jobs_db, &ROWS, (struct db_param[]){ DB_UUID(&e->offboarding_id), DB_INT(ROWS_COUNT) }, deadline_ms, &rows, why);

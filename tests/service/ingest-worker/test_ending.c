@@ -112,6 +112,25 @@ Test(ingest_ending, one_whose_store_refuses_waits_longer_each_time_and_holds_up_
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT count(*) FROM keys.work_states() WHERE kind = 'offboarding'"), "0");
 }
 
+Test(ingest_ending, one_that_gets_on_is_not_refused_and_has_its_turn_behind_the_others) {
+    schedule_end("now() - interval '1 min'");
+    pg_ask(pg_admin(), "UPDATE jobs.schedules SET every = '1 h', next_run_at = now() + interval '1 h' WHERE name = 'endings'");        /* not by itself */
+    rig_wait_for("t", "SELECT lease_until IS NULL FROM jobs.schedules WHERE name = 'endings'");
+    pg_ask(pg_admin(), "UPDATE auth.tenants SET status = 'suspended', kms_key_id = 'key-b' WHERE id = '" PG_TENANT_B "'");
+    pg_ask(pg_admin(), "INSERT INTO auth.offboardings (tenant_id, id, state, delete_at, next_at) VALUES ('" PG_TENANT_B "', '" OFFBOARDING_B "', 'key_destroyed', now(), now())");
+    pg_ask(pg_admin(), "SELECT keys.key_is_gone('" OFFBOARDING "')");
+    pg_ask(pg_admin(), "UPDATE auth.offboardings SET next_at = now() - interval '1 h', refusals = 3, refused_code = 'STORE_001' WHERE id = '" OFFBOARDING "'");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT offboarding_id FROM keys.ending_next()"), OFFBOARDING);
+    pg_ask(pg_admin(), "SELECT keys.ending_step('" OFFBOARDING "', 'key_destroyed', 2, false)");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT offboarding_id FROM keys.ending_next()"), OFFBOARDING_B);
+    cr_expect_str_eq(pg_ask(pg_admin(), PUT_OFF_SQL), "key_destroyed 0 0");
+    pg_ask(pg_admin(), "SELECT keys.ending_step('" OFFBOARDING "', 'key_destroyed', 0, true), keys.ending_step('" OFFBOARDING "', 'shares_destroyed', 0, true)");
+    pg_ask(pg_admin(), "UPDATE auth.offboardings SET next_at = now() - interval '1 h', refusals = 3, refused_code = 'STORE_001' WHERE id = '" OFFBOARDING "'");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT keys.ending_rows('" OFFBOARDING "', 1)"), "t");
+    cr_expect_str_eq(pg_ask(pg_admin(), "SELECT offboarding_id FROM keys.ending_next()"), OFFBOARDING_B);
+    cr_expect_str_eq(pg_ask(pg_admin(), PUT_OFF_SQL), "objects_destroyed 0 0");
+}
+
 Test(ingest_ending, what_is_held_meanwhile_is_put_off_too) {
     schedule_end("now() - interval '1 min'");
     pg_ask(pg_admin(), "INSERT INTO app.holds (tenant_id, id, document_id, reason_code, reference, placed_by) "
