@@ -1,5 +1,6 @@
 /* aws clients against a server on loopback that plays AWS: what is sent, what is repeated, what failures become. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct script { int status; const char *headers, *body; bool cuts; int delay_ms;
 struct fake {
     struct script steps[8];         /* one per request; the last with a status repeats */
     atomic_uint asked;
+    pthread_mutex_t lock;           /* between the server's threads: each connection has one */
     char log[4096];                 /* "METHOD target\n" */
     char last_body[8192], last_header[9][512];
     size_t last_body_len;
@@ -36,12 +38,14 @@ static bool answer(void *ctx, const struct loopback_request *request, int fd) {
     while (step > 0 && (step >= 8 || !fake->steps[step].status))
         step--;
     const struct script *s = &fake->steps[step];
+    (void)pthread_mutex_lock(&fake->lock);
     size_t used = strlen(fake->log);
     (void)snprintf(fake->log + used, sizeof fake->log - used, "%s %s\n", request->method, request->target);
     for (int i = 0; i < 9; i++)
         (void)loopback_header(request, HEADERS[i], fake->last_header[i], sizeof fake->last_header[i]);
     fake->last_body_len = request->body.len;
     (void)snprintf(fake->last_body, sizeof fake->last_body, "%.8000s", request->body.data ? request->body.data : "");
+    (void)pthread_mutex_unlock(&fake->lock);
     usleep((useconds_t)s->delay_ms * 1000);
     if (s->cuts) {
         loopback_write(fd, s->body, strlen(s->body));
