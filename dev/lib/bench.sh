@@ -59,8 +59,9 @@ free_ports() {
     die "no free block of ports"
 }
 
-# PostgreSQL as `up` runs it, with a second database for what the programs lay out.
+# PostgreSQL with the memory of a server that has nothing else to do, and with a second database for what the programs lay out.
 bench_start() {
+    export POSTGRES_BUFFERS=${POSTGRES_BUFFERS:-2GB} POSTGRES_MIN_WAL=2GB
     install_everything
     step "build" build_benches
     step "Unix users" make_users
@@ -69,6 +70,7 @@ bench_start() {
     step "PostgreSQL" start_database
     step "migrations" migrate
     step "measured database" bench_database
+    step "files for the database's log" bench_wal
 }
 
 build_benches() {
@@ -81,6 +83,12 @@ bench_url() { database_url "$@" | sed 's|/cordon?|/bench?|'; }
 bench_database() {
     admin_sql -d postgres -c 'CREATE DATABASE bench'
     DATABASE_URL=$(bench_url cordon_admin db-admin) ENVIRONMENT=development CORDON_MIGRATIONS="$ROOT/migrations" "$SHARED/build/release/services/migrate/cordon-migrate" up
+}
+
+# A server that has run for a while writes its log into files that are there; a new one makes each, 16 MB of zeros, while everybody waits.
+bench_wal() {
+    admin_sql -d bench -c "SELECT count(pg_logical_emit_message(false, 'bench', repeat(' ', 1 << 20))) FROM generate_series(1, 2048)" -c CHECKPOINT -c CHECKPOINT
+    note "$(admin_sql -d bench -c "SELECT count(*) FROM pg_ls_waldir()") of 16 MB"
 }
 
 bench_program() {

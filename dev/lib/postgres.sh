@@ -34,6 +34,7 @@ shared_buffers = '${POSTGRES_BUFFERS:-256MB}'
 jit = off
 max_parallel_maintenance_workers = 0
 wal_level = replica
+min_wal_size = '${POSTGRES_MIN_WAL:-80MB}'
 max_wal_size = '2GB'
 log_destination = 'stderr'
 logging_collector = off
