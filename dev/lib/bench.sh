@@ -59,9 +59,9 @@ free_ports() {
     die "no free block of ports"
 }
 
-# PostgreSQL with the memory of a server that has nothing else to do, and with a second database for what the programs lay out.
+# PostgreSQL as `up` runs it, with a second database for what the programs lay out.
 bench_start() {
-    export POSTGRES_BUFFERS=${POSTGRES_BUFFERS:-2GB} POSTGRES_MIN_WAL=2GB
+    export POSTGRES_MIN_WAL=2GB
     install_everything
     step "build" build_benches
     step "Unix users" make_users
