@@ -8,10 +8,11 @@
 #include "core/arena.h"
 #include "core/clock.h"
 
-enum { KEEP_MS = 250, RENEW_MS = KEEP_MS / 2, SLOTS = 1024 };
+/* With one place for each digest, two tickets of 64 would nearly always push each other out, and most batches would ask. */
+enum { KEEP_MS = 250, RENEW_MS = KEEP_MS / 2, SETS = 256, WAYS = 8 };
 
 struct kept { uint8_t digest[MERKLE_HASH_BYTES]; int64_t until_ms; struct audit_stamp stamp; };
-struct claims_memory { pthread_mutex_t lock; struct kept slots[SLOTS]; };       /* one place for each digest; who comes later has it */
+struct claims_memory { pthread_mutex_t lock; struct kept sets[SETS][WAYS]; };
 
 struct claims_memory *claims_memory_new(void) {
     struct claims_memory *m = xalloc(sizeof *m);
@@ -33,10 +34,16 @@ static const uint8_t *digest_of(const struct batch_call *call) {
     return call->events[0]->ticket_digest;
 }
 
+/* Where it is kept; or where it is to be, in place of what is the oldest there. */
 static struct kept *slot_of(struct claims_memory *m, const uint8_t *digest) {
-    uint32_t hash;
-    memcpy(&hash, digest, sizeof hash);
-    return &m->slots[hash % SLOTS];
+    struct kept *set = m->sets[digest[0] % SETS], *oldest = set;
+    for (size_t i = 0; i < WAYS; i++) {
+        if (memcmp(set[i].digest, digest, sizeof set[i].digest) == 0)
+            return &set[i];
+        if (set[i].until_ms < oldest->until_ms)
+            oldest = &set[i];
+    }
+    return oldest;
 }
 
 static void stamp_all(struct batch_call *call, const struct audit_stamp *stamp) {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "claims.h"
 #include "committer.h"
 #include "rig.h"
 
@@ -89,6 +90,35 @@ Test(audit_batch, a_refused_ticket_fails_its_own_call_only) {
         rig_call_end(&calls[i]);
     }
     cr_assert_eq(rig_check_tree(PG_TENANT_A), 2);
+}
+
+/* A deadline that has passed: who asks the database hears of it. */
+static bool are_kept(struct claims_memory *memory, struct batch_call *calls[], size_t count) {
+    struct why why = { 0 };
+    return claims_fill(memory, rig_pool(), calls, count, clock_mono_ms() - 1, &why) == ST_OK;
+}
+
+Test(audit_batch, no_ticket_pushes_out_another_that_is_in_use) {
+    enum { TICKETS = 128, TRIES = 50, WELL_WITHIN_MS = 150 };
+    struct rig_call calls[TICKETS];
+    struct batch_call *list[TICKETS];
+    struct why why = { 0 };
+    for (int i = 0; i < TICKETS; i++) {
+        rig_call(&calls[i], AUDIT_DOCUMENT_READ, ticket_a(), DOCUMENT_A1, NULL);
+        list[i] = &calls[i].call;
+    }
+    bool kept = false, in_time = false;
+    for (int i = 0; !in_time && i < TRIES; i++) {       /* they are kept for 250 ms, which a slow machine may be away for */
+        struct claims_memory *memory = claims_memory_new();
+        int64_t began_ms = clock_mono_ms();
+        cr_assert_eq(claims_fill(memory, rig_pool(), list, TICKETS, began_ms + 10000, &why), ST_OK, "%s", why.text);
+        kept = are_kept(memory, list, TICKETS);
+        in_time = clock_mono_ms() - began_ms < WELL_WITHIN_MS;
+        claims_memory_destroy(&memory);
+    }
+    cr_assert(kept || !in_time);
+    for (int i = 0; i < TICKETS; i++)
+        rig_call_end(&calls[i]);
 }
 
 Test(audit_batch, events_of_one_call_are_all_or_none) {
