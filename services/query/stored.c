@@ -107,6 +107,8 @@ enum status answer_store(struct query *q, struct call *call, const struct made_a
         st = begin_conversation(&tx, call, made, &wrapped);
     if (st == ST_OK)
         st = write_answer(&tx, call, made, begins ? fresh : made->conversation_key);
+    if (st == ST_NOT_FOUND)     /* not what was asked for is gone but what the answer rests on: who asks again has an answer from what is left */
+        st = fail_as(&call->why, ERR_ANSWER_INTERRUPTED, "a document or the conversation of the answer was deleted meanwhile");
     if (st == ST_OK)
         st = end_question(&tx, call, &made->receipt.id);
     if (st == ST_OK)

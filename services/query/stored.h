@@ -29,7 +29,7 @@ struct made_answer {
 };
 
 /* Seal it, write its receipt and its row, end its question: one transaction. Failures of sealing, of the share's store, of
- * tenant_tx_run. */
+ * tenant_tx_run; ST_UNAVAILABLE (ANS_001): a document that it was made from, or its conversation, was deleted meanwhile. */
 enum status answer_store(struct query *q, struct call *call, const struct made_answer *made) MUST_USE;
 /* There will be no answer to this question. */
 enum status question_forget(struct query *q, struct call *call, const struct uuid *answer_id) MUST_USE;

@@ -281,7 +281,8 @@ Test(query_streams, an_answer_made_from_a_document_that_is_deleted_meanwhile_is_
     rig.answer = "Metformin twice. [1]";
     rig.deletes_while_answering = DOC_2;
     struct heard late = ask("Which drug?", NULL, 0);
-    cr_expect_eq(late.st, ST_NOT_FOUND, "%s", rig.why.text);
+    cr_expect_eq(late.st, ST_UNAVAILABLE, "%s", rig.why.text);
+    cr_expect_eq(rig.why.code, ERR_ANSWER_INTERRUPTED, "asked again, there is an answer or the truth about the conversation");
     cr_expect_str_eq(pg_ask(pg_admin(), "SELECT (SELECT count(*) FROM app.answers) + (SELECT count(*) FROM app.conversations)"), "0");
     buffer_end(&late.log);
 }
