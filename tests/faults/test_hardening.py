@@ -1,6 +1,7 @@
 """What a process that was taken over would try, tried by each real process from inside one of its handlers (program/trials.c):
 none of it works, and what only an attacker would try ends the process."""
 import pathlib
+import time
 
 import e2e
 import player
@@ -35,11 +36,16 @@ def told(stack, process):
     return None
 
 
-def try_everywhere(stack, trials_of):
+def try_everywhere(stack, hand, trials_of):
+    """{process: lines}. Whoever did not live through it was interrupted, as by any other kill."""
+    began = time.time()
     for process, trials in trials_of.items():
         arm(stack, process, trials)
     lines = {process: e2e.wait_for(f"{process} tried", lambda process=process: told(stack, process), REACHED_S) for process in trials_of}
     e2e.wait_for("ready", stack.is_ready, 60)
+    for process, said in lines.items():
+        if said[-1] != "end":
+            hand.remember(process, "ended by a trial", began)
     return lines
 
 
@@ -49,9 +55,9 @@ def clients(stack, keeper):
         yield playing
 
 
-def test_what_is_not_in_the_table_fails_and_the_process_goes_on(stack, clients):
+def test_what_is_not_in_the_table_fails_and_the_process_goes_on(stack, hand, clients):
     trials = {process: REFUSED + OF_CODE * (process != "ingest-worker") for process in POINTS}
-    for process, lines in try_everywhere(stack, trials).items():
+    for process, lines in try_everywhere(stack, hand, trials).items():
         refused = [line.split(" refused: ")[0] for line in lines if " refused: E" in line]
         assert refused == trials[process], (process, lines)
         assert lines[-1] == "end"
@@ -59,8 +65,8 @@ def test_what_is_not_in_the_table_fails_and_the_process_goes_on(stack, clients):
 
 
 @pytest.mark.parametrize("trial", [*DEADLY, "shell"])
-def test_what_only_an_attacker_would_try_ends_the_process(stack, clients, trial):
-    for process, lines in try_everywhere(stack, {process: [trial] for process in POINTS}).items():
+def test_what_only_an_attacker_would_try_ends_the_process(stack, hand, clients, trial):
+    for process, lines in try_everywhere(stack, hand, {process: [trial] for process in POINTS}).items():
         if (process, trial) == ("ingest-worker", "shell"):
             assert lines == ["shell begun", "shell refused: EACCES", "end"], "it may execute its extractor, and nothing else"
         else:
