@@ -388,9 +388,13 @@ static enum status attempt(struct db_pool *pool, struct batch_memory *memory, bo
 static enum status attempt_repeatedly(struct db_pool *pool, struct batch_memory *memory, struct batch_call *calls[], size_t count,
                                       int64_t deadline_ms, struct why *why) {
     enum status st = ST_INTERNAL;
+    bool is_in_doubt = false;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         *why = (struct why){ 0 };
         st = attempt(pool, memory, i == 0, calls, count, deadline_ms, why);
+        if (st == ST_TIMEOUT && is_in_doubt)        /* ST_TIMEOUT promises that nothing is on the log */
+            return fail(why, ST_UNAVAILABLE, "audit: no answer in time, and what an earlier attempt did is not known");
+        is_in_doubt |= st == ST_UNAVAILABLE;
         if ((st != ST_CONFLICT && st != ST_UNAVAILABLE) || clock_mono_ms() >= deadline_ms)
             break;
     }

@@ -367,6 +367,33 @@ Test(audit_batch, the_same_event_in_two_batches_is_on_the_log_once) {
     batch_memory_destroy(&after.memory);
 }
 
+struct doubt { struct batch_memory *memory; struct rig_call call; enum status status; };
+
+static void *commit_in_doubt(void *arg) {
+    struct doubt *d = arg;
+    struct why why = { 0 };
+    d->status = batch_commit(rig_pool(), d->memory, (struct batch_call *[]){ &d->call.call }, 1, clock_mono_ms() + 2000, &why);
+    return NULL;
+}
+
+Test(audit_batch, time_that_runs_out_after_a_cut_connection_does_not_mean_that_nothing_is_on_the_log) {
+    struct doubt d = { .memory = batch_memory_new() };
+    pthread_t thread;
+    PGconn *other = pg_connect(NULL);
+    cr_assert_eq(append_with(d.memory, ticket_a()), 0);
+    rig_call(&d.call, AUDIT_SEARCH_DISCLOSE, ticket_a(), DOCUMENT_A1, NULL);
+    pg_ask(other, "BEGIN; SELECT FROM audit.audit_heads FOR UPDATE");
+    pthread_create(&thread, NULL, commit_in_doubt, &d);
+    int64_t deadline_ms = clock_mono_ms() + 2000;
+    while (*pg_ask(pg_admin(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") != 't')
+        cr_assert_lt(clock_mono_ms(), deadline_ms, "nobody waits for the head");
+    pthread_join(thread, NULL);
+    cr_expect_eq(d.status, ST_UNAVAILABLE, "%s", status_name(d.status));
+    PQfinish(other);
+    rig_call_end(&d.call);
+    batch_memory_destroy(&d.memory);
+}
+
 Test(audit_batch, a_database_that_admits_nobody_is_unavailable_and_recovers) {
     struct rig_call c;
     rig_call(&c, AUDIT_SEARCH_DISCLOSE, ticket_a(), NULL, NULL);
