@@ -1,5 +1,6 @@
 #include "audit/event.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ static void put_uuids(struct buffer *b, const char *name, const struct uuid *ids
 
 /* value: not negative. */
 static void put_number(struct buffer *b, const char *name, int64_t value) {
+    assert(value >= 0);
     char digits[20], *at = digits + sizeof digits;
     do
         *--at = (char)('0' + value % 10);
