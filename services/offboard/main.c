@@ -92,18 +92,13 @@ static const struct command {
 };
 
 /* "-": not known. */
-static const char *format_time(const PGresult *rows, int column, char out[32]) {
-    time_t seconds = (time_t)(db_micros(rows, 0, column) / 1000000);
-    struct tm tm;
-    (void)snprintf(out, 32, "-");
-    if (!db_is_null(rows, 0, column) && gmtime_r(&seconds, &tm))
-        (void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    return out;
+static const char *format_time(const PGresult *rows, int column, char out[CLOCK_TEXT_BYTES]) {
+    return db_is_null(rows, 0, column) ? "-" : clock_format(db_micros(rows, 0, column), out);
 }
 
 static enum status show(const char *slug, const PGresult *rows, struct why *why) {
     enum { STATUS, STATE, APPROVALS, DELETE_AT, CERTIFICATE, REFUSED_CODE, NEXT_AT };
-    char at[32];
+    char at[CLOCK_TEXT_BYTES];
     if (db_count(rows) == 0)
         return fail(why, ST_NOT_FOUND, "no such tenant, or nobody has asked for its end");
     (void)printf("%s: tenant %s, end %s, approvals that count %lld, deletion of the key %s\n", slug, db_text(rows, 0, STATUS), db_text(rows, 0, STATE),
