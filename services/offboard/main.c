@@ -8,7 +8,6 @@
  *           command again goes on where it stood. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "aws/kms.h"
 #include "aws/settings.h"
