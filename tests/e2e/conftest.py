@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from collector import Collector
+from pulse import Pulse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = pathlib.Path(os.environ.get("CORDON_E2E_HOME", ROOT / ".cordon" / "test"))
@@ -181,6 +182,12 @@ def collector():
 def stack(collector):
     with running_stack(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pulse(stack):
+    with Pulse(stack) as witness:
+        yield witness
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from proxy import Proxy
+from pulse import Pulse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IS_LONG = bool(os.environ.get("CORDON_TEST_LONG"))
@@ -44,7 +45,7 @@ def detoured_stack(links=None, home=None):
     proxy = Proxy({name: (0, port) for name, port in targets.items()})
     try:
         detours = " ".join(f"{name}:{link['port']}" for name, link in proxy.command().items())
-        with e2e.running_stack(base=base, CORDON_TEST_DETOURS=detours) as stack:
+        with e2e.running_stack(base=base, CORDON_TEST_DETOURS=detours) as stack, Pulse(stack) as stack.pulse:
             stack.proxy, stack.base, stack.wait_for = proxy, base, e2e.wait_for
             yield stack
     finally:
