@@ -117,7 +117,8 @@ def check_objects(s):
 
 
 def check_embeddings(history, s, interruptions):
-    """Each chunk was embedded, after it was on the record, and again only where something was cut short.
+    """Each chunk was embedded, after it was on the record, and again only where something was cut short: by us, or by a machine that
+    stood still, so that a lease ran out, an event was not on the record in its time, or a link's heartbeat was missed.
     interruptions: [(from, to)], when a process was not well."""
     upload_of = {i["document_id"]: i for i in acknowledged(history, "upload")}
     asked = {i["mark"] for i in history if i["what"] in ("search", "question")}
@@ -147,9 +148,12 @@ def check_embeddings(history, s, interruptions):
         copies = sum(1 for sha in s.downloads.values() if sha == upload_of[d["id"]]["sha256"]) or 1
         repeats, job = sum(texts.values()) - copies * len(texts), jobs.get(d["id"])
         if repeats and job:
-            cuts = sum(1 for low, high in interruptions if low < (job["done"] or float("inf")) and high > job["created"])
-            if repeats > BATCH * cuts:
-                yield f"{repeats} texts of document {d['id']} were embedded again, with {cuts} interruptions in its time"
+            until = job["done"] or float("inf")
+            cuts = sum(1 for low, high in interruptions if low < until and high > job["created"])
+            links, ends = sum(1 for ts in s.links_down if job["created"] < ts < until), s.ends[job["id"]]
+            if repeats > BATCH * (cuts + ends + links):
+                yield (f"{repeats} texts of document {d['id']} were embedded again, with {cuts} interruptions and {links} lost links in its time, "
+                       f"and {ends} attempts that ended early")
     yield from check_questions(s, seen, asked)
 
 

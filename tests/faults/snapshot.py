@@ -6,12 +6,14 @@ import contextlib
 import datetime
 import hashlib
 import json
+import pathlib
 import subprocess
 import time
 
 import requests
 
 import e2e
+import killer
 
 
 class Snapshot:
@@ -19,7 +21,7 @@ class Snapshot:
     def __init__(self, **witnesses):
         self.documents, self.jobs, self.answers, self.events, self.heads = [], [], [], [], []
         self.tenants, self.objects, self.uploads, self.embeddings, self.downloads = [], [], [], [], {}
-        self.outbox, self.loose_vectors = 0, []
+        self.outbox, self.loose_vectors, self.ends, self.links_down = 0, [], collections.Counter(), []
         self.__dict__.update(witnesses)
 
 
@@ -106,6 +108,26 @@ def embeddings_of(stack):
     return seen
 
 
+def said(stack, process, *events):
+    """Lines about these events in the logs of a process and its replicas, as far back as they are kept."""
+    for instance in killer.instances(stack, process):
+        for file in pathlib.Path(stack.info["processes"][instance]["log"]).parent.glob("[@c]*"):       # s6-log: current, and before it @TIME.s
+            for line in open(file, errors="replace"):
+                if any(f'"event":"{event}"' in line for event in events):
+                    yield json.loads(line)
+
+
+def ends_of(stack):
+    """How many attempts at each job ended before their time, as ingest-worker says: {job: count}."""
+    return collections.Counter(line["job_id"] for line in said(stack, "ingest-worker", "job_not_done", "job_handed_back"))
+
+
+def links_down_of(stack):
+    """When an ingest-worker has lost embedding-worker: what was under way is sent again."""
+    return [datetime.datetime.fromisoformat(line["ts"]).timestamp() for line in said(stack, "ingest-worker", "link")
+            if (line["peer"], line["state"]) == ("embedding-worker", "down")]
+
+
 def download(stack, token, document_id):
     for _ in range(40):
         try:
@@ -140,6 +162,7 @@ def take(stack):
     living = [d["id"] for d in s.documents if d["status"] != "deleted"]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         s.downloads = dict(zip(living, pool.map(lambda document_id: download(stack, token, document_id), living)))
+    s.ends, s.links_down = ends_of(stack), links_down_of(stack)         # last: who has lost a job to another may learn it late
     return s
 
 

@@ -1,6 +1,7 @@
 """The checker can fail: a system at rest that is as it should be has no violation, and one of each kind is found."""
 import copy
 import json
+import types
 import uuid
 
 import checker
@@ -249,6 +250,39 @@ def test_texts_embedded_again_are_explained_by_interruptions_in_their_document_s
     embed_twice(told, s)
     assert checker.check(told, s, interruptions=[(100.0, 105.0)]) == []
     assert checker.check(told, s, interruptions=[(130.0, 135.0)])
+
+
+def test_texts_embedded_again_are_explained_by_an_attempt_at_their_own_job_that_ended(world):
+    told, s = world
+    embed_twice(told, s)
+    ours, others = (j["id"] for j in s.jobs)
+    s.ends[others] = 1
+    assert checker.check(told, s)
+    s.ends[ours] = 1
+    assert checker.check(told, s) == []
+    s.embeddings += checker.BATCH * s.embeddings[:1]
+    assert checker.check(told, s), "one attempt repeats no more than one batch"
+
+
+def test_texts_embedded_again_are_explained_by_a_link_lost_in_their_document_s_time_only(world):
+    told, s = world
+    embed_twice(told, s)
+    s.links_down = [80.0, 130.0]
+    assert checker.check(told, s)
+    s.links_down.append(110.0)
+    assert checker.check(told, s) == []
+
+
+def test_attempts_that_ended_and_links_that_were_lost_are_read_from_logs_that_were_rotated_too(tmp_path):
+    stack = types.SimpleNamespace(info={"processes": {name: {"log": str(tmp_path / name / "current")} for name in ("ingest-worker", "ingest-worker.2", "query")}})
+    for name in stack.info["processes"]:
+        (tmp_path / name).mkdir()
+        for file, job in (("current", "b"), ("@40000000.s", "a")):
+            (tmp_path / name / file).write_text("not JSON\n" + "".join(json.dumps({"ts": "1970-01-01T00:01:40.500Z", **line}, separators=(",", ":")) + "\n" for line in (
+                {"event": "job_not_done", "job_id": job}, {"event": "job_handed_back", "job_id": "c"}, {"event": "link", "peer": "embedding-worker", "state": "down"},
+                {"event": "link", "peer": "embedding-worker", "state": "up"}, {"event": "link", "peer": "audit-writer", "state": "down"})))
+    assert snapshot.ends_of(stack) == {"a": 2, "b": 2, "c": 4}
+    assert snapshot.links_down_of(stack) == [100.5] * 4
 
 
 def test_a_history_remembers_intents_whose_outcome_nobody_told(tmp_path):
