@@ -101,6 +101,18 @@ def seconds_until(stack, what, probe, seconds=30):
     return time.monotonic() - began
 
 
+MOST_S = 15         # until service is back, even of a machine that stands still
+
+
+def recovers(stack, what, probe, within_s):
+    """Its seconds are noted; those in which the machine stood still are not held against it, but where nothing else runs."""
+    began = time.time()
+    seconds = seconds_until(stack, f"service is back: {what}", probe)
+    note_recovery(what, seconds)
+    stalled = 0 if IS_LONG else stack.pulse.stalled(began, time.time())
+    assert seconds - stalled < within_s and seconds < MOST_S, (what, seconds, stalled)
+
+
 RECOVERIES = []
 
 

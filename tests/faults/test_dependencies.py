@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from detours import IS_LONG, aws_fails, note_recovery, outcome, seconds_until, struck
+from detours import IS_LONG, aws_fails, note_recovery, outcome, recovers, seconds_until, struck
 
 RECOVERY_S = 3
 PART = 6 << 20      # S3_PART_BYTES
@@ -114,8 +114,7 @@ def test_a_failing_service_is_told_and_good_again_at_once(broken, user, service,
     aws_fails(broken, {"service": service, "operation": operation, "resource": resource_of(service), "kind": kind, "bytes": 20})
     assert user.do(action) == expected
     aws_fails(broken)
-    recovery = seconds_until(broken, f"{action} works", lambda: user.do(action)[0] == GOOD[action], RECOVERY_S)
-    note_recovery(f"{service} {operation} {kind}: {action}", recovery)
+    recovers(broken, f"{service} {operation} {kind}: {action}", lambda: user.do(action)[0] == GOOD[action], RECOVERY_S)
 
 
 def test_no_kind_is_forgotten_for_any_service():
@@ -152,7 +151,7 @@ def test_a_service_that_never_answers_is_left_in_time(broken, user):
             note_recovery(f"{action} given up while its service hangs", seconds)
     aws_fails(broken)
     for action in waits:
-        note_recovery(f"after a hang: {action}", seconds_until(broken, action, lambda: user.do(action)[0] == GOOD[action], RECOVERY_S))
+        recovers(broken, f"after a hang: {action}", lambda: user.do(action)[0] == GOOD[action], RECOVERY_S)
 
 
 @pytest.mark.parametrize("ahead_s", [1200, -1200])

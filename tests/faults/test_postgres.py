@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 import requests
 
-from detours import IS_LONG, note_recovery, seconds_until
+from detours import IS_LONG, recovers
 
 RECOVERY_S = 3
 
@@ -111,9 +111,7 @@ def accepts(stack):
 def measure_recovery(stack, what):
     """From the moment that the database answers."""
     stack.wait_for("the database answers", lambda: database_answers(stack), 60)
-    seconds = seconds_until(stack, "service is back", lambda: accepts(stack), 30)
-    note_recovery(f"PostgreSQL {what}", seconds)
-    assert seconds < RECOVERY_S, seconds
+    recovers(stack, f"PostgreSQL {what}", lambda: accepts(stack), RECOVERY_S)
 
 
 def wait_until_accepted(stack, clients, count):
