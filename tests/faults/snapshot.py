@@ -72,8 +72,9 @@ def orphans_of(s):
     return [key for key in s.objects + s.uploads if key not in owned]
 
 
-def sweep(stack, seconds=90):
-    """Have the janitor come at once, and wait until it is through with uploads that died."""
+def sweep(stack, seconds=240):
+    """Have the janitor come at once, and wait until it is through with uploads that died: who was killed in it leaves it leased for two
+    minutes (SCHEDULE_RUN_MS)."""
     def is_swept():
         with stack.database() as db, db.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM app.uploads WHERE swept_at IS NULL")

@@ -83,11 +83,11 @@ def documents(stack):
 
 
 def await_janitor(stack):
-    """Until every upload is either over or given up and cleared away for the first time."""
+    """Until every upload is either over or given up and cleared away for the first time. Who was killed in it leaves it leased for two minutes."""
     def is_swept():
         ask(stack, "UPDATE jobs.schedules SET next_run_at = now() WHERE name = 'janitor' AND next_run_at > now()")
         return ask(stack, "SELECT count(*) FROM app.uploads WHERE swept_at IS NULL OR sweep_after < swept_at + interval '19 min'") == [(0,)]
-    e2e.wait_for("the janitor", is_swept, 120, 1)
+    e2e.wait_for("the janitor", is_swept, 300, 1)
 
 
 @pytest.fixture(autouse=True, name="earlier_shares")
