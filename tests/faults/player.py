@@ -59,10 +59,11 @@ class Player:
         lines += [f"{self.random.choice(SENTENCES)} Line {n} of {mark}." for n in range(count)]
         return "\n".join(lines).encode()
 
-    def upload(self):
+    def upload(self, is_bad=None):
+        """is_bad: for sure, or without it now and then."""
         with self.lock:
             mark = f"mark-{secrets.token_hex(6)}"
-            body, is_bad = self.text(mark), self.random.random() < 0.04
+            body, is_bad = self.text(mark), self.random.random() < 0.04 if is_bad is None else is_bad
         content_type = "application/pdf" if is_bad else "text/plain"
         if is_bad:                      # no pages in it: accepted, and fails with a reason
             body = b"%PDF-1.4\n% " + body

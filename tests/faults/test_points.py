@@ -41,11 +41,13 @@ def fired(stack, name):
     return [int(mark.suffix[1:]) for mark in stack.faults.glob(f"{name}.fired.*")]
 
 
-def strike(stack, hand, point, process, order):
+def strike(stack, hand, clients, point, process, order):
     """Arm, wait until somebody came by, and see the process back. None, or what did not happen."""
     began = time.time()
     name = arm(stack, point, process, order)
     try:
+        if point == "ingest.before_failure":
+            clients.upload(is_bad=True)         # of themselves they upload one in 25
         pid = e2e.wait_for(f"{name} reached", lambda: fired(stack, name), REACHED_S)[0]
         if order == "kill":
             e2e.wait_for(f"{process} back", lambda: hand.are_back(process, pid), 60)
@@ -74,7 +76,7 @@ def test_a_fault_anywhere_loses_and_doubles_nothing(stack, seed, keeper, hand):
         for point, owner, can_fail in points():
             for order in ["kill"] + ["fail"] * can_fail + ["stop"] * IS_LONG:
                 if owner == process and point.split(".")[0] not in ELSEWHERE:
-                    trouble = strike(stack, hand, point, process, order)
+                    trouble = strike(stack, hand, clients, point, process, order)
                     orders += 1
                     missed.extend([trouble] if trouble else [])
 
