@@ -20,6 +20,10 @@ static bool invoke(struct fake_bedrock *fake, const char *body, int fd) {
     while (now > most && !atomic_compare_exchange_weak(&fake->most_at_once, &most, now))
         continue;
     usleep((useconds_t)fake->delay_ms * 1000);
+    if (strstr(body, "\"held ")) {
+        (void)sem_wait(&fake->may_answer);
+        (void)sem_post(&fake->may_answer);      /* one post is for all */
+    }
     atomic_fetch_sub(&fake->at_once, 1);
     const char *number = strstr(body, "\"text ");
     unsigned long axis = number ? strtoul(number + 6, NULL, 10) : 0;
@@ -105,6 +109,7 @@ void fake_bedrock_start(struct fake_bedrock *fake) {
     fake->answer = "Yes [1].";
     fake->piece_bytes = 3;
     fake->exception = "modelStreamErrorException";
+    (void)sem_init(&fake->may_answer, 0, 0);
     fake->server = loopback_start(answer, fake);
 }
 

@@ -2,12 +2,15 @@
 #ifndef CORDON_TESTS_FAKE_BEDROCK_H
 #define CORDON_TESTS_FAKE_BEDROCK_H
 
+#include <semaphore.h>
+
 #include "embedding_worker.h"
 #include "support/loopback.h"
 
 struct fake_bedrock {
     struct loopback *server;
     atomic_int delay_ms, throttles;         /* of each invoke; how many more are refused with 429 */
+    sem_t may_answer;                       /* an invoke of "held 7" waits until this was posted once */
     atomic_bool refuses;                    /* AccessDeniedException for every model */
     atomic_bool fails;                      /* InternalServerException, likewise */
     const char *logging, *profile;          /* what the control plane answers; NULL: nothing is logged, there is no such profile */

@@ -85,10 +85,27 @@ Test(embedding, vectors_come_in_the_order_of_texts) {
     }
 }
 
+static char **held_texts(size_t n) {
+    char **texts = arena_alloc(mem, n * sizeof *texts);
+    for (size_t i = 0; i < n; i++)
+        texts[i] = arena_printf(mem, "held %zu", i);
+    return texts;
+}
+
+static void *answer_when_some_are_there(void *unused) {
+    for (int i = 0; i < 300 && fake.most_at_once <= 4; i++)
+        usleep(20000);
+    usleep(100000);         /* for more than there should be */
+    (void)sem_post(&fake.may_answer);
+    return unused;
+}
+
 Test(embedding, the_calls_of_a_batch_run_at_once) {
-    fake.delay_ms = 100;
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, answer_when_some_are_there, NULL), 0);
     Embedding__EmbedReply *reply = NULL;
-    cr_assert_eq(embed(numbered_texts(28), 28, EMBEDDING__PURPOSE__DOCUMENT, &reply), ST_OK);
+    cr_expect_eq(embed(held_texts(28), 28, EMBEDDING__PURPOSE__DOCUMENT, &reply), ST_OK, "%s", call.why.text);
+    pthread_join(thread, NULL);
     cr_assert_leq(fake.most_at_once, 14, "two of 16 threads are kept for questions");
     cr_assert_gt(fake.most_at_once, 4);
 }
@@ -159,17 +176,18 @@ static void *bulk_thread(void *arg) {
 }
 
 Test(embedding, a_question_does_not_wait_for_documents) {
-    fake.delay_ms = 100;
     struct embed_task *tasks = arena_alloc(mem, 200 * sizeof *tasks);
-    char **texts = numbered_texts(200);
+    char **texts = held_texts(200);
     for (size_t i = 0; i < 200; i++)
         tasks[i] = (struct embed_task){ .text = texts[i], .values = arena_alloc(mem, BEDROCK_DIMENSIONS * sizeof(float)) };
     pthread_t thread;
     cr_assert_eq(pthread_create(&thread, NULL, bulk_thread, tasks), 0);
-    usleep(100000);
+    for (int i = 0; i < 500 && embed_pool_waiting(worker->embeds[EMBED_PRESENT].pool) == 0; i++)
+        usleep(10000);
+    cr_expect_gt(embed_pool_waiting(worker->embeds[EMBED_PRESENT].pool), 0, "the documents have all threads that they may have");
     Embedding__EmbedReply *reply = NULL;
-    cr_assert_eq(embed(numbered_texts(1), 1, EMBEDDING__PURPOSE__QUESTION, &reply), ST_OK);
-    cr_assert_gt(embed_pool_waiting(worker->embeds[EMBED_PRESENT].pool), 0, "the documents are still at it");
+    cr_expect_eq(embed(numbered_texts(1), 1, EMBEDDING__PURPOSE__QUESTION, &reply), ST_OK, "%s", call.why.text);
+    (void)sem_post(&fake.may_answer);
     void *is_good = NULL;
     cr_assert_eq(pthread_join(thread, &is_good), 0);
     cr_assert_not_null(is_good);
@@ -427,7 +445,7 @@ Test(embedding, is_ready_once_both_models_answered) {
     while (!str_equal(models->name, "models"))
         models++;
     cr_assert_eq(EMBEDDING_WORKER.start(worker, &runtime, &why), ST_OK);
-    for (int i = 0; i < 50 && models->check(worker, &why) != ST_OK; i++)
+    for (int i = 0; i < 500 && models->check(worker, &why) != ST_OK; i++)
         usleep(20000);
     cr_assert_eq(models->check(worker, &why), ST_OK, "%s", why.text);
     cr_assert_eq(fake.invokes, 1);
@@ -438,11 +456,11 @@ Test(embedding, is_not_ready_when_a_model_is_not_ours) {
     struct why why = { 0 };
     fake.refuses = true;
     cr_assert_eq(EMBEDDING_WORKER.start(worker, &runtime, &why), ST_OK);
-    for (int i = 0; i < 50 && fake.invokes == 0; i++)
+    for (int i = 0; i < 500 && preflight_status(worker->preflight, &why) == ST_UNAVAILABLE && strstr(why.text, "not asked yet"); i++)
         usleep(20000);
-    usleep(50000);
     cr_assert_eq(preflight_status(worker->preflight, &why), ST_UNAVAILABLE);
     cr_assert_eq(why.code, ERR_MODEL_UNAVAILABLE);
+    cr_assert_null(strstr(why.text, "not asked yet"));
 }
 
 /* ---- the account ---- */
