@@ -245,11 +245,11 @@ Test(db_jobs, a_lost_lease_stops_every_effect) {
 /* Entering holds the job: the lease may run out, but nobody takes over before the transaction ends. */
 Test(db_jobs, nobody_takes_over_while_a_transaction_holds_the_job) {
     enqueue(PG_SLUG_A, PG_TENANT_A, DOC, JOB);
-    PGconn *jobs = pg_connect("cordon_jobs");
+    PGconn *jobs = pg_connect("cordon_jobs"), *ingest = pg_connect("cordon_ingest");
     struct claimed c;
-    cr_assert(claim(jobs, 500, &c));
-    PGconn *ingest = worker(&c);
-    pg_ask(jobs, "SELECT pg_sleep(0.6)");
+    cr_assert(claim(jobs, 3000, &c));
+    pg_ask(ingest, "BEGIN; SELECT authz.enter('%s')", c.ticket);
+    pg_ask(jobs, "SELECT pg_sleep(3.1)");
     cr_expect_str_eq(pg_ask(jobs, "SELECT requeued || ' ' || dead FROM jobs.reap('ingest')"), "0 0", "held");
     pg_ask(ingest, "UPDATE app.documents SET status = 'ready'; SELECT jobs.complete(); COMMIT");
     cr_expect_str_eq(state_of(JOB), "succeeded");

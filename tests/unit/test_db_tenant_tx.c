@@ -345,17 +345,16 @@ Test(db_tenant_tx, a_connection_lost_inside_is_unavailable_and_closed) {
 }
 
 Test(db_tenant_tx, deadlines_hold) {
-    static const struct sql SLEEP = { "sleep", "SELECT pg_sleep(3)", 0 };
+    static const struct sql SLEEP = { "sleep", "SELECT pg_sleep(20)", 0 };
     struct why why = { 0 };
     struct tenant_tx tx = { 0 };
     const char *ticket = pg_ticket(PG_SLUG_A, "clinician", "ann");
     cr_assert_eq(tenant_tx_begin(&tx, pool, ticket, NULL, SCOPE_QUERY, soon(), &why), ST_OK, "%s", why.text);     /* connecting takes its time */
-    tenant_tx_end(&tx);
     int64_t began = clock_mono_ms();
-    cr_assert_eq(tenant_tx_begin(&tx, pool, ticket, NULL, SCOPE_QUERY, began + 300, &why), ST_OK, "%s", why.text);
+    tx.plain.deadline_ms = began + 300;
     cr_expect_eq(tenant_tx_run(&tx, &SLEEP, NULL, NULL, &why), ST_TIMEOUT, "%s", why.text);
     tenant_tx_end(&tx);
-    cr_expect_lt(clock_mono_ms() - began, 1000);
+    cr_expect_lt(clock_mono_ms() - began, 5000, "the server itself would end it after twice as long");
     cr_expect_eq(db_pool_state(pool).open, 0, "what it was doing is unknown: closed");
 
     struct tenant_tx a = { 0 }, b = { 0 }, c = { 0 };
@@ -363,7 +362,7 @@ Test(db_tenant_tx, deadlines_hold) {
     cr_assert_eq(tenant_tx_begin(&b, pool, ticket, NULL, SCOPE_QUERY, soon(), &why), ST_OK, "%s", why.text);
     began = clock_mono_ms();
     cr_expect_eq(tenant_tx_begin(&c, pool, ticket, NULL, SCOPE_QUERY, began + 200, &why), ST_TIMEOUT);
-    cr_expect(clock_mono_ms() - began >= 190 && clock_mono_ms() - began < 1000);
+    cr_expect(clock_mono_ms() - began >= 190 && clock_mono_ms() - began < 5000);
     tenant_tx_end(&a);
     tenant_tx_end(&b);
 }
