@@ -182,11 +182,22 @@ Test(audit_append, every_rpc_is_routed) {
     }
 }
 
+/* A check has little time; the next one may have an answer. */
+static enum status check_database(struct why *why) {
+    int64_t until_ms = clock_mono_ms() + 10000;
+    enum status st;
+    do {
+        *why = (struct why){ 0 };
+        st = AUDIT_WRITER.ready[0].check(writer, why);
+    } while ((st == ST_TIMEOUT || st == ST_UNAVAILABLE) && clock_mono_ms() < until_ms);
+    return st;
+}
+
 Test(audit_append, is_ready_while_its_role_is_as_it_should_be) {
     struct why why = { 0 };
-    cr_assert_eq(AUDIT_WRITER.ready[0].check(writer, &why), ST_OK, "%s", why.text);
+    cr_assert_eq(check_database(&why), ST_OK, "%s", why.text);
     pg_ask(pg_admin(), "GRANT UPDATE ON audit.audit_logs TO cordon_audit");
-    cr_assert_eq(AUDIT_WRITER.ready[0].check(writer, &why), ST_FORBIDDEN);
+    cr_assert_eq(check_database(&why), ST_FORBIDDEN, "%s", why.text);
 }
 
 Test(audit_append, refuses_to_open_as_anybody_else) {
