@@ -103,9 +103,9 @@ Test(edge_doors, a_drain_refuses_new_connections_and_finishes_what_is_inside) {
     cr_expect_eq(http_receive(upload, &answer), 202, "%s", answer.data);
     int64_t began_ms = clock_mono_ms();
     pthread_join(thread, NULL);
-    cr_expect_lt(clock_mono_ms() - began_ms, 1000);
+    cr_expect_lt(clock_mono_ms() - began_ms, PATIENCE_MS / 2, "nothing is inside any more");
     began_ms = clock_mono_ms();
     EDGE.close(&edge.self);
-    cr_expect_lt(clock_mono_ms() - began_ms, 1000, "the listener took its time to end");
+    cr_expect_lt(clock_mono_ms() - began_ms, 5000, "the listener took its time to end");
     cr_assert_eq(EDGE.open(&edge.self, &edge.settings, &edge.rt, &(struct why){ 0 }), ST_OK);
 }

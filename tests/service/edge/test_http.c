@@ -13,7 +13,13 @@ static void teardown(void) {
 
 TestSuite(edge_http, .init = setup, .fini = teardown, .timeout = 60);
 
+/* Whoever is refused is told so even when the record is slow to come. */
+static void wait_for_denial(unsigned number) {
+    WAIT_FOR(atomic_load(&seen.denied) == number);
+}
+
 Test(edge_http, answers_questions_by_the_table) {
+    int64_t began_ms = clock_mono_ms();
     cr_assert_eq(http_ask(&edge, &answer, "clinician", "POST /api/v1/search", JSON, "{\"question\":\"gait?\",\"top_k\":3}"), 200, "%s", answer.data);
     cr_expect(strstr(answer.data, "\"text\":\"gait?/3\""), "%s", answer.data);
     cr_expect(strstr(answer.data, "\"event_id\":\"" ID_TEXT "05\""));
@@ -26,28 +32,32 @@ Test(edge_http, answers_questions_by_the_table) {
     cr_expect_null(strstr(answer.data, "Content-Length"));
     cr_assert_eq(http_ask(&edge, &answer, "platform", "POST /api/v1/tenants", JSON, "{\"slug\":\"north-side\",\"name\":\"N\"}"), 201, "%s", answer.data);
     cr_expect(strstr(answer.data, "{\"tenant\":{\"id\":"));
-    cr_expect_eq(atomic_load(&seen.authenticated), 2, "one token is asked about once a second");
+    int64_t seconds = (clock_mono_ms() - began_ms) / 1000;
+    cr_expect_geq(atomic_load(&seen.authenticated), 2);
+    cr_expect_leq(atomic_load(&seen.authenticated), 2 + seconds, "one token is asked about once a second");
 }
 
 Test(edge_http, refuses_whom_it_must_and_puts_it_on_the_record) {
     cr_expect_eq(http_ask(&edge, &answer, NULL, "GET /api/v1/documents", "", ""), 401);
     cr_expect(strstr(answer.data, "\r\nWWW-Authenticate: Bearer"));
     cr_expect(strstr(answer.data, "application/problem+json") && strstr(answer.data, "\"code\":\"AUTH_001\""));
+    wait_for_denial(1);
     cr_expect_str_eq(seen.denied_code, "AUTH_001");
     cr_expect_str_eq(seen.denied_path, "/api/v1/documents");
     cr_expect_eq(http_ask(&edge, &answer, "auditor", "GET /api/v1/documents/" ID_TEXT "01", "", ""), 403);
+    wait_for_denial(2);
     cr_expect_str_eq(seen.denied_code, "AUTH_002");
     cr_expect_str_eq(seen.denied_path, "/api/v1/documents/{document_id}");
     cr_expect_eq(http_ask(&edge, &answer, "bad", "GET /api/v1/documents", "", ""), 401);
     cr_expect(strstr(answer.data, "AUTH_003"));
     cr_expect_eq(http_ask(&edge, &answer, "a b", "GET /api/v1/documents", "", ""), 401);
     cr_expect_eq(http_ask(&edge, &answer, NULL, "GET /api/v1/documents", "Authorization: Basic YTpi\r\n", ""), 401);
-    cr_expect_eq(atomic_load(&seen.denied), 4);
+    wait_for_denial(4);
 }
 
 Test(edge_http, what_a_process_behind_it_refuses_is_on_the_record_too) {
     cr_expect_eq(http_ask(&edge, &answer, "clinician", "GET /api/v1/documents/" ID_TEXT "0f", "", ""), 403);
-    cr_expect_eq(atomic_load(&seen.denied), 1);
+    wait_for_denial(1);
     cr_expect_str_eq(seen.denied_code, "AUTH_002");
     cr_expect_str_eq(seen.denied_path, "/api/v1/documents/{document_id}");
 }
@@ -67,6 +77,7 @@ Test(edge_http, a_scope_that_wants_a_second_factor_says_so) {
     cr_expect_eq(http_ask(&edge, &answer, "one-factor", "GET /api/v1/documents/" ID_TEXT "01", "", ""), 401);
     cr_expect(strstr(answer.data, "\"code\":\"AUTH_007\""), "%s", answer.data);
     cr_expect(strstr(answer.data, "\r\nWWW-Authenticate: Bearer realm=\"cordon\", error=\"insufficient_user_authentication\"\r\n"), "%s", answer.data);
+    wait_for_denial(1);
     cr_expect_str_eq(seen.denied_code, "AUTH_007");
     cr_expect_eq(http_ask(&edge, &answer, "one-factor", "GET /api/v1/audit/events", "", ""), 403, "another factor would not help");
     cr_expect(strstr(answer.data, "AUTH_002"), "%s", answer.data);
