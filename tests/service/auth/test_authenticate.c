@@ -176,10 +176,10 @@ Test(authenticate, without_a_database_there_is_no_ticket) {
     Auth__AuthenticateReply *reply = NULL;
     const char *token = rig_token("ada", CLINICIAN);
     cr_assert_eq(rig_authenticate(token, &reply), ST_OK);
-    pg_ask(pg_admin(), "ALTER ROLE cordon_auth NOLOGIN");
-    pg_ask(pg_admin(), "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'cordon_auth'");
+    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I CONNECTION LIMIT 0', current_database()); END $$");
+    pg_ask(pg_admin(), "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'cordon_auth' AND datname = current_database()");
     enum status st = rig_authenticate(token, &reply);
-    pg_ask(pg_admin(), "ALTER ROLE cordon_auth LOGIN");
+    pg_ask(pg_admin(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I CONNECTION LIMIT -1', current_database()); END $$");
     cr_assert_eq(st, ST_UNAVAILABLE, "%s", rig.why.text);
     cr_assert_eq(rig.event_count, 0, "an outage is not a refusal");
 }
