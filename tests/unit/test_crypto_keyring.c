@@ -12,13 +12,15 @@
 enum { THREADS = 32 };
 
 /* A KMS of its own: the key is the SHA-256 of tenant, kind and wrapped bytes. */
-struct fake_kms { atomic_int calls; atomic_int delay_us; atomic_int error; };
+struct fake_kms { atomic_int calls; atomic_int delay_us; atomic_int error; atomic_int callers, callers_awaited; };
 
 static enum status fake_decrypt(void *ctx, const struct tenant_key_blob *blob, const struct uuid *tenant,
                                 int64_t deadline_ms, struct secret **ret_key, struct why *why) {
     struct fake_kms *kms = ctx;
     (void)deadline_ms;
     atomic_fetch_add(&kms->calls, 1);
+    while (kms->callers < kms->callers_awaited)
+        usleep(1000);
     usleep((useconds_t)kms->delay_us);
     if (kms->error)
         return fail_as(why, (enum error_code)(int)kms->error, "as told");
@@ -74,6 +76,7 @@ static void *one_thread(void *arg) {
     struct why mine = { 0 };
     struct tenant_key *key = NULL;
     pthread_barrier_wait(arg);
+    kms.callers++;
     enum status st = keyring_tenant(keyring, &acme, rows, 3, TENANT_KEY_DATA, 0, clock_mono_ms() + 15000, &key, &mine);
     bool is_good = st == ST_OK ? key != NULL : mine.code == ERR_KMS_DISABLED;
     tenant_key_release(&key);
@@ -101,7 +104,8 @@ Test(crypto_keyring, many_threads_make_one_call) {
 }
 
 Test(crypto_keyring, many_threads_share_one_failure) {
-    kms.delay_us = 200000;
+    kms.callers_awaited = THREADS;
+    kms.delay_us = 2000000;     /* none may be so late as to come after it: it would ask anew, and rightly */
     kms.error = ERR_KMS_DISABLED;
     all_threads_at_once();
     cr_assert_eq(kms.calls, 1);
