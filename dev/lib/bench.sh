@@ -67,6 +67,8 @@ bench_start() {
     step "Unix users" make_users
     step "secrets and settings" make_secrets
     step "supervisor" prepare_services
+    BENCH_HUGE_BEFORE=$(</proc/sys/vm/nr_hugepages)
+    step "pages of 2 MB" bench_huge_pages
     step "PostgreSQL" start_database
     step "migrations" migrate
     step "measured database" bench_database
@@ -89,6 +91,16 @@ bench_database() {
 bench_wal() {
     admin_sql -d bench -c "SELECT count(pg_logical_emit_message(false, 'bench', repeat(' ', 1 << 20))) FROM generate_series(1, 2048)" -c CHECKPOINT -c CHECKPOINT
     note "$(admin_sql -d bench -c "SELECT count(*) FROM pg_ls_waldir()") of 16 MB"
+}
+
+# Buffers of a database in earnest lie in pages of 2 MB (https://www.postgresql.org/docs/15/kernel-resources.html#LINUX-HUGE-PAGES), which
+# PostgreSQL takes by itself where there are enough.
+BENCH_HUGE_BEFORE=
+bench_huge_pages() {
+    local buffers
+    buffers=$(numfmt --from=iec "$(sed 's/B$//' <<<"${POSTGRES_BUFFERS:-256MB}")")
+    as_root sysctl -q "vm.nr_hugepages=$((BENCH_HUGE_BEFORE + buffers / 2097152 * 11 / 10 + 60))" || true       # a container may not
+    note "$(awk '/^HugePages_Free/ { print $2 }' /proc/meminfo)"
 }
 
 bench_program() {
@@ -163,6 +175,7 @@ bench_pids() {
 }
 
 bench_end() {
+    [[ -z $BENCH_HUGE_BEFORE ]] || as_root sysctl -q "vm.nr_hugepages=$BENCH_HUGE_BEFORE" || true
     [[ -d $SHARED/bench/service ]] || return 0
     locate_state
     command_down >/dev/null || true
