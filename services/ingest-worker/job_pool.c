@@ -311,16 +311,18 @@ static bool is_ending(struct job_pool *p) {
 static void *coordinate(void *arg) {
     struct job_pool *p = arg;
     int64_t renew_ms = 0, reap_ms = 0, poll_ms = 0;     /* when each duty is due */
-    bool is_woken = false;
+    bool is_woken = false, was_attended = false;
     struct why why = { 0 };
     (void)!db_listener_turn(p->options.listener, clock_mono_ms() + 1000, &is_woken, &why);    /* so that the first jobs are attended, too */
     while (!is_ending(p)) {
         int64_t now = clock_mono_ms(), third_ms = p->options.lease_ms / 3;
-        if (attend(p) || now >= renew_ms) {
+        bool is_cut = was_attended && !is_attended(p);      /* from now on others cut our leases short, until we are back */
+        if (attend(p) || is_cut || now >= renew_ms) {
             for (int i = 0; i < p->options.threads_count; i++)
                 renew_one(p, &p->slots[i]);
             renew_ms = now + (is_attended(p) || !p->session || third_ms < UNATTENDED_RENEW_MS ? third_ms : UNATTENDED_RENEW_MS);
         }
+        was_attended = is_attended(p);
         if (now >= reap_ms) {
             reap(p);
             reap_ms = now + REAP_INTERVAL_MS;
