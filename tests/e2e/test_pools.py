@@ -13,7 +13,23 @@ import requests
 
 from conftest import STATE, wait_for
 
+GIVES_UP_S = 0.75       # whoever waits for a record is told so after 0.8 s (common/audit/client.c)
 BACKENDS = ["auth", "audit-writer", "embedding-worker", "ingest-worker", "query"]
+
+
+def is_excused(pulse, began, ended, answer):
+    """Refused as it should be: the record had not come in its time, while the machine or its disk stood still. What is refused sooner, or at
+    another time, or for another reason, is not."""
+    is_for_the_record = getattr(answer, "status_code", 0) == 503 and answer.json().get("code") == "AUDIT_001" and "Retry-After" in answer.headers
+    return is_for_the_record and ended - began > GIVES_UP_S and pulse.stalled(began, ended) > 0
+
+
+def failures(pulse, asked):
+    """What came of those of [(began, ended, answer or exception)] that did not come through and are not excused."""
+    refused = [row for row in asked if getattr(row[2], "status_code", 0) not in (200, 202)]
+    counted = [answer for began, ended, answer in refused if not is_excused(pulse, began, ended, answer)]
+    print(f"{len(asked)} asked, {len(refused) - len(counted)} of them excused")
+    return [(getattr(answer, "status_code", 0), getattr(answer, "text", repr(answer))) for answer in counted]
 
 
 class Load(threading.Thread):
@@ -22,18 +38,16 @@ class Load(threading.Thread):
     def __init__(self, stack, ask):
         super().__init__(daemon=True)
         self.stack, self.ask = stack, ask
-        self.took, self.failed, self.is_over = [], [], threading.Event()
+        self.asked, self.is_over = [], threading.Event()
 
     def run(self):
         while not self.is_over.wait(0.02):
-            began = time.monotonic()
+            began = time.time()
             try:
                 answer = self.ask(self.stack)
-                if answer.status_code not in (200, 202):
-                    self.failed.append((answer.status_code, answer.text))
             except requests.RequestException as error:
-                self.failed.append((0, repr(error)))
-            self.took.append(time.monotonic() - began)
+                answer = error
+            self.asked.append((began, time.time(), answer))
 
 
 def read(stack):
@@ -49,25 +63,25 @@ def upload(stack):
 
 
 @contextlib.contextmanager
-def load(stack, *asks):
+def load(stack, pulse, *asks):
     stack.token()
     running = [Load(stack, one) for one in asks]
     for one in running:
         one.start()
     try:
-        wait_for("load", lambda: all(len(one.took) > 2 for one in running))
+        wait_for("load", lambda: all(len(one.asked) > 2 for one in running))
         yield running
     finally:
         for one in running:
             one.is_over.set()
         for one in running:
             one.join(60)
-    failed = [failure for one in running for failure in one.failed]
-    assert not failed, f"{len(failed)} of {sum(len(one.took) for one in running)} failed: {failed[:3]}"
+    failed = failures(pulse, [row for one in running for row in one.asked])
+    assert not failed, f"{len(failed)} failed: {failed[:3]}"
 
 
 @pytest.fixture(scope="module")
-def pairs(stack):
+def pairs(stack, pulse):
     """Two of every process behind the edge."""
     edge = stack.pid("edge")
     stack.cordon("up", "--bare", "--replicas", ",".join(f"{name}=2" for name in BACKENDS))
@@ -75,7 +89,7 @@ def pairs(stack):
     stack.info = json.loads((STATE / "stack.json").read_text())
     wait_for("all links", lambda: links_up(stack) == 6)
     yield stack
-    with load(stack, read, read, upload):
+    with load(stack, pulse, read, read, upload):
         stack.cordon("up", "--bare", "--replicas", ",".join(f"{name}=1" for name in BACKENDS))
     assert stack.pid("edge") == edge
     wait_for("the links are gone", lambda: links_up(stack) == 3)
@@ -102,10 +116,10 @@ def drains(stack, name, since):
 
 
 @pytest.mark.parametrize("process", BACKENDS)
-def test_a_rolling_restart_under_load_loses_no_request(pairs, process):
+def test_a_rolling_restart_under_load_loses_no_request(pairs, pulse, process):
     since = datetime.utcnow().timestamp()
     before = [pairs.pid(process), pairs.pid(f"{process}.2")]
-    with load(pairs, read, ask, upload):
+    with load(pairs, pulse, read, ask, upload):
         pairs.cordon("restart", process)
     assert pairs.pid(process) not in before and pairs.pid(f"{process}.2") not in before
     stops = drains(pairs, process, since)
@@ -113,23 +127,23 @@ def test_a_rolling_restart_under_load_loses_no_request(pairs, process):
     assert len(stops) == 2 and all(seconds <= 5 and clean == 1 for seconds, clean in stops), stops
 
 
-def test_a_frozen_replica_does_not_drag_the_others(pairs):
+def test_a_frozen_replica_does_not_drag_the_others(pairs, pulse):
     victim = pairs.pid("query.2")
-    with load(pairs, read, read, read, read) as running:
+    with load(pairs, pulse, read, read, read, read) as running:
         time.sleep(2)
         os.kill(victim, signal.SIGSTOP)
         try:
-            done = [len(one.took) for one in running]
-            wait_for("reads go on", lambda: all(len(one.took) > n + 30 for one, n in zip(running, done)), 30)
+            done = [len(one.asked) for one in running]
+            wait_for("reads go on", lambda: all(len(one.asked) > n + 30 for one, n in zip(running, done)), 30)
         finally:
             os.kill(victim, signal.SIGCONT)
         wait_for("it is back", lambda: links_up(pairs) == 6, 30)
-    took = sorted(seconds for one in running for seconds in one.took)
+    took = sorted(ended - began - pulse.stalled(began, ended) for one in running for began, ended, _ in one.asked)
     slow = [round(seconds, 2) for seconds in took if seconds > 1]
     print(f"{len(took)} reads, p50 {took[len(took) // 2]:.3f} s, p99 {took[len(took) * 99 // 100]:.3f} s, slower than 1 s: {slow}")
     assert len(slow) <= 4 + len(running) and max(took) < 8, slow      # those that were with it, until its heart was missed
 
 
-def test_with_one_replica_requests_wait_for_its_restart(stack):
-    with load(stack, read, read):
+def test_with_one_replica_requests_wait_for_its_restart(stack, pulse):
+    with load(stack, pulse, read, read):
         stack.cordon("restart", "query")
