@@ -256,9 +256,11 @@ def test_idle_and_absolute_logoff(stack, edges, browser):
     """Times are moved rather than waited for; the sweep ends sessions although nobody comes back."""
     cookies = log_in(browser, stack)
     mine = as_browser(stack.url, ME, cookies).json()["session"]["id"]
-    sql(stack, "UPDATE auth.logins SET seen_at = now() - interval '899 s' WHERE session_id = %s", mine)
+    idle_for = "UPDATE auth.logins SET seen_at = now() - interval '%s s' WHERE session_id = %s"
+    sql(stack, idle_for, 800, mine)
     assert as_browser(stack.url, "/api/v1/auth/validate", cookies).status_code == 200
-    assert sql(stack, "SELECT seen_at < now() - interval '890 s' FROM auth.logins WHERE session_id = %s", mine) == [(True,)], "asking is no activity"
+    assert sql(stack, "SELECT seen_at < now() - interval '790 s' FROM auth.logins WHERE session_id = %s", mine) == [(True,)], "asking is no activity"
+    sql(stack, idle_for, 899, mine)
     wait_for("idle logoff", lambda: fetch(browser, "/api/v1/auth/validate")[0] == 401, 10, 0.3)
     assert SESSION not in {c["name"] for c in browser.get_cookies()}, "and the browser forgets it"
     old = as_browser(stack.url, ME, log_in(browser, stack)).json()["session"]["id"]
