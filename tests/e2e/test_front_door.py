@@ -79,13 +79,14 @@ def test_replicas_grant_their_share(stack):
 
 def logged_address(stack, edge, **headers):
     """What the record says about a refusal that was sent with these headers."""
-    before = len(events(stack, "auth.denied"))
-    assert ask(edge, **headers).status_code == 401
-    wait_for("the refusal on record", lambda: len(events(stack, "auth.denied")) > before, 10)
+    answer = ask(edge, **headers)
+    assert answer.status_code == 401
     with stack.database() as db, db.cursor() as cursor:
-        cursor.execute("SELECT convert_from(event, 'UTF8')::json -> 'detail' ->> 'remote_address' FROM audit.audit_logs "
-                       "WHERE action = 'auth.denied' ORDER BY event_id DESC LIMIT 1")
-        return cursor.fetchone()[0]
+        def on_record():
+            cursor.execute("SELECT convert_from(event, 'UTF8')::json -> 'detail' ->> 'remote_address' FROM audit.audit_logs "
+                           "WHERE action = 'auth.denied' AND request_id = %s", (answer.headers["X-Request-ID"],))
+            return cursor.fetchone()
+        return wait_for("the refusal on record", on_record, 10)[0]
 
 
 def test_only_listed_proxies_are_believed_and_the_right_most_stranger_is_the_client(stack):
@@ -152,7 +153,7 @@ def test_a_flood_of_refusals_is_a_few_events_with_a_number(stack):
             another_edge(stack, CORDON_AUTH_ENDPOINTS=endpoint, CORDON_TRUSTED_PROXIES="127.0.0.1") as edge:
         for n in range(50):
             assert ask(edge, token=f"guess.{n}.x", **{"X-Forwarded-For": flooder}).status_code == 401
-        assert len(events(stack, "auth.denied", remote_address=flooder)) == 3
+        wait_for("three of them on record", lambda: len(events(stack, "auth.denied", remote_address=flooder)) == 3, 10)
         auth.terminate()            # what it has counted is on the record before it ends
         auth.wait(60)
         told = events(stack, "auth.denied", remote_address=flooder)
