@@ -5,6 +5,8 @@ import json
 import pathlib
 import secrets
 import subprocess
+import threading
+import time
 import uuid
 
 import pytest
@@ -12,6 +14,7 @@ import requests
 
 from conftest import STATE, wait_for
 from front import environment, free_ports
+from test_pools import is_excused
 
 GUARDED = "guardrailtestword"       # dev/cloud/bedrock.mjs
 
@@ -128,6 +131,7 @@ def test_inference_profiles_serve_by_id_and_by_arn(stack, notes):
 
 NEXT_MODEL = {"CORDON_EMBED_MODEL_ID": "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/titan-embed-next-app",
               "CORDON_EMBED_MODEL_NAME": "next", "CORDON_EMBED_OLD_MODEL_ID": "amazon.titan-embed-text-v2:0"}
+REEMBED_BATCH = 32      # services/ingest-worker/reembed.c
 
 
 def embedded(stack, mark):
@@ -136,7 +140,16 @@ def embedded(stack, mark):
     return [datetime.datetime.fromisoformat(call["ts"]).timestamp() for call in calls if mark in (call.get("marks") or []) and call["resource"].endswith("titan-embed-next-app")]
 
 
-def test_a_tenant_changes_its_embedding_model_and_is_searched_all_the_while(stack):
+def cut_short(stack, job_id, since):
+    """How often ingest-worker says that what was sent for a job is sent again: its attempt ended, or the link to embedding-worker was lost."""
+    files = pathlib.Path(stack.info["processes"]["ingest-worker"]["log"]).parent.glob("[@c]*")      # s6-log: current, and before it @TIME.s
+    rows = [json.loads(line) for file in files for line in file.read_text().splitlines() if line.startswith("{")]
+    return sum((row["event"] in ("job_not_done", "job_handed_back") and row["job_id"] == job_id)
+               or (row["event"] == "link" and (row["peer"], row["state"]) == ("embedding-worker", "down") and datetime.datetime.fromisoformat(row["ts"]).timestamp() > since)
+               for row in rows)
+
+
+def test_a_tenant_changes_its_embedding_model_and_is_searched_all_the_while(stack, pulse):
     slug, mark = f"models-{secrets.token_hex(4)}", f"mark-{secrets.token_hex(6)}"
     stack.cordon("tenants", "create", slug, "A Clinic")
     who, notes = {"tenant": slug, "role": "admin"}, {}
@@ -149,7 +162,11 @@ def test_a_tenant_changes_its_embedding_model_and_is_searched_all_the_while(stac
         return stack.call("GET", "/api/v1/vectors", **who).json()
 
     def is_right(word):
-        hits = stack.call("POST", "/api/v1/search", json={"question": f"What was the pressure of {word}?"}, **who).json()["hits"]
+        began = time.time()
+        answer = stack.call("POST", "/api/v1/search", json={"question": f"What was the pressure of {word}?"}, **who)
+        if is_excused(pulse, began, time.time(), answer):
+            return is_right(word)
+        hits = answer.json()["hits"]
         return len(hits) == 8 and hits[0]["document_id"] == notes[word]
 
     def known(model):
@@ -163,18 +180,30 @@ def test_a_tenant_changes_its_embedding_model_and_is_searched_all_the_while(stac
     try:
         with worker_with(stack, **NEXT_MODEL):
             assert all(is_right(word) for word in notes), "by the old vectors"
-            control(stack, latency_ms=400)
+            control(stack, latency_ms=1500)         # less than a search gives the model
+            since = time.time()
             began = stack.call("POST", "/api/v1/vectors/reembeddings", **who)
             assert began.status_code == 202 and (began.json()["from_model"], began.json()["to_model"]) == (old, "next"), began.text
             assert stack.call("POST", "/api/v1/vectors/reembeddings", **who).status_code == 409, "one at a time"
-            seen = []
+            job_id, seen, is_over = began.json()["job_id"], [], threading.Event()
+
+            def look():
+                while not is_over.wait(0.05):
+                    told, job = stack.call("GET", "/api/v1/vectors", **who), stack.call("GET", f"/api/v1/jobs/{job_id}", **who)
+                    if told.ok and job.ok:
+                        told, job = told.json(), job.json()["job"]
+                        seen.append((told["model"], told.get("next_model"), job.get("chunks_done"), job.get("chunks_total"), job["state"]))
 
             def is_done():
-                told, job = vectors(), stack.call("GET", f"/api/v1/jobs/{began.json()['job_id']}", **who).json()["job"]
-                assert is_right("marigold"), (told, job)
-                seen.append((told["model"], told.get("next_model"), job.get("chunks_done"), job.get("chunks_total")))
-                return job["state"] == "succeeded"
-            wait_for("made anew", is_done, 120, 0.1)
+                assert is_right("marigold"), seen[-1:]
+                return seen and seen[-1][-1] == "succeeded"
+            looks = threading.Thread(target=look)
+            looks.start()
+            try:
+                wait_for("made anew", is_done, 120, 0.1)
+            finally:
+                is_over.set()
+                looks.join()
             control(stack, latency_ms=0)
             assert any(told[:2] == (old, "next") and told[2] and told[2] < told[3] == texts for told in seen), f"no progress was seen: {seen}"
             assert vectors()["model"] == "next" and not vectors().get("next_model")
@@ -182,10 +211,11 @@ def test_a_tenant_changes_its_embedding_model_and_is_searched_all_the_while(stac
             assert (known(old), known("next")) == (0, texts)
             with stack.database() as db, db.cursor() as cursor:
                 cursor.execute("SELECT l.action, extract(epoch FROM min(l.recorded_at))::float, min(convert_from(l.event, 'UTF8')) FROM audit.audit_logs l "
-                               "WHERE l.resource_id = %s AND l.action LIKE 'model.%%' GROUP BY 1", (began.json()["job_id"],))
+                               "WHERE l.resource_id = %s AND l.action LIKE 'model.%%' GROUP BY 1", (job_id,))
                 record = {action: (at, event) for action, at, event in cursor.fetchall()}
             sent = embedded(stack, mark)
-            assert len(sent) == texts and min(sent) >= record["model.disclose"][0] - 0.01, "nothing went before it was on the record, and each text once"
+            assert min(sent) >= record["model.disclose"][0] - 0.01, "nothing went before it was on the record"
+            assert texts <= len(sent) <= texts + REEMBED_BATCH * cut_short(stack, job_id, since), "each text once, or again with its batch"
             assert '"model":"next"' in record["model.use"][1]
         gone = stack.call("POST", "/api/v1/search", json={"question": "What was the pressure?"}, **who)
         assert (gone.status_code, gone.json()["code"]) == (409, "MODEL_006"), "the model of its vectors is not set up any more"
