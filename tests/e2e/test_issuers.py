@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import threading
 
 import pytest
 import requests
 
 from conftest import ROOT, STATE, free_base, wait_for
+from test_pools import load
 
 PATH = "/api/v1/documents"
 APP = ROOT / ".cordon" / "app"
@@ -103,22 +103,12 @@ def test_a_second_issuer_speaks_for_its_own_tenant_only(stack, second):
     assert listed.status_code == 200
 
 
-def test_keys_rotate_under_load_and_nobody_is_refused(stack, second):
-    tokens, refused, asked = [second.token(tenant="lakeside", user="load")], [], 0
-    stopping = threading.Event()
+def test_keys_rotate_under_load_and_nobody_is_refused(stack, second, pulse):
+    tokens = [second.token(tenant="lakeside", user="load")]
 
-    def ask():
-        nonlocal asked
-        while not stopping.wait(0.02):
-            token = tokens[-1]
-            answer = stack.call("GET", PATH, token=token)
-            asked += 1
-            if answer.status_code != 200:
-                refused.append((kid(token), answer.status_code, answer.text))
-    askers = [threading.Thread(target=ask) for _ in range(3)]
-    for asker in askers:
-        asker.start()
-    try:
+    def ask(stack):
+        return stack.call("GET", PATH, token=tokens[-1])
+    with load(stack, pulse, ask, ask, ask) as running:
         for _ in range(3):
             stray = mint(stack).split(".")
             assert stack.call("GET", PATH, token=".".join([base64.urlsafe_b64encode(b'{"alg":"RS256","typ":"JWT","kid":"nobody-has-it"}').rstrip(b"=").decode(), *stray[1:]])).status_code == 401
@@ -128,11 +118,6 @@ def test_keys_rotate_under_load_and_nobody_is_refused(stack, second):
             assert kid(fresh) != before
             tokens.append(fresh)
             assert status(stack, fresh)[0] == 200, "at once"
-        seen = asked
-        wait_for("the load went on", lambda: asked > seen + 10, 30)
-    finally:
-        stopping.set()
-        for asker in askers:
-            asker.join()
-    assert not refused, refused[:3]
+        seen = [len(one.asked) for one in running]
+        wait_for("the load went on", lambda: all(len(one.asked) > n + 3 for one, n in zip(running, seen)), 30)
     assert all(status(stack, token)[0] == 200 for token in tokens), "the old keys are still published"
