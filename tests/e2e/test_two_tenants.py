@@ -1,6 +1,7 @@
 """Two tenants, each with a canary word in its documents, and requests of every kind under the tokens of both, mutated: tokens
 cut, swapped and bent, the other tenant's ids in every place, headers that proxies and frameworks heed, odd paths and bodies.
-No answer to one tenant holds the other's word, and none is a 5xx. The seed is printed; CORDON_FUZZ_SEED repeats a run."""
+No answer to one tenant holds the other's word, and none is a 5xx, but for want of a record while the machine stands still. The seed
+is printed; CORDON_FUZZ_SEED repeats a run."""
 import base64
 import concurrent.futures
 import json
@@ -12,6 +13,7 @@ import threading
 import time
 
 from conftest import wait_for
+from test_pools import GIVES_UP_S
 
 COUNT = int(os.environ.get("CORDON_FUZZ_REQUESTS", 1_000_000 if os.environ.get("CORDON_TEST_LONG") else 20_000))
 THREADS = 8
@@ -125,7 +127,7 @@ def send(port, data):
         return b"".join(out)
 
 
-def test_no_request_of_one_tenant_is_answered_with_the_other_s_words_or_a_failure(stack):
+def test_no_request_of_one_tenant_is_answered_with_the_other_s_words_or_a_failure(stack, pulse):
     seed = int(os.environ.get("CORDON_FUZZ_SEED", random.SystemRandom().getrandbits(32)))
     document = stack.call("GET", "/openapi.json").json()
     # What asks the model is left for a part of the requests; what makes or changes is for tests that look at its effect.
@@ -134,7 +136,7 @@ def test_no_request_of_one_tenant_is_answered_with_the_other_s_words_or_a_failur
     templates = [t for t in templates if t not in ("/api/v1/tenants", "/api/v1/break-glass", "/api/v1/api-keys")]
     tenants = [Tenant(stack, slug) for slug in WORDS]
     port = int(stack.url.rsplit(":", 1)[1])
-    seen, bad, lock = {}, [], threading.Lock()
+    seen, bad, unrecorded, lock = {}, [], [], threading.Lock()
 
     def work(n):
         counts = {}
@@ -146,16 +148,19 @@ def test_no_request_of_one_tenant_is_answered_with_the_other_s_words_or_a_failur
                     t.tokens = [stack.token(t.slug, role) for role in ("clinician", "reviewer", "auditor")]
             asker = maker.random.choice(tenants)
             data = maker.request(asker)
+            began = time.time()
             answer = send(port, data)
+            ended = time.time()
             status = int(answer[9:12]) if answer[:9] == b"HTTP/1.1 " else 0
             counts[status] = counts.get(status, 0) + 1
             other = next(t for t in tenants if t is not asker)
             # What the request itself said may come back; what it did not say may not.
             leaks = other.word.encode() in answer and other.word.encode() not in data
             if leaks or status >= 500:
+                has_no_record = not leaks and status == 503 and b'"AUDIT_001"' in answer and b"\r\nRetry-After: " in answer and ended - began > GIVES_UP_S
                 with lock:
-                    bad.append((seed, n, i, status, leaks, data[:400], answer[-300:]))
-                    if len(bad) > 5:
+                    (unrecorded if has_no_record else bad).append((seed, n, i, status, leaks, data[:400], answer[-300:], began, ended))
+                    if len(bad) > 5 or len(unrecorded) > COUNT // 100:
                         break
         with lock:
             for status, count in counts.items():
@@ -168,7 +173,9 @@ def test_no_request_of_one_tenant_is_answered_with_the_other_s_words_or_a_failur
             done.result()
     took = time.monotonic() - began
     print(f"{sum(seen.values())} requests in {took:.0f} s: {dict(sorted(seen.items()))}")
-    assert not bad, bad
+    bad += [row for row in unrecorded if not pulse.stalled(*row[-2:])]
+    assert not bad, bad[:5]
+    assert len(unrecorded) < COUNT // 100, "too many for a machine that stands still now and then"
     assert seen.get(200, 0) > COUNT // 50, "too few of them come through to prove anything"
     for t in tenants:
         assert stack.call("GET", f"/api/v1/documents/{t.documents[0]}", tenant=t.slug).status_code == 200
