@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from conftest import ROOT, wait_for
+from test_pools import is_excused
 
 # Walked with ids that are another tenant's or nobody's by test_ids_of_others_do_not_exist.
 ROUTES_WITH_IDS = [
@@ -49,7 +50,7 @@ def token_of(stack, user, role="clinician", tenant="demo"):
     return stack.token(tenant, role, user)
 
 
-def test_every_role_at_every_door(stack):
+def test_every_role_at_every_door(stack, pulse):
     """Each cell of role x route. Who lacks the scope is told so and is on record; who has it gets past the door."""
     granted = {(role, scope) for role, scope in sql(stack, "SELECT role, scope FROM auth.role_scopes")}
     before = sql(stack, "SELECT count(*) FROM audit.audit_logs WHERE action = 'auth.denied'")[0][0]
@@ -64,10 +65,12 @@ def test_every_role_at_every_door(stack):
             at = re.sub(r"\{[a-z_]+\}", "0", at)
             if (method, path) == ("PUT", "/api/v1/roles/{role}"):
                 at = "/api/v1/roles/admin"          # one of ours: refused even to those who may make roles
+            began = time.time()
             answer = stack.call(method, at, token=token, headers={"Content-Type": "application/json"}, data=b"{}" if (method, path) in with_body else None)
             cells += 1
             if (role, scope) in granted:
-                assert answer.status_code not in (401, 405) and answer.status_code < 500, (role, method, path, answer.text)
+                assert answer.status_code < 500 or is_excused(pulse, began, time.time(), answer), (role, method, path, answer.text)
+                assert answer.status_code not in (401, 405), (role, method, path, answer.text)
                 assert answer.status_code != 403 or method == "PUT", (role, method, path, answer.text)
             else:
                 denied += 1
