@@ -116,7 +116,7 @@ static enum status on_append(void *self, struct call *call, const ProtobufCMessa
 
     struct audit_stamp *stamps = arena_alloc(call->mem, events.count * sizeof *stamps);
     struct batch_call batch = { .events = events.items, .count = events.count, .ticket = ticket, .stamps = stamps };
-    st = signer_permits(writer->signer, &call->why);
+    st = signer_permits_by(writer->signer, call->deadline_ms, &call->why);
     if (st != ST_OK)
         return st;
     st = committer_append(writer->committer, &batch, call->deadline_ms);

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/arena.h"
 #include "core/clock.h"
@@ -20,7 +21,9 @@ struct signer {
     struct checkpoint_pace pace;
     struct worker worker;
     int64_t checked_at_ms;
-    pthread_mutex_t lock;       /* of the two below */
+    pthread_mutex_t lock;       /* of the four below */
+    pthread_cond_t looked;
+    bool has_looked;            /* once at least, whatever was seen */
     bool is_permitted;
     struct why refusal;
     struct gauge *behind, *anchored_at;
@@ -35,9 +38,14 @@ struct signer *signer_new(struct db_pool *pool, const struct note_key *key, cons
     s->anchor = *anchor;
     s->kms = kms ? *kms : (struct countersigner){ 0 };
     s->pace = *pace;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->looked, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&s->lock, NULL);
-    s->is_permitted = !key;
-    (void)!fail(&s->refusal, ST_UNAVAILABLE, "not compared with the anchor yet");
+    s->is_permitted = s->has_looked = !key;
+    (void)!fail(&s->refusal, ST_UNAVAILABLE, "audit: not compared with the anchor yet");
     s->behind = metrics_gauge(metrics, "cordon_audit_behind_anchor",
                               "1 while the log ends before a signed head, or has another: nothing is appended. Alarm on 1.", "");
     s->anchored_at = metrics_gauge(metrics, "cordon_audit_anchored_timestamp_seconds",
@@ -53,15 +61,32 @@ static void decide(struct signer *s, bool is_permitted, const struct why *why) {
     pthread_mutex_lock(&s->lock);
     s->is_permitted = is_permitted;
     if (!is_permitted)
-        s->refusal = *why;
+        (void)!fail_as(&s->refusal, ERR_AUDIT_BEHIND, "%s", why->text);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Whoever waits for the first look waits no more. */
+static void end_wait(struct signer *s) {
+    pthread_mutex_lock(&s->lock);
+    s->has_looked = true;
+    pthread_cond_broadcast(&s->looked);
     pthread_mutex_unlock(&s->lock);
 }
 
 enum status signer_permits(struct signer *s, struct why *why) {
+    return signer_permits_by(s, 0, why);
+}
+
+enum status signer_permits_by(struct signer *s, int64_t deadline_ms, struct why *why) {
+    struct timespec until = { .tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000 };
     pthread_mutex_lock(&s->lock);
-    enum status st = s->is_permitted ? ST_OK : fail_as(why, ERR_AUDIT_BEHIND, "%s", s->refusal.text);
+    while (!s->has_looked && pthread_cond_timedwait(&s->looked, &s->lock, &until) == 0)
+        continue;
+    bool is_permitted = s->is_permitted;
+    if (!is_permitted)
+        *why = s->refusal;
     pthread_mutex_unlock(&s->lock);
-    return st;
+    return is_permitted ? ST_OK : ST_UNAVAILABLE;
 }
 
 /* A failure to look changes nothing: what was permitted stays so, and what was not as well. */
@@ -106,6 +131,7 @@ void signer_turn(struct signer *s) {
     if (st == ST_OK)
         s->checked_at_ms = clock_mono_ms();
     report(s, st, ahead, &why);
+    end_wait(s);
 }
 
 /* The second signature comes when it comes: its absence stops nothing. */
@@ -136,6 +162,7 @@ void signer_start(struct signer *s) {
 }
 
 void signer_stop(struct signer *s) {
+    end_wait(s);
     worker_stop(&s->worker);
 }
 
@@ -145,6 +172,7 @@ void signer_destroy(struct signer **signer_p) {
         return;
     signer_stop(s);
     countersigner_end(&s->kms);
+    pthread_cond_destroy(&s->looked);
     pthread_mutex_destroy(&s->lock);
     free(s);
     *signer_p = NULL;

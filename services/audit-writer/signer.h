@@ -21,7 +21,9 @@ void signer_start(struct signer *s);
 void signer_stop(struct signer *s);                     /* may run twice */
 void signer_destroy(struct signer **signer_p);          /* stops too */
 
-/* ST_UNAVAILABLE (AUDIT_002): the log ends before a signed head, or that is not known yet: nothing may be appended. */
+/* May the log be appended to? ST_UNAVAILABLE AUDIT_002: it ends before a signed head; else: nobody could look yet. */
 enum status signer_permits(struct signer *s, struct why *why) MUST_USE;
+/* The same, after the first look, which a process that has just started waits for until deadline_ms (clock_mono_ms). */
+enum status signer_permits_by(struct signer *s, int64_t deadline_ms, struct why *why) MUST_USE;
 
 #endif

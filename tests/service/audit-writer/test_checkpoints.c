@@ -1,7 +1,9 @@
 /* Signed heads: what is signed and when, that the bucket has it, and that a database which was put back is appended to
  * by nobody. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "audit.pb-c.h"
 #include "audit_writer.h"
@@ -245,6 +247,30 @@ Test(audit_checkpoints, nothing_is_appended_before_the_bucket_was_asked) {
     (void)rig_append(AUDIT_SEARCH_DISCLOSE, ticket(), NULL);
     signer_turn(signer);
     cr_assert(is_permitted(), "an outage later on stops nobody");
+}
+
+static void *look_once(void *unused) {
+    usleep(200000);             /* until the other has waited for a while, or not even begun: the answer is the same */
+    signer_turn(signer);
+    return unused;
+}
+
+Test(audit_checkpoints, who_comes_before_the_first_look_waits_for_it_and_for_no_other) {
+    struct why why = { 0 };
+    pthread_t thread;
+    cr_assert_eq(signer_permits_by(signer, clock_mono_ms() + 50, &why), ST_UNAVAILABLE, "nobody looks");
+    cr_expect_neq(why.code, ERR_AUDIT_BEHIND, "no operator is needed");
+    cr_assert_eq(pthread_create(&thread, NULL, look_once, NULL), 0);
+    cr_expect_eq(signer_permits_by(signer, clock_mono_ms() + 30000, &why), ST_OK, "%s", why.text);
+    pthread_join(thread, NULL);
+
+    signer_destroy(&signer);
+    signer = new_signer();
+    bucket.is_away = true;
+    signer_turn(signer);
+    int64_t began_ms = clock_mono_ms();
+    cr_expect_eq(signer_permits_by(signer, began_ms + 30000, &why), ST_UNAVAILABLE);
+    cr_expect_lt(clock_mono_ms() - began_ms, 15000, "the bucket is away, and may be so for long");
 }
 
 Test(audit_checkpoints, what_was_signed_goes_into_the_bucket_locked_and_once) {
