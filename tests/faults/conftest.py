@@ -53,6 +53,7 @@ def keeper(stack):
 
 @pytest.fixture(scope="session")
 def hand(stack):
+    """Whoever ends or stops a process of this stack tells it; else the checker takes what follows for a defect."""
     return killer.Killer(stack)
 
 
