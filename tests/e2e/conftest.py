@@ -184,6 +184,16 @@ def stack(collector):
         yield running
 
 
+def said(stack, process, *events):
+    """Lines about these events in the logs of a process and its replicas, as far back as they are kept."""
+    for name, info in stack.info["processes"].items():
+        if name.partition(".")[0] == process:
+            for file in pathlib.Path(info["log"]).parent.glob("[@c]*"):         # s6-log: current, and before it @TIME.s
+                for line in open(file, errors="replace"):
+                    if any(f'"event":"{event}"' in line for event in events):
+                        yield json.loads(line)
+
+
 @pytest.fixture(scope="session")
 def pulse(stack):
     with Pulse(stack) as witness:

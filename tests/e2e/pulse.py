@@ -8,6 +8,7 @@ import time
 import psycopg2
 
 EVERY_S, LATE_S = 0.05, 0.3
+GIVES_UP_S = 0.75       # whoever waits for a record is told so after 0.8 s (common/audit/client.c)
 MESSAGE = "SELECT pg_logical_emit_message(true, 'pulse', '')"
 
 
@@ -53,3 +54,18 @@ class Pulse:
                         cursor.execute(MESSAGE)
                     self.rest()
             self.rest()         # it dies and comes back, or is a standby for a while
+
+
+def is_excused(pulse, began, ended, answer):
+    """Refused as it should be: the record had not come in its time, while the machine or its disk stood still. What is refused sooner, or at
+    another time, or for another reason, is not."""
+    is_for_the_record = getattr(answer, "status_code", 0) == 503 and answer.json().get("code") == "AUDIT_001" and "Retry-After" in answer.headers
+    return is_for_the_record and ended - began > GIVES_UP_S and pulse.stalled(began, ended) > 0
+
+
+def failures(pulse, asked):
+    """What came of those of [(began, ended, answer or exception)] that did not come through and are not excused."""
+    refused = [row for row in asked if getattr(row[2], "status_code", 0) not in (200, 202)]
+    counted = [answer for began, ended, answer in refused if not is_excused(pulse, began, ended, answer)]
+    print(f"{len(asked)} asked, {len(refused) - len(counted)} of them excused")
+    return [(getattr(answer, "status_code", 0), getattr(answer, "text", repr(answer))) for answer in counted]

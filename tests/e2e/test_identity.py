@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from conftest import ROOT, wait_for
-from test_pools import is_excused
+from pulse import is_excused
 
 # Walked with ids that are another tenant's or nobody's by test_ids_of_others_do_not_exist.
 ROUTES_WITH_IDS = [

@@ -12,9 +12,9 @@ import uuid
 import pytest
 import requests
 
-from conftest import STATE, wait_for
+from conftest import STATE, said, wait_for
 from front import environment, free_ports
-from test_pools import is_excused
+from pulse import is_excused
 
 GUARDED = "guardrailtestword"       # dev/cloud/bedrock.mjs
 
@@ -142,11 +142,9 @@ def embedded(stack, mark):
 
 def cut_short(stack, job_id, since):
     """How often ingest-worker says that what was sent for a job is sent again: its attempt ended, or the link to embedding-worker was lost."""
-    files = pathlib.Path(stack.info["processes"]["ingest-worker"]["log"]).parent.glob("[@c]*")      # s6-log: current, and before it @TIME.s
-    rows = [json.loads(line) for file in files for line in file.read_text().splitlines() if line.startswith("{")]
-    return sum((row["event"] in ("job_not_done", "job_handed_back") and row["job_id"] == job_id)
-               or (row["event"] == "link" and (row["peer"], row["state"]) == ("embedding-worker", "down") and datetime.datetime.fromisoformat(row["ts"]).timestamp() > since)
-               for row in rows)
+    ended = sum(line["job_id"] == job_id for line in said(stack, "ingest-worker", "job_not_done", "job_handed_back"))
+    return ended + sum((line["peer"], line["state"]) == ("embedding-worker", "down") and datetime.datetime.fromisoformat(line["ts"]).timestamp() > since
+                       for line in said(stack, "ingest-worker", "link"))
 
 
 def test_a_tenant_changes_its_embedding_model_and_is_searched_all_the_while(stack, pulse):

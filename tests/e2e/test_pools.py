@@ -12,24 +12,9 @@ import pytest
 import requests
 
 from conftest import STATE, wait_for
+from pulse import failures
 
-GIVES_UP_S = 0.75       # whoever waits for a record is told so after 0.8 s (common/audit/client.c)
 BACKENDS = ["auth", "audit-writer", "embedding-worker", "ingest-worker", "query"]
-
-
-def is_excused(pulse, began, ended, answer):
-    """Refused as it should be: the record had not come in its time, while the machine or its disk stood still. What is refused sooner, or at
-    another time, or for another reason, is not."""
-    is_for_the_record = getattr(answer, "status_code", 0) == 503 and answer.json().get("code") == "AUDIT_001" and "Retry-After" in answer.headers
-    return is_for_the_record and ended - began > GIVES_UP_S and pulse.stalled(began, ended) > 0
-
-
-def failures(pulse, asked):
-    """What came of those of [(began, ended, answer or exception)] that did not come through and are not excused."""
-    refused = [row for row in asked if getattr(row[2], "status_code", 0) not in (200, 202)]
-    counted = [answer for began, ended, answer in refused if not is_excused(pulse, began, ended, answer)]
-    print(f"{len(asked)} asked, {len(refused) - len(counted)} of them excused")
-    return [(getattr(answer, "status_code", 0), getattr(answer, "text", repr(answer))) for answer in counted]
 
 
 class Load(threading.Thread):

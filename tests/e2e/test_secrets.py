@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from conftest import STATE, wait_for
-from test_pools import failures
+from pulse import failures
 
 # process -> {secret: {JSON key: setting}}; database URLs stay settings, without their password, which is named.
 NAMED = {

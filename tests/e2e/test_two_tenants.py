@@ -13,7 +13,7 @@ import threading
 import time
 
 from conftest import wait_for
-from test_pools import GIVES_UP_S
+from pulse import GIVES_UP_S
 
 COUNT = int(os.environ.get("CORDON_FUZZ_REQUESTS", 1_000_000 if os.environ.get("CORDON_TEST_LONG") else 20_000))
 THREADS = 8

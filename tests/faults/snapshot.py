@@ -6,14 +6,12 @@ import contextlib
 import datetime
 import hashlib
 import json
-import pathlib
 import subprocess
 import time
 
 import requests
 
 import e2e
-import killer
 
 
 class Snapshot:
@@ -109,23 +107,14 @@ def embeddings_of(stack):
     return seen
 
 
-def said(stack, process, *events):
-    """Lines about these events in the logs of a process and its replicas, as far back as they are kept."""
-    for instance in killer.instances(stack, process):
-        for file in pathlib.Path(stack.info["processes"][instance]["log"]).parent.glob("[@c]*"):       # s6-log: current, and before it @TIME.s
-            for line in open(file, errors="replace"):
-                if any(f'"event":"{event}"' in line for event in events):
-                    yield json.loads(line)
-
-
 def ends_of(stack):
     """How many attempts at each job ended before their time, as ingest-worker says: {job: count}."""
-    return collections.Counter(line["job_id"] for line in said(stack, "ingest-worker", "job_not_done", "job_handed_back"))
+    return collections.Counter(line["job_id"] for line in e2e.said(stack, "ingest-worker", "job_not_done", "job_handed_back"))
 
 
 def links_down_of(stack):
     """When an ingest-worker has lost embedding-worker: what was under way is sent again."""
-    return [datetime.datetime.fromisoformat(line["ts"]).timestamp() for line in said(stack, "ingest-worker", "link")
+    return [datetime.datetime.fromisoformat(line["ts"]).timestamp() for line in e2e.said(stack, "ingest-worker", "link")
             if (line["peer"], line["state"]) == ("embedding-worker", "down")]
 
 

@@ -95,7 +95,7 @@ def test_a_worker_that_was_stopped_past_its_lease_comes_back_and_changes_nothing
         time.sleep(max(0, struck + HELD_MS / 1000 - time.time()))       # it goes on at once, before it can have heard anything
         killer.send(pid, signal.SIGCONT)
         hand.remember("ingest-worker", "stop holding a job", struck)
-        lines = e2e.wait_for("it learns that it has lost the job", lambda: [line for line in snapshot.said(stack, "ingest-worker", "job_not_done")
+        lines = e2e.wait_for("it learns that it has lost the job", lambda: [line for line in e2e.said(stack, "ingest-worker", "job_not_done")
                                                                             if line["job_id"] == job.id], 30)
         # by its own clock, or by the database, whichever it comes to first
         assert any(said in lines[0]["why"] + lines[0]["recorded"] for said in ("lease is lost", "ticket refused: lease")), lines
